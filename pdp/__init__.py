@@ -1,0 +1,1 @@
+"""The decision service: authenticates clients, asks OPA for a verdict, keeps approvals and records."""

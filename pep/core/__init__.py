@@ -1,0 +1,1 @@
+"""What every enforcement proxy shares. Knows no protocol."""

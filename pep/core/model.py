@@ -1,0 +1,279 @@
+"""The nouns of enforcement: action, decision, obligation, grant.
+
+Values only: nothing here does I/O or knows a protocol. The wire form is `proto/pdp/v1`; `decision_client` translates.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The action as the client wrote it, secrets replaced: text, and parameters as a JSON array."""
+
+    text: str
+    parameters: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What makes two equal texts different actions.
+
+    `path` is the resolution path in force; `definitions` has one line for the definition of every object reached.
+    """
+
+    path: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One statement, request or operation. `properties` is valid against `input.json#/$defs/<protocol>`."""
+
+    name: str
+    protocol: str
+    properties: Mapping[str, Any]
+    statement: Statement = Statement("")
+    binding: Binding = Binding()
+
+
+def canonical_json(document: object) -> bytes:
+    """UTF-8 JSON with sorted keys and no white space; what digests and events are made over."""
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+
+
+def action_digest(action: Action, subject: str, resource: str) -> bytes:
+    """SHA-256 over length-prefixed fields, in this order; the decision service computes the same (`pdp.approvals`).
+
+    Fields: "checkrein.action.v1", subject as "type:id", resource, protocol, name, properties (canonical JSON), statement
+    text, statement parameters (canonical JSON), then the path and the definitions, each preceded by its count. A length
+    or a count is 8 bytes, big-endian.
+    """
+    digest = hashlib.sha256()
+
+    def add(value: bytes) -> None:
+        digest.update(len(value).to_bytes(8, "big"))
+        digest.update(value)
+
+    for text in ("checkrein.action.v1", subject, resource, action.protocol, action.name):
+        add(text.encode())
+    add(canonical_json(action.properties))
+    add(action.statement.text.encode())
+    add(canonical_json(list(action.statement.parameters)))
+    for values in (action.binding.path, action.binding.definitions):
+        digest.update(len(values).to_bytes(8, "big"))
+        for value in values:
+            add(value.encode())
+    return digest.digest()
+
+
+# --- obligations ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NullMask:
+    """The value becomes NULL."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantMask:
+    """The value becomes a constant, given in the type's text form."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartialMask:
+    """The first `prefix` and the last `suffix` characters stay, `pad` stands between."""
+
+    prefix: int
+    pad: str
+    suffix: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartialEmailMask:
+    """Two letters of the local part and of the domain stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class HashMask:
+    """HMAC-SHA-256 under a key of the target; `key` names it, empty means the target's own."""
+
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralizeMask:
+    """The value is rounded down to `step`: a number, or a unit of time."""
+
+    step: str
+
+
+MaskMethod = NullMask | ConstantMask | PartialMask | PartialEmailMask | HashMask | GeneralizeMask
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMask:
+    """How one field of a dataset is masked; the field "*" means every one that is not in `except_`."""
+
+    dataset: str
+    field: str
+    method: MaskMethod
+    except_: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFields:
+    fields: tuple[FieldMask, ...]
+
+
+class OnExcess(enum.Enum):
+    FAIL = "fail"
+    TRUNCATE = "truncate"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRows:
+    """At most `maximum` rows of one execution reach the client."""
+
+    maximum: int
+    on_excess: OnExcess = OnExcess.FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """Seconds from forwarding to the end of the response; waiting for an approval does not count."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnly:
+    """A session's duty: refuse whatever writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A duty that this proxy has no class for. No proxy supports it, so it turns a grant into a deny."""
+
+    name: str
+
+
+Obligation = MaskFields | LimitRows | TimeLimit | ReadOnly | Unsupported
+
+# The policy contract's names, as `supported_obligations` says them.
+OBLIGATION_NAMES: Final[Mapping[type, str]] = {
+    MaskFields: "mask",
+    LimitRows: "limit_rows",
+    TimeLimit: "time_limit",
+    ReadOnly: "read_only",
+}
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One contribution of a policy: a stable code, the author's words, what would be allowed instead."""
+
+    code: str
+    message: str = ""
+    policy: str = ""
+    instead: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """People who have to agree; approvers are "group:NAME" or "user:ID"."""
+
+    policy: str
+    code: str
+    approvers: tuple[str, ...]
+    count: int = 1
+    about: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    decision_id: str
+    policy_revision: str
+    obligations: tuple[Obligation, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A grant whose obligations hold at least one MaskFields."""
+
+    decision_id: str
+    policy_revision: str
+    obligations: tuple[Obligation, ...]
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequireApproval:
+    decision_id: str
+    policy_revision: str
+    requirements: tuple[Requirement, ...]
+    wait: float
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """`retry`: the same action may succeed later, for example because no decision could be made."""
+
+    decision_id: str
+    policy_revision: str
+    reasons: tuple[Reason, ...]
+    retry: bool = False
+
+
+Decision = Allow | Mask | RequireApproval | Deny
+
+
+def local_deny(decision_id: str, code: str, message: str, *, retry: bool = False) -> Deny:
+    """A deny that the proxy itself answers with: no policy was asked, or it could not answer."""
+    return Deny(decision_id, "", (Reason(code, message),), retry)
+
+
+# --- what a decision releases -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The right to forward the frames of one exchange; only `Enforcer` makes one (see `enforcer.Seal`).
+
+    `obligations` has one tuple for each action of the Ask, in order. The intent is already on record when a Grant exists.
+    """
+
+    seal: object
+    execution_id: str
+    decision_ids: tuple[str, ...]
+    policy_revision: str
+    obligations: tuple[tuple[Obligation, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The action waits for people; the answer comes later, as `Approved` or as a `Deny`."""
+
+    approval_id: str
+    decision: RequireApproval
+    url: str
+    approvers: tuple[str, ...]
+    expires_in: float
+
+
+Outcome = Grant | Held | Deny

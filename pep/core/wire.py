@@ -1,0 +1,235 @@
+"""Events and effects: the whole conversation between a protocol's session and the outside.
+
+A session is sans-I/O: `receive(event)` returns effects, in order. Drivers do the I/O. An exchange is the unit that blocks:
+one Sync group, request, channel request or requestId; every Ask, LookUp and their answers carry its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pep.core.model import Action, Grant, Outcome
+from pep.core.records import Event as RecordEvent
+
+# --- events: what happened --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClientData:
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamData:
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The answer to an Ask. After `Held` a second answer follows: `Approved`, or a `Decided` with a Deny."""
+
+    exchange: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """People agreed. The session classifies again and asks once more, with `redeem`."""
+
+    exchange: int
+    approval_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """The answer to a LookUp; `facts` is the protocol's own type."""
+
+    exchange: int
+    facts: Any
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientClosed:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamClosed:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """The client asks, on another connection, to cancel what this session runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The session has to end: killed, credential expired, subject revoked."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFailed:
+    """A record could not be written. Nothing more may be forwarded."""
+
+    reason: str
+
+
+Event = (
+    ClientData
+    | UpstreamData
+    | Decided
+    | Approved
+    | LookedUp
+    | TimerFired
+    | ClientClosed
+    | UpstreamClosed
+    | CancelRequested
+    | Revoked
+    | RecordFailed
+)
+
+# --- effects: what to do ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Decide these actions; the strictest answer holds for all. Blocks the exchange.
+
+    `execution` says that a grant releases work at the target (an intent is recorded); False for a mere preparation.
+    `redeem` names an approval to consume. `hold` is how many seconds the command may wait for people, None as long as
+    policy says.
+    """
+
+    exchange: int
+    actions: tuple[Action, ...]
+    execution: bool = True
+    redeem: str | None = None
+    hold: float | None = None
+    in_transaction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsk:
+    """The exchange no longer wants an answer; a pending approval is withdrawn."""
+
+    exchange: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Facts that the session cannot know; `question` is the protocol's own type. Blocks the exchange."""
+
+    exchange: int
+    question: Any
+
+
+@dataclass(frozen=True, slots=True)
+class SendClient:
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """More of a command that was granted before: data of its COPY, a further slice of its portal."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """A frame of a closed list of types that carries no command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A frame that the proxy itself originates; `why` names the entry of the closed list."""
+
+    why: str
+
+
+By = Grant | Continuation | Housekeeping | Own
+
+
+@dataclass(frozen=True, slots=True)
+class SendUpstream:
+    """A frame for the target, and the right by which it may go there."""
+
+    data: bytes
+    by: By
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event for the session's chain; written before the next effect is carried out."""
+
+    event: RecordEvent
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Fire `TimerFired(name)` once after so many seconds; replaces a timer of the same name; None clears it."""
+
+    name: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelUpstream:
+    """Ask the target, out of band, to cancel what this session runs there."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseUpstream:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeUpstream:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End both sides after what was sent has been flushed."""
+
+    reason: str
+
+
+Effect = (
+    Ask
+    | CancelAsk
+    | LookUp
+    | SendClient
+    | SendUpstream
+    | Record
+    | SetTimer
+    | CancelUpstream
+    | PauseUpstream
+    | ResumeUpstream
+    | Close
+)
+
+
+class Session(Protocol):
+    """A protocol's state machine."""
+
+    def receive(self, event: Event) -> Iterable[Effect]:
+        """The effects of one event, in the order in which they must be carried out."""
+
+
+class LookUps(Protocol):
+    """Where a protocol answers its own LookUp questions; may do I/O."""
+
+    async def answer(self, question: Any) -> Any:
+        """The facts. An exception ends the session: unknown facts are never guessed."""
