@@ -1,0 +1,1 @@
+"""PostgreSQL: frontend/backend protocol 3.0, read, classified, decided on, forwarded and masked."""
