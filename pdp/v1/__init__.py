@@ -1,1 +1,4 @@
-"""Generated from proto/pdp/v1 by `make proto`; not edited by hand."""
+"""The contract between proxies and the decision service.
+
+The messages are generated from proto/pdp/v1 by `make proto`; `digests` and `strict_yaml` are written by hand.
+"""

@@ -6,12 +6,11 @@ Values only: nothing here does I/O or knows a protocol. The wire form is `proto/
 from __future__ import annotations
 
 import enum
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
+from pdp.v1.digests import action_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +43,19 @@ class Action:
     binding: Binding = Binding()
 
 
-def canonical_json(document: object) -> bytes:
-    """UTF-8 JSON with sorted keys and no white space; what digests and events are made over."""
-    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-
-
-def action_digest(action: Action, subject: str, resource: str) -> bytes:
-    """SHA-256 over length-prefixed fields, in this order; the decision service computes the same (`pdp.approvals`).
-
-    Fields: "checkrein.action.v1", subject as "type:id", resource, protocol, name, properties (canonical JSON), statement
-    text, statement parameters (canonical JSON), then the path and the definitions, each preceded by its count. A length
-    or a count is 8 bytes, big-endian.
-    """
-    digest = hashlib.sha256()
-
-    def add(value: bytes) -> None:
-        digest.update(len(value).to_bytes(8, "big"))
-        digest.update(value)
-
-    for text in ("checkrein.action.v1", subject, resource, action.protocol, action.name):
-        add(text.encode())
-    add(canonical_json(action.properties))
-    add(action.statement.text.encode())
-    add(canonical_json(list(action.statement.parameters)))
-    for values in (action.binding.path, action.binding.definitions):
-        digest.update(len(values).to_bytes(8, "big"))
-        for value in values:
-            add(value.encode())
-    return digest.digest()
+def digest_of(action: Action, subject: str, resource: str) -> bytes:
+    """What an approval of this action is bound to; `subject` is "type:id"."""
+    return action_digest(
+        subject=subject,
+        resource=resource,
+        protocol=action.protocol,
+        name=action.name,
+        properties=action.properties,
+        text=action.statement.text,
+        parameters=action.statement.parameters,
+        path=action.binding.path,
+        definitions=action.binding.definitions,
+    )
 
 
 # --- obligations ------------------------------------------------------------------------------------------------------

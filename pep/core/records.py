@@ -8,17 +8,12 @@ are bodies: the event holds `SHA-256(salt || body)`, the salt stands beside the 
 from __future__ import annotations
 
 import enum
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-import orjson
-
-GENESIS: Final = bytes(32)
-SALT_SIZE: Final = 32
-
+from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, canonical_json, chain_hash
 
 class EventType(enum.StrEnum):
     SESSION_OPENED = "session.opened"
@@ -46,7 +41,7 @@ class Body:
 
     @property
     def digest(self) -> bytes:
-        return hashlib.sha256(self.salt + self.content).digest()
+        return body_digest(self.salt, self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +64,6 @@ class Sealed:
     data: bytes
     hash: bytes
     bodies: tuple[Body, ...]
-
-
-def chain_hash(previous: bytes, session: str, seq: int, data: bytes) -> bytes:
-    """The hash after this event (see the module's text)."""
-    return hashlib.sha256(previous + session.encode() + seq.to_bytes(8, "big") + data).digest()
 
 
 class Chain:
@@ -104,7 +94,7 @@ class Chain:
             document["bodies"] = [
                 {"kind": body.kind, "size": len(body.content), "sha256": body.digest.hex()} for body in event.bodies
             ]
-        data = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+        data = canonical_json(document)
         digest = chain_hash(self.hash, self.session, self.seq, data)
         sealed = Sealed(self.session, self.seq, data, digest, event.bodies)
         self.hash = digest
