@@ -1,0 +1,1 @@
+"""From the files that security teams write to one checked bundle."""

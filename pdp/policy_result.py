@@ -1,0 +1,423 @@
+"""The answer of the policy entrypoint, read into types; pure.
+
+An answer that is not exactly of the form of `rego/schemas/decision.json` is an error here and a deny at the caller:
+an unknown key may be a duty that nobody carries out. This module asks nothing and knows no clock.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, assert_never
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pdp.library import library_dir
+from pdp.schema import Check, compile_schema
+from pdp.v1 import decision_pb2 as pb
+
+Json = Mapping[str, Any]
+
+
+class ResultError(ValueError):
+    """The entrypoint's answer is not of the agreed form."""
+
+
+class Verdict(enum.Enum):
+    """What the bound policies say, before anybody is asked or anything is looked up."""
+
+    ALLOW = "allow"
+    MASK = "mask"
+    REQUIRE_APPROVAL = "require_approval"
+    DENY = "deny"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a bound policy says about itself where nothing allowed the action."""
+
+    policy: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One contribution to the verdict; `policy` is empty for the entrypoint itself and for the decision service."""
+
+    code: str
+    policy: str = ""
+    message: str = ""
+    instead: tuple[str, ...] = ()
+    hints: tuple[Hint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NullMask:
+    """The value becomes null."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantMask:
+    """The value becomes this, in the text form of the field's type."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartialMask:
+    """The first and last characters stay."""
+
+    prefix: int
+    pad: str
+    suffix: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartialEmailMask:
+    """The first letters of an address stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class HashMask:
+    """A keyed hash; without a name the target's own key."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralizeMask:
+    """Rounded down to a number or a unit of time."""
+
+    step: str
+
+
+MaskMethod = NullMask | ConstantMask | PartialMask | PartialEmailMask | HashMask | GeneralizeMask
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMask:
+    """How one field of a dataset is masked; `*` is every field that is not excepted."""
+
+    dataset: str
+    field: str
+    method: MaskMethod
+    excepted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRows:
+    """The most rows of one execution."""
+
+    max: int
+    truncate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """The most time of one execution."""
+
+    limit: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnly:
+    """Nothing may be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A duty that the contract with the proxies has no message for yet; it turns a grant into a deny there."""
+
+    name: str
+
+
+Obligation = LimitRows | TimeLimit | ReadOnly | Unsupported
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Who has to agree. `document` is the requirement as it came: an approval hands it back unchanged."""
+
+    policy: str
+    code: str
+    approvers: tuple[str, ...]
+    count: int
+    about: str
+    message: str
+    wait: timedelta
+    uses: int
+    valid_for: timedelta
+    separate_people: bool
+    escalate_after: timedelta | None
+    escalate_to: tuple[str, ...]
+    document: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """A rule that another policy lifted."""
+
+    policy: str
+    code: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyResult:
+    """The whole answer, with the digest of what answered; the revision is empty where nothing did."""
+
+    verdict: Verdict
+    revision: str
+    reasons: tuple[Reason, ...] = ()
+    masks: tuple[FieldMask, ...] = ()
+    obligations: tuple[Obligation, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+    needs: tuple[str, ...] = ()
+    exempted: tuple[Exemption, ...] = ()
+    valid_until: datetime | None = None
+    retry: bool = False
+    document: Json | None = None
+    """As OPA answered, for the decision log; None where OPA did not."""
+
+
+def denied(code: str, message: str, *, retry: bool = False, revision: str = "") -> PolicyResult:
+    """A deny of the decision service itself, not of a policy."""
+    return PolicyResult(Verdict.DENY, revision, (Reason(code, message=message),), retry=retry)
+
+
+def parse_result(document: object, revision: str) -> PolicyResult:
+    """Reads what `data.checkrein.decision.result` answered.
+
+    Raises ResultError for anything that decision.json does not describe.
+    """
+    if (wrong := _shape()(document)) is not None:
+        raise ResultError(str(wrong))
+    assert isinstance(document, dict)
+    try:
+        return PolicyResult(
+            verdict=Verdict(document["verdict"]),
+            revision=revision,
+            reasons=tuple(_reason(each) for each in document["reasons"]),
+            masks=tuple(_mask(each) for each in document["masks"]),
+            obligations=tuple(_obligation(name, each) for name, each in sorted(document["obligations"].items())),
+            requirements=tuple(_requirement(each) for each in document["requirements"]),
+            needs=tuple(document["needs"]),
+            exempted=tuple(Exemption(e["policy"], e["code"], e["by"], e["reason"]) for e in document["exempted"]),
+            valid_until=_instant(document["valid_until"]) if "valid_until" in document else None,
+            document=document,
+        )
+    except (OverflowError, ValueError) as error:  # an instant or a time that no calendar has
+        raise ResultError(f"a value is out of range: {error}") from error
+
+
+def expired(result: PolicyResult, now: datetime) -> PolicyResult:
+    """The same answer, or a deny if it is a grant whose time has passed: policies do not read the clock for it."""
+    if result.valid_until is None or now < result.valid_until or result.verdict is Verdict.DENY:
+        return result
+    return denied("grant-expired", "What allowed this has run out.", revision=result.revision)
+
+
+@functools.cache
+def _shape() -> Check:
+    schema = json.loads((library_dir() / "schemas" / "decision.json").read_bytes())
+    return compile_schema(schema, "#/definitions/decision")
+
+
+def _reason(document: Json) -> Reason:
+    return Reason(
+        code=document["code"],
+        policy=document.get("policy", ""),
+        message=document.get("message", ""),
+        instead=tuple(document.get("instead", ())),
+        hints=tuple(Hint(each["policy"], each["message"]) for each in document.get("hints", ())),
+    )
+
+
+def _mask(document: Json) -> FieldMask:
+    return FieldMask(document["dataset"], document["field"], _method(document), tuple(document.get("except", ())))
+
+
+def _method(document: Json) -> MaskMethod:
+    match document["method"]:
+        case "null":
+            return NullMask()
+        case "constant":
+            return ConstantMask(_text(document["value"]))
+        case "partial":
+            return PartialMask(int(document["prefix"]), document["pad"], int(document["suffix"]))
+        case "partial_email":
+            return PartialEmailMask()
+        case "hash":
+            return HashMask(document.get("key", ""))
+        case "generalize":
+            return GeneralizeMask(_text(document["step"]))
+        case method:
+            raise ResultError(f"no such mask: {method}")
+
+
+def _text(value: str | float | bool) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _obligation(name: str, duty: Any) -> Obligation:
+    match name:
+        case "limit_rows":
+            return LimitRows(int(duty["max"]), duty["on_excess"] == "truncate")
+        case "time_limit":
+            return TimeLimit(timedelta(seconds=duty["seconds"]))
+        case "read_only":
+            return ReadOnly()
+        case _:
+            return Unsupported(name)
+
+
+def _requirement(document: Json) -> Requirement:
+    escalate = document.get("escalate")
+    return Requirement(
+        policy=document["policy"],
+        code=document["code"],
+        approvers=tuple(document["approvers"]),
+        count=int(document["count"]),
+        about=document.get("about", ""),
+        message=document.get("message", ""),
+        wait=_duration(document["wait"]),
+        uses=int(document["grant"]["uses"]),
+        valid_for=_duration(document["grant"]["for"]),
+        separate_people=document["separate_people"],
+        escalate_after=_duration(escalate["after"]) if escalate else None,
+        escalate_to=tuple(escalate["approvers"]) if escalate else (),
+        document=document,
+    )
+
+
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(text: str) -> timedelta:
+    return timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+_SAID: Final = {
+    "no-policy-allows": "No policy allows this.",
+    "not-understood": "The action was not understood in full, and no policy allows what is not.",
+    "mints-access": "This gives a way around the proxy, and no policy allows that by name.",
+    "policy-malformed": "A policy is malformed, so nothing is allowed until it is mended.",
+    "bindings-malformed": "The bindings are malformed, so nothing is allowed until they are mended.",
+    "obligations-conflict": "Policies ask for duties that contradict one another.",
+}
+
+
+def to_proto(result: PolicyResult, decision_id: str) -> pb.Decision:
+    """The answer as a proxy receives it; pure.
+
+    `incomplete` is a deny, because this version of the contract has no way to hand the facts in.
+    """
+    answer = pb.Decision(decision_id=decision_id, policy_revision=result.revision)
+    if result.valid_until is not None:
+        answer.valid_until.CopyFrom(_timestamp(result.valid_until))
+    answer.reasons.extend(_reason_message(each) for each in result.reasons)
+    match result.verdict:
+        case Verdict.ALLOW:
+            answer.allow.SetInParent()
+            answer.allow.obligations.extend(_duties(result))
+        case Verdict.MASK:
+            fields = pb.MaskFields(fields=[_field_message(each) for each in result.masks])
+            answer.mask.obligations.append(pb.Obligation(mask_fields=fields))
+            answer.mask.obligations.extend(_duties(result))
+        case Verdict.REQUIRE_APPROVAL:
+            shortest = min(each.wait for each in result.requirements)
+            answer.require_approval.wait.CopyFrom(_span(shortest))
+            answer.require_approval.requirements.extend(_requirement_message(each) for each in result.requirements)
+        case Verdict.DENY:
+            answer.deny.retry = result.retry
+        case Verdict.INCOMPLETE:
+            answer.deny.retry = False
+            needs = ", ".join(result.needs)
+            message = f"The policy needs facts that cannot be had: {needs}."
+            answer.reasons.append(pb.Reason(code="facts-unavailable", message=message))
+        case never:
+            assert_never(never)
+    return answer
+
+
+def _timestamp(instant: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(instant)
+    return stamp
+
+
+def _span(time: timedelta) -> Duration:
+    span = Duration()
+    span.FromTimedelta(time)
+    return span
+
+
+def _reason_message(reason: Reason) -> pb.Reason:
+    return pb.Reason(
+        policy=reason.policy,
+        code=reason.code,
+        message=reason.message or _SAID.get(reason.code, ""),
+        instead=[*reason.instead, *(hint.message for hint in reason.hints)],
+    )
+
+
+def _duties(result: PolicyResult) -> list[pb.Obligation]:
+    return [_duty(each) for each in result.obligations]
+
+
+def _duty(obligation: Obligation) -> pb.Obligation:
+    match obligation:
+        case LimitRows(max=most, truncate=truncate):
+            excess = pb.ON_EXCESS_TRUNCATE if truncate else pb.ON_EXCESS_FAIL
+            return pb.Obligation(limit_rows=pb.LimitRows(max=most, on_excess=excess))
+        case TimeLimit(limit=limit):
+            return pb.Obligation(time_limit=pb.TimeLimit(limit=_span(limit)))
+        case ReadOnly():
+            return pb.Obligation(read_only=pb.ReadOnly())
+        case Unsupported(name=name):
+            return pb.Obligation(unsupported=name)
+        case never:
+            assert_never(never)
+
+
+def _field_message(mask: FieldMask) -> pb.FieldMask:
+    message = pb.FieldMask(dataset=mask.dataset, field=mask.field)
+    getattr(message, "except").extend(mask.excepted)  # a keyword of Python
+    match mask.method:
+        case NullMask():
+            message.null.SetInParent()
+        case ConstantMask(value=value):
+            message.constant.CopyFrom(pb.ConstantMask(value=value))
+        case PartialMask(prefix=prefix, pad=pad, suffix=suffix):
+            message.partial.CopyFrom(pb.PartialMask(prefix=prefix, pad=pad, suffix=suffix))
+        case PartialEmailMask():
+            message.partial_email.SetInParent()
+        case HashMask(key=key):
+            message.hash.CopyFrom(pb.HashMask(key=key))
+        case GeneralizeMask(step=step):
+            message.generalize.CopyFrom(pb.GeneralizeMask(step=step))
+        case never:
+            assert_never(never)
+    return message
+
+
+def _requirement_message(requirement: Requirement) -> pb.Requirement:
+    return pb.Requirement(
+        policy=requirement.policy,
+        code=requirement.code,
+        approvers=requirement.approvers,
+        count=requirement.count,
+        about=requirement.about,
+        message=requirement.message,
+    )
