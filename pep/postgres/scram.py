@@ -11,7 +11,7 @@ import enum
 import re
 from typing import TYPE_CHECKING, Final, assert_never
 
-from scramp import ScramClient, ScramException  # type: ignore[import-untyped] - it ships no types
+from scramp import ScramClient, ScramException  # type: ignore[import-untyped]
 
 from pep.core.errors import UpstreamProtocolError
 from pep.postgres.authentication import (
