@@ -1,11 +1,10 @@
 """Every mistake in a configuration file is named with its key and line, and no value is repeated."""
 
 import datetime
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import pytest
+from pydantic import Field
 
 from pdp.v1.strict_yaml import (
     Address,
@@ -37,7 +36,7 @@ class File(StrictModel):
     version: int
     limits: Limits = Limits()
     upstreams: tuple[Upstream, ...] = ()
-    named: Mapping[str, Upstream] = MappingProxyType({})
+    named: dict[str, Upstream] = Field(default_factory=dict)
     listen: Address | None = None
     state: FilePath | None = None
 
