@@ -57,7 +57,8 @@ check-rego:
 	@opa="$$($(SETUP) get opa)" && set -x && \
 	"$$opa" fmt --list --fail rego && \
 	"$$opa" check --strict --schema rego/schemas $(REGO) && \
-	"$$opa" test --coverage --threshold 100 $(REGO) >/dev/null
+	"$$opa" test $(REGO) && \
+	"$$opa" test --coverage $(REGO) | deploy/tools/uncovered
 	@if regal="$$($(SETUP) find regal 2>/dev/null)"; then set -x; "$$regal" lint rego; \
 	else echo "skipped: regal is not here (make tools obtains it)"; fi
 
