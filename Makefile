@@ -95,8 +95,7 @@ lock: ## Write the lock files anew from pyproject.toml (UPGRADE=1 raises every v
 
 .PHONY: tools
 tools: ## Obtain buf and regal, with which make check does more
-	@$(SETUP) get buf
-	@$(SETUP) get regal
+	@for tool in buf regal; do $(SETUP) get "$$tool" || missing=1; done; test -z "$$missing"
 
 .PHONY: clean
 clean: ## Remove what was made here (the cache of OPA is the user's and stays)

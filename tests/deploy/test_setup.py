@@ -168,14 +168,19 @@ def test_a_failed_build_says_so_and_leaves_nothing(machine: Machine):
     assert [path.name for path in machine.cached.parent.iterdir()] == [".regal.lock"]
 
 
-def test_what_was_built_is_kept(machine: Machine):
+@pytest.mark.parametrize(
+    ("tool", "version", "asked"),
+    [("opa", "1.22.2", "version"), ("buf", "1.75.0", "--version"), ("regal", "0.35.1", "version")],
+)
+def test_what_was_built_is_kept(machine: Machine, tool: str, version: str, asked: str):
     go = machine.root / "bin" / "go"
     go.write_text(
         '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\n'
-        'printf \'#!/bin/sh\\necho 1.22.2\\n\' > "$2"\necho built >> "$XDG_CACHE_HOME/builds"\n'
+        f'printf \'#!/bin/sh\\n[ "$1" = {asked} ] && echo {version}\\n\' > "$2"\n'
+        'echo built >> "$XDG_CACHE_HOME/builds"\n'
     )
     go.chmod(0o755)
     for _ in range(2):
-        done = machine.setup("get", "opa")
-        assert done.stdout == f"{machine.cached}\n", done.stderr
+        done = machine.setup("get", tool)
+        assert done.stdout == f"{machine.cached.with_name(f'{tool}-{version}')}\n", done.stderr
     assert (machine.root / "cache" / "builds").read_text() == "built\n"
