@@ -34,13 +34,13 @@ reasons contains _reason(name, sprintf("%s is not a set: write `%s contains {...
 	not is_set(value)
 }
 
-reasons contains _reason(name, problem) if {
+reasons contains _reason(name, shapes.explain(kind, entry)) if {
 	some name in bindings.bound
 	some kind, value in data.policies[name]
 	kind in shapes.kinds
 	is_set(value)
 	some entry in value
-	some problem in shapes.problems(kind, entry)
+	not shapes.fits(kind, entry)
 }
 
 _reason(name, text) := {"code": "policy-malformed", "policy": name, "message": substring(text, 0, 240)}

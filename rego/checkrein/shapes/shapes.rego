@@ -10,33 +10,43 @@ package checkrein.shapes
 kinds := {"allow", "deny", "require_approval", "mask", "need", "exempt", "hint", "oblige"}
 
 # METADATA
-# description: What is wrong with an entry of this kind; empty when nothing is.
-problems(kind, entry) := {sprintf("%s: an entry is an object, this one is %v", [kind, entry])} if not is_object(entry)
-
-problems(kind, entry) := _flat(kind, _keys[kind], _required[kind], entry) | _deeper(kind, entry) if {
+# description: The entry is of the shape of its kind.
+fits(kind, entry) if {
 	is_object(entry)
-	kind != "mask"
+	_flat_fits(_keys_of(kind, entry), _required_of(kind, entry), entry)
+	_inside_fits(kind, entry)
 }
 
-problems("mask", entry) := _flat("mask", _keys.mask | _params, _required.mask | _needed, entry) | _star(entry) if {
+# METADATA
+# description: Words for an author whose entry does not fit; says something of any entry, so it is not the test itself.
+explain(kind, entry) := sprintf("%s: %s", [kind, concat("; ", problems)]) if {
+	problems := _problems(kind, entry)
+	count(problems) > 0
+} else := sprintf("%s: an entry that is not of its shape", [kind])
+
+_problems(_, entry) := {sprintf("an entry is an object, and this one is %v", [entry])} if not is_object(entry)
+
+_problems(kind, entry) := _flat_problems(_keys_of(kind, entry), _required_of(kind, entry), entry) | _inside_problems(kind, entry) if {
 	is_object(entry)
-	_params := _with_default(_mask_keys, entry)
-	_needed := _with_default(_mask_required, entry)
 }
 
 _keys := {
-	"allow": {["code", "word"], ["message", "text"], ["until", "instant"], ["opaque", "yes"], ["mints_access", "yes"]},
-	"deny": {["code", "word"], ["message", "text"], ["instead", "texts"], ["unless", "words"], ["until", "instant"]},
+	"allow": {"code": "word", "message": "text", "until": "instant", "opaque": "yes", "mints_access": "yes"},
+	"deny": {"code": "word", "message": "text", "instead": "texts", "unless": "words", "until": "instant"},
 	"require_approval": {
-		["code", "word"], ["approvers", "approvers"], ["count", "positive"], ["about", "word"], ["message", "text"],
-		["wait", "duration"], ["grant", "object"], ["separate_people", "boolean"], ["escalate", "object"],
-		["unless", "words"], ["until", "instant"],
+		"code": "word", "approvers": "approvers", "count": "positive", "about": "word", "message": "text",
+		"wait": "duration", "grant": "object", "separate_people": "boolean", "escalate": "object",
+		"unless": "words", "until": "instant",
 	},
-	"mask": {["dataset", "word"], ["field", "word"], ["except", "words"], ["method", "method"], ["code", "word"]},
-	"need": {["fact", "fact"]},
-	"exempt": {["code", "word"], ["reason", "text"], ["until", "instant"]},
-	"hint": {["message", "text"]},
-	"oblige": {[duty, "object"] | some duty, _ in _duties},
+	"mask": {"dataset": "word", "field": "word", "except": "words", "method": "method", "code": "word"},
+	"need": {"fact": "fact"},
+	"exempt": {"code": "word", "reason": "text", "until": "instant"},
+	"hint": {"message": "text"},
+	"oblige": {
+		"limit_rows": "object", "limit_affected": "object", "time_limit": "object", "read_only": "object",
+		"record": "object", "redact_text": "object", "use_credential": "object", "set_headers": "object",
+		"remove_headers": "object", "budget": "object", "notify": "object",
+	},
 }
 
 _required := {
@@ -51,84 +61,104 @@ _required := {
 }
 
 _mask_keys := {
-	"constant": {["value", "scalar"]},
-	"partial": {["prefix", "size"], ["pad", "string"], ["suffix", "size"]},
-	"hash": {["key", "word"]},
-	"generalize": {["step", "step"]},
+	"constant": {"value": "scalar"},
+	"partial": {"prefix": "size", "pad": "string", "suffix": "size"},
+	"hash": {"key": "word"},
+	"generalize": {"step": "step"},
 }
 
 _mask_required := {"constant": {"value"}, "generalize": {"step"}}
 
-_duties := {
-	"limit_rows": {["max", "size"], ["on_excess", "excess"]},
-	"limit_affected": {["max", "size"]},
-	"time_limit": {["seconds", "above_zero"]},
-	"read_only": set(),
-	"record": {["level", "level"]},
-	"redact_text": {["detectors", "words"], ["patterns", "words"]},
-	"use_credential": {["name", "word"]},
-	"set_headers": {["headers", "headers"]},
-	"remove_headers": {["names", "words"]},
-	"budget": {["per", "word"], ["unit", "word"], ["max", "size"]},
-	"notify": {["channel", "word"]},
+_inside := {
+	"limit_rows": {"max": "size", "on_excess": "excess", "on": "verdicts"},
+	"limit_affected": {"max": "size", "on": "verdicts"},
+	"time_limit": {"seconds": "above_zero", "on": "verdicts"},
+	"read_only": {"on": "verdicts"},
+	"record": {"level": "level", "on": "verdicts"},
+	"redact_text": {"detectors": "words", "patterns": "words", "on": "verdicts"},
+	"use_credential": {"name": "word", "on": "verdicts"},
+	"set_headers": {"headers": "headers", "on": "verdicts"},
+	"remove_headers": {"names": "words", "on": "verdicts"},
+	"budget": {"per": "word", "unit": "word", "max": "size", "on": "verdicts"},
+	"notify": {"channel": "word", "on": "verdicts"},
+	"grant": {"uses": "positive", "for": "duration", "reach": "reach"},
+	"escalate": {"after": "duration", "approvers": "approvers"},
 }
 
-_duties_required := {
+_inside_required := {
 	"limit_rows": {"max"},
 	"limit_affected": {"max"},
 	"time_limit": {"seconds"},
 	"record": {"level"},
+	"redact_text": {"detectors", "patterns"},
 	"use_credential": {"name"},
 	"set_headers": {"headers"},
 	"remove_headers": {"names"},
 	"budget": {"per", "unit", "max"},
 	"notify": {"channel"},
+	"escalate": {"after", "approvers"},
 }
 
-_with_default(by_method, entry) := object.get(by_method, entry.method, set())
+_keys_of(kind, entry) := object.union(_keys.mask, object.get(_mask_keys, _method(entry), {})) if {
+	kind == "mask"
+} else := _keys[kind]
 
-_with_default(_, entry) := set() if not entry.method
+_required_of(kind, entry) := _required.mask | object.get(_mask_required, _method(entry), set()) if {
+	kind == "mask"
+} else := _required[kind]
 
-_flat(name, keys, required, entry) := (unknown | missing) | wrong if {
-	known := {key | some [key, _] in keys}
-	unknown := {sprintf("%s: unknown key %v", [name, key]) | some key in (object.keys(entry) - known)}
-	missing := {sprintf("%s: no %s", [name, key]) | some key in (required - object.keys(entry))}
-	wrong := {sprintf("%s: %s is not a valid %s", [name, key, type]) |
-		some [key, type] in keys
-		key in object.keys(entry)
-		not _is(type, entry[key])
+_method(entry) := object.get(entry, "method", "")
+
+_flat_fits(keys, required, entry) if {
+	count(required - object.keys(entry)) == 0
+	every key, value in entry { _is(keys[key], value) }
+}
+
+_flat_problems(keys, required, entry) := (unknown | missing) | wrong if {
+	unknown := {sprintf("unknown key %v", [key]) | some key in (object.keys(entry) - object.keys(keys))}
+	missing := {sprintf("no %s", [key]) | some key in (required - object.keys(entry))}
+	wrong := {sprintf("%s is not a valid %s", [key, keys[key]]) |
+		some key, value in entry
+		keys[key]
+		not _is(keys[key], value)
 	}
 }
 
-_deeper("oblige", entry) := {"oblige: an entry has exactly one key"} if count(entry) != 1
+# the objects inside an entry: its one duty, or its grant and its escalation
+_nested("oblige", entry) := entry
 
-_deeper("oblige", entry) := problems if {
-	count(entry) == 1
-	problems := union({_flat(duty, _duties[duty] | {["on", "verdicts"]}, object.get(_duties_required, duty, set()), body) |
-		some duty, body in entry
-		_duties[duty]
-		is_object(body)
-	})
+_nested("require_approval", entry) := object.filter(entry, {"grant", "escalate"})
+
+_nested(kind, _) := {} if not kind in {"oblige", "require_approval"}
+
+_inside_fits(kind, entry) if {
+	_counted(kind, entry)
+	_starred(kind, entry)
+	every name, body in _nested(kind, entry) {
+		_flat_fits(_inside[name], object.get(_inside_required, name, set()), body)
+	}
 }
 
-_deeper("require_approval", entry) := _grant(entry) | _escalate(entry)
+_inside_problems(kind, entry) := (counted | starred) | nested if {
+	counted := {"an entry has exactly one key" | not _counted(kind, entry)}
+	starred := {"except without the field *" | not _starred(kind, entry)}
+	nested := {sprintf("%s: %s", [name, problem]) |
+		some name, body in _nested(kind, entry)
+		is_object(body)
+		some problem in _flat_problems(_inside[name], object.get(_inside_required, name, set()), body)
+	}
+}
 
-_deeper(kind, _) := set() if not kind in {"oblige", "require_approval"}
+_counted("oblige", entry) if count(entry) == 1
 
-_grant(entry) := _flat("grant", {["uses", "positive"], ["for", "duration"], ["reach", "reach"]}, set(), entry.grant) if {
-	is_object(entry.grant)
-} else := set()
+_counted(kind, _) if kind != "oblige"
 
-_escalate(entry) := problems if {
-	is_object(entry.escalate)
-	keys := {["after", "duration"], ["approvers", "approvers"]}
-	problems := _flat("escalate", keys, {"after", "approvers"}, entry.escalate)
-} else := set()
-
-_star(entry) := {"mask: except without field *"} if {
+_starred("mask", entry) if {
 	"except" in object.keys(entry)
-	not entry.field == "*"
-} else := set()
+	entry.field == "*"
+}
+
+_starred(_, entry) if not "except" in object.keys(entry)
 
 _is("word", value) if {
 	is_string(value)
