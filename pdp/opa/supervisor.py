@@ -1,0 +1,236 @@
+"""OPA as a supervised child process that serves one bundle on a unix socket.
+
+One `OpaChild` is one bundle for its whole life: another bundle is another child, so that nothing is ever activated by
+halves. The child has an empty environment and answers only who holds a token that was made for it; it dies with
+this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from pdp.opa import launcher
+from pdp.opa.client import UnixOpaClient
+from pdp.opa.program import OpaFailed
+
+_SOCKET_PATH_LIMIT: Final = 107  # unix(7): sun_path has 108 bytes and ends with a zero
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 5.0
+_STABLE_AFTER: Final = 10.0
+_PROBE_EVERY: Final = 5.0
+_PROBES_MISSED: Final = 2
+_TERM_GRACE: Final = 2.0
+
+log = structlog.get_logger("pdp.opa")
+
+# OPA asks this policy about every request to itself. The token's digest stands in it, not the token.
+_AUTHZ: Final = """package system.authz
+
+default allow := false
+
+allow if {
+	crypto.sha256(input.identity) == "%s"
+	_permitted
+}
+
+_permitted if {
+	input.method == "POST"
+	input.path in [["v1", "data", "checkrein", "answer"], ["v1", "data", "checkrein", "built"]]
+}
+
+_permitted if {
+	input.method == "GET"
+	input.path == ["health"]
+}
+"""
+
+
+class OpaChild:
+    """One OPA over one bundle, started again with a growing pause whenever it ends."""
+
+    def __init__(self, *, program: Path, folder: Path, bundle: Path, timeout: float) -> None:
+        self._program = program
+        self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+        self._socket = self._folder / "s"
+        length = len(os.fsencode(self._socket.absolute()))
+        if length > _SOCKET_PATH_LIMIT:
+            shutil.rmtree(self._folder)
+            raise OpaFailed(
+                f"the socket's path {self._socket} has {length} bytes and a unix socket can have"
+                f" {_SOCKET_PATH_LIMIT}: choose a shorter state folder"
+            )
+        # The child goes on with the bundle it began with, whatever becomes the last good one meanwhile.
+        self._bundle = self._folder / "bundle.tar.gz"
+        shutil.copyfile(bundle, self._bundle)
+        token = secrets.token_urlsafe(32)
+        authz = self._folder / "authz"
+        authz.mkdir()
+        (authz / ".manifest").write_text(json.dumps({"roots": ["system"], "rego_version": 1}), "utf-8")
+        (authz / "authz.rego").write_text(_AUTHZ % hashlib.sha256(token.encode()).hexdigest(), "utf-8")
+        self.client = UnixOpaClient(self._socket, token=token, timeout=timeout)
+        self._said: deque[str] = deque(maxlen=5)
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervision: asyncio.Task[None] | None = None
+        self.up = False
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process; None between two of them."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._socket
+
+    async def start(self, tasks: asyncio.TaskGroup, *, timeout: float = 15.0) -> None:
+        """Returns when it answers, and keeps it answering from then on. Raises OpaFailed."""
+        await self.client._init_session()  # noqa: SLF001 - its context manager is this call
+        await self._spawn()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._until_answering()
+        except TimeoutError as error:
+            raise OpaFailed(f"OPA did not answer within {timeout:g} s{self._last_words()}") from error
+        self.up = True
+        self._supervision = tasks.create_task(self._supervise(), name="opa supervision")
+
+    async def stop(self) -> None:
+        """Ends the supervision and the process: first asked, then made to."""
+        self.up = False
+        if self._supervision is not None:
+            self._supervision.cancel()
+            await asyncio.wait([self._supervision])
+        await self.client.close_connection()
+        if (process := self._process) is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                async with asyncio.timeout(_TERM_GRACE):
+                    await process.wait()
+            except TimeoutError:
+                await _kill(process)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _spawn(self) -> None:
+        self._socket.unlink(missing_ok=True)
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
+            str(self._program),
+            *("run", "--server", "--addr", f"unix://{self._socket.absolute()}", "--unix-socket-perm", "600"),
+            *("--authentication=token", "--authorization=basic", "--skip-version-check"),
+            # Access logs would show what is asked; the decision log is this service's own.
+            *("--log-level", "error", "--log-format", "json", "--shutdown-grace-period", "1"),
+            *("--bundle", str(self._bundle.absolute()), "--bundle", str((self._folder / "authz").absolute())),
+            env={},
+            cwd=self._folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            # Ctrl-C at a terminal is for the parent, which first finishes what it has begun.
+            start_new_session=True,
+        )
+
+    async def _until_answering(self) -> None:
+        """Polls the health of the process until it answers; raises OpaFailed when it ends instead."""
+        process = self._process
+        assert process is not None
+        assert process.stderr is not None
+        listening = asyncio.ensure_future(self._listen(process.stderr))
+        ended = asyncio.ensure_future(process.wait())
+        try:
+            while not await self._answers():
+                done, _ = await asyncio.wait([ended], timeout=0.01)
+                if done:
+                    await listening
+                    raise OpaFailed(f"OPA ended with status {process.returncode}{self._last_words()}")
+        finally:
+            ended.cancel()
+            self._listening = listening
+
+    async def _answers(self) -> bool:
+        return self._socket.exists() and bool(await self.client.check_health())
+
+    async def _supervise(self) -> None:
+        pause = _FIRST_PAUSE
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            await self._until_dead()
+            self.up = False
+            if clock() - began > _STABLE_AFTER:
+                pause = _FIRST_PAUSE
+            status = self._process.returncode if self._process is not None else None
+            log.error("OPA ended and is started again", status=status, pause=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+            self.restarts += 1
+            try:
+                await self._spawn()
+                async with asyncio.timeout(_LONGEST_PAUSE):
+                    await self._until_answering()
+                self.up = True
+            except (OpaFailed, OSError, TimeoutError) as error:
+                log.error("OPA does not start", error=str(error))  # noqa: TRY400 - the trace says nothing more
+                if self._process is not None and self._process.returncode is None:
+                    await _kill(self._process)
+
+    async def _until_dead(self) -> None:
+        """Returns when the process has ended, having killed it if it stopped answering."""
+        process = self._process
+        assert process is not None
+        missed = 0
+        ended = asyncio.ensure_future(process.wait())
+        try:
+            while True:
+                done, _ = await asyncio.wait([ended], timeout=_PROBE_EVERY)
+                if done:
+                    return
+                missed = 0 if await self.client.check_health() else missed + 1
+                self.up = missed == 0
+                if missed >= _PROBES_MISSED:
+                    log.error("OPA does not answer and is killed")
+                    await _kill(process)
+                    return
+        finally:
+            ended.cancel()
+
+    async def _listen(self, stream: asyncio.StreamReader) -> None:
+        """Passes OPA's errors on. Only the message and the error: the other fields may hold what was asked."""
+        async for line in stream:
+            text = _message(line)
+            self._said.append(text)
+            log.warning("OPA says", message=text)
+
+    def _last_words(self) -> str:
+        return f": {' / '.join(self._said)}" if self._said else ""
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+def _message(line: bytes) -> str:
+    try:
+        entry: Any = json.loads(line)
+    except ValueError:
+        return line.decode(errors="replace").strip()[:500]
+    if not isinstance(entry, dict):
+        return str(entry)[:500]
+    return " ".join(str(entry[key]) for key in ("msg", "err", "error") if key in entry)[:500]
