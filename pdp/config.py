@@ -1,0 +1,337 @@
+"""The decision service's part of the configuration file, strictly read.
+
+Sections: `version`, `state`, `pdp`, `log`; `proxies` and `decisions` belong to the enforcement points, which check
+them, and are kept here as they are, for the names of the proxies that one file may start. An option which this version
+does not implement is an unknown key. References to secrets are resolved where they are used, not here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+
+from pdp.v1.strict_yaml import (
+    Address,
+    ConfigError,
+    Duration,
+    FilePath,
+    SocketAddress,
+    StrictModel,
+    UnixAddress,
+    load,
+    socket_address,
+)
+
+ADMINISTRATION: Final = "checkrein"
+"""The id and the type of the resource that stands for this service itself."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def _is_name(value: str) -> str:
+    if _NAME.fullmatch(value) is None:
+        raise ValueError("must be a name of letters, digits, dot, dash and underscore, at most 63 of them")
+    return value
+
+
+def _positive(value: datetime.timedelta) -> datetime.timedelta:
+    if value <= datetime.timedelta(0):
+        raise ValueError("must be longer than nothing")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
+Span = Annotated[Duration, AfterValidator(_positive)]
+SubjectType = Literal["agent", "user", "service"]
+# Symmetric algorithms and `none` cannot be configured: whoever can verify with them can forge.
+Algorithm = Literal["ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]
+
+
+class Tls(StrictModel):
+    """Certificates that somebody else issues; without this section the service keeps an authority of its own."""
+
+    cert: FilePath
+    key: FilePath
+    client_ca: FilePath
+
+
+class ProxyGrant(StrictModel):
+    """Which resources a proxy may speak for."""
+
+    # The whole SAN URI of its certificate, or the name of one that the local authority issued.
+    certificate: str
+    # Shell patterns of resource ids.
+    resources: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class SessionTokens(StrictModel):
+    """What proxies present with each call."""
+
+    ttl: Span = datetime.timedelta(minutes=15)
+
+
+class Opa(StrictModel):
+    """The policy engine's program and patience."""
+
+    path: FilePath | None = None
+    timeout: Span = datetime.timedelta(milliseconds=500)
+
+
+class Policies(StrictModel):
+    """Where the policies are, and whether a change is taken up."""
+
+    dir: FilePath
+    reload: Literal["watch", "none"] = "watch"
+
+
+class Resource(StrictModel):
+    """What policies see of a target."""
+
+    type: Name
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    database: str | None = None
+
+
+class Jwks(StrictModel):
+    """Where an issuer's keys are, how long they are used, and how long at most when they cannot be fetched."""
+
+    url: str | None = None
+    file: FilePath | None = None
+    ca: FilePath | None = None
+    refresh: Span = datetime.timedelta(minutes=5)
+    stale: Span = datetime.timedelta(hours=1)
+
+    @field_validator("url")
+    @classmethod
+    def _safe(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_url(value)
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> Jwks:
+        if self.url is not None and self.file is not None:
+            raise ValueError("needs one of url and file, not both")
+        return self
+
+
+class SubjectClaims(StrictModel):
+    """How an issuer's claims become a subject."""
+
+    type: SubjectType
+    id: str = "sub"
+    groups: str | None = None
+    # Claims that policies may read as subject.properties.claims.
+    claims: tuple[str, ...] = ()
+    # The type of the party in `act`, where a token has one.
+    actor: SubjectType = "agent"
+
+
+class Issuer(StrictModel):
+    """Whose tokens are accepted: another's, or with `self: true` this service's own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    name: Name
+    own: bool = Field(default=False, alias="self")
+    token_ttl: Span | None = None
+    issuer: str | None = None
+    # Without it a token's audience is the resource that it opens.
+    audience: str | None = None
+    algorithms: tuple[Algorithm, ...] = ()
+    jwks: Jwks = Jwks()
+    subject: SubjectClaims | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Issuer:
+        if self.own:
+            if self.issuer or self.audience or self.algorithms or self.subject or self.jwks != Jwks():
+                raise ValueError("an issuer with self: true takes name and token_ttl only")
+            return self
+        if self.token_ttl is not None:
+            raise ValueError("token_ttl goes with self: true only")
+        if not self.issuer or not self.algorithms or self.subject is None:
+            raise ValueError("needs issuer, algorithms and subject (or self: true)")
+        if self.jwks.url is None and self.jwks.file is None:
+            check_url(self.issuer)
+        return self
+
+
+def check_url(url: str) -> None:
+    """ValueError unless the keys behind this URL cannot be replaced on the way."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}):
+        return
+    raise ValueError("must be an https URL (plain http on this machine only)")
+
+
+class KeySubject(StrictModel):
+    """Who a static key stands for."""
+
+    type: SubjectType
+    id: Annotated[str, Field(min_length=1, max_length=255)]
+    groups: tuple[str, ...] = ()
+
+
+class StaticKey(StrictModel):
+    """A key `ck_<id>_<secret>`, known here by the hash of its secret alone."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,63}$")]
+    # SHA-256 in hex. The secret has 256 random bits, so a slow hash would protect nothing.
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    subject: KeySubject
+    # The one resource that the key is good for.
+    audience: str
+    expires: datetime.datetime | None = None
+
+    @field_validator("expires")
+    @classmethod
+    def _with_zone(cls, value: datetime.datetime | None) -> datetime.datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("needs a time zone, like 2030-01-31T00:00:00Z")
+        return value
+
+
+class Identity(StrictModel):
+    """Whom the service believes."""
+
+    clock_skew: Duration = datetime.timedelta(seconds=30)
+    issuers: tuple[Issuer, ...] = ()
+    keys: tuple[StaticKey, ...] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Identity:
+        _no_twice("issuer name", [each.name for each in self.issuers])
+        _no_twice("issuer", [each.issuer or each.name for each in self.issuers])
+        _no_twice("issuer with self: true", ["it" for each in self.issuers if each.own])
+        _no_twice("key id", [each.id for each in self.keys])
+        return self
+
+
+def _no_twice(what: str, values: list[str]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{what} {value} is given twice")
+
+
+class Approvals(StrictModel):
+    """How people are asked."""
+
+    # Where people answer; shown to the client with the approval's id behind it.
+    address: str | None = None
+    # The longest that a statement is held inside an open transaction, where it keeps locks.
+    max_in_transaction: Span = datetime.timedelta(seconds=30)
+    # How long ago an approver may have signed in.
+    max_sign_in_age: Span = datetime.timedelta(hours=12)
+
+
+class Store(StrictModel):
+    """Where sessions, approvals and records are kept."""
+
+    url: Annotated[str, Field(pattern=r"^sqlite:///.+$")]
+
+
+class Limits(StrictModel):
+    """Shares, each for the person or workload at the end of a chain."""
+
+    sessions_per_subject: Annotated[int, Field(ge=1)] = 500
+    pending_approvals_per_subject: Annotated[int, Field(ge=1)] = 50
+
+
+class Service(StrictModel):
+    """The section `pdp`."""
+
+    listen: Address | None = None
+    tls: Tls | None = None
+    proxies: tuple[ProxyGrant, ...] | None = None
+    session_tokens: SessionTokens = SessionTokens()
+    opa: Opa = Opa()
+    policies: Policies
+    resources: Mapping[Name, Resource] = Field(default_factory=dict)
+    identity: Identity = Identity()
+    approvals: Approvals = Approvals()
+    store: Store | None = None
+    limits: Limits = Limits()
+
+    @field_validator("resources")
+    @classmethod
+    def _not_reserved(cls, value: Mapping[str, Resource]) -> Mapping[str, Resource]:
+        if ADMINISTRATION in value:
+            raise ValueError(f"{ADMINISTRATION} is this service itself")
+        if any(resource.type == ADMINISTRATION for resource in value.values()):
+            raise ValueError(f"the type {ADMINISTRATION} is this service itself")
+        return value
+
+
+class NamedProxy(StrictModel):
+    """A proxy of the same file, as far as this service needs it; the proxy itself checks the rest."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, hide_input_in_errors=True)
+
+    name: Name
+    resource: str
+
+
+class Log(StrictModel):
+    """How the process speaks of itself."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Config(StrictModel):
+    """The whole file."""
+
+    version: Literal[1]
+    # Authority, certificates, store, keys, sockets; made on first start, for this user alone.
+    state: FilePath
+    pdp: Service
+    decisions: Any = None
+    proxies: tuple[NamedProxy, ...] = ()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Config:
+        _no_twice("proxy", [each.name for each in self.proxies])
+        for proxy in self.proxies:
+            if proxy.resource not in self.pdp.resources:
+                raise ValueError(f"proxies: {proxy.name} serves {proxy.resource}, which pdp.resources does not name")
+        return self
+
+    @property
+    def listen(self) -> SocketAddress:
+        """Where the service listens."""
+        return self.pdp.listen or UnixAddress(self.state / "pdp.sock")
+
+    @property
+    def store_url(self) -> str:
+        """The store, as SQLAlchemy names it."""
+        return self.pdp.store.url if self.pdp.store else f"sqlite:///{self.state / 'pdp.db'}"
+
+    @property
+    def grants(self) -> tuple[ProxyGrant, ...]:
+        """Which proxy may serve which resources; by default each proxy of the file its own."""
+        if self.pdp.proxies is not None:
+            return self.pdp.proxies
+        return tuple(ProxyGrant(certificate=each.name, resources=(each.resource,)) for each in self.proxies)
+
+
+def load_config(path: Path) -> Config:
+    """The file, or ConfigError with every mistake in it."""
+    config = load(path, Config)
+    if config.pdp.store is not None:
+        file = config.pdp.store.url.removeprefix("sqlite:///")
+        # A relative path is relative to the file, as everywhere; SQLite would take the working directory.
+        url = f"sqlite:///{path.resolve().parent / file}"
+        config = config.model_copy(update={"pdp": config.pdp.model_copy(update={"store": Store(url=url)})})
+    try:
+        socket_address(str(config.listen))
+    except ValueError as error:
+        raise ConfigError(f"{path}: pdp.listen: {config.listen} {error}") from None
+    return config

@@ -1,0 +1,143 @@
+"""Credentials become subjects: tokens of configured issuers, tokens of this service's own issuer, static keys.
+
+Which issuer a token claims to be of only selects the rules by which it is then verified. Algorithms are pinned for
+each issuer, a key serves one algorithm, and nothing in a token's header chooses a key but its id.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import jwt
+
+from pdp.config import Identity, Issuer, StaticKey
+from pdp.identity.claims import foreign_subject, own_subject
+from pdp.identity.key_sets import KeySet
+from pdp.identity.subject import Authenticated, AuthenticationFailed, Subject
+from pdp.identity.tokens import TOKEN_TYPE, Clock, OwnIssuer, now_utc
+
+_LONGEST_TOKEN: Final = 16 << 10
+_STATIC = re.compile(r"ck_([A-Za-z0-9-]{1,63})_([A-Za-z0-9_-]{16,128})")
+
+
+class Authenticator:
+    """Judges every kind of credential that this version knows."""
+
+    def __init__(self, settings: Identity, own: OwnIssuer | None, now: Clock = now_utc) -> None:
+        self._skew = settings.clock_skew
+        self._own = own
+        self._issuers = {each.issuer: (each, KeySet(each)) for each in settings.issuers if each.issuer}
+        self._keys = {each.id: each for each in settings.keys}
+        self._now = now
+
+    async def bearer(self, credential: str, resource: str) -> Authenticated:
+        """A token or a static key, whichever it is. AuthenticationFailed says why it is not accepted."""
+        if credential.startswith("ck_"):
+            return self.static_key(credential, resource)
+        return await self.token(credential, resource)
+
+    async def token(self, token: str, resource: str) -> Authenticated:
+        """A JSON Web Token that is good for the resource."""
+        if len(token) > _LONGEST_TOKEN:
+            raise AuthenticationFailed("the token is too long")
+        try:
+            header = jwt.get_unverified_header(token)
+            claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise AuthenticationFailed("not a token") from error
+        if "crit" in header or "b64" in header:
+            raise AuthenticationFailed("the token asks for extensions")
+        if self._own is not None and claimed == self._own.name:
+            return self._own_token(token, header, resource)
+        if not isinstance(claimed, str) or claimed not in self._issuers:
+            raise AuthenticationFailed("the token's issuer is not configured")
+        return await self._foreign_token(token, header, resource, *self._issuers[claimed])
+
+    def _own_token(self, token: str, header: Mapping[str, Any], resource: str) -> Authenticated:
+        assert self._own is not None
+        # Another kind of token that this service signs, now or later, must not pass as an identity.
+        if header.get("typ") != TOKEN_TYPE or header.get("kid") != self._own.key_id:
+            raise AuthenticationFailed("the token is not of this issuer's kind or key")
+        claims = self._verified(token, self._own.public_key, "EdDSA", self._own.name)
+        _one_audience(claims, resource)
+        return self._authenticated(claims, own_subject(claims, self._own.name))
+
+    async def _foreign_token(
+        self, token: str, header: Mapping[str, Any], resource: str, issuer: Issuer, keys: KeySet
+    ) -> Authenticated:
+        algorithm = header.get("alg")
+        if algorithm not in issuer.algorithms:
+            raise AuthenticationFailed("the token's algorithm is not one of its issuer's")
+        assert isinstance(algorithm, str)
+        assert issuer.issuer is not None
+        assert issuer.subject is not None
+        key_id = header.get("kid")
+        if key_id is not None and not isinstance(key_id, str):
+            raise AuthenticationFailed("the token's key id is not a string")
+        key = await keys.key(key_id, algorithm)
+        claims = self._verified(token, key.key, algorithm, issuer.issuer)
+        if issuer.audience is None:
+            _one_audience(claims, resource)
+        elif issuer.audience not in _audiences(claims):
+            raise AuthenticationFailed("the token is for somebody else")
+        return self._authenticated(claims, foreign_subject(claims, issuer.name, issuer.subject))
+
+    def _verified(self, token: str, key: Any, algorithm: str, issuer: str) -> dict[str, Any]:
+        try:
+            return jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                issuer=issuer,
+                leeway=self._skew,
+                # The audience is checked by the caller, who is stricter: a token is for one resource.
+                options={"require": ["exp", "iat", "iss", "aud"], "verify_aud": False},
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+            raise AuthenticationFailed(f"the token does not verify: {type(error).__name__}") from error
+
+    def _authenticated(self, claims: Mapping[str, Any], subject: Subject) -> Authenticated:
+        signed_in = claims.get("auth_time", claims["iat"])
+        try:
+            return Authenticated(subject, _instant(claims["exp"]), _instant(signed_in))
+        except (OverflowError, ValueError, TypeError, OSError) as error:
+            raise AuthenticationFailed("a time in the token is no time") from error
+
+    def static_key(self, credential: str, resource: str) -> Authenticated:
+        """A key `ck_<id>_<secret>` that is good for the resource."""
+        found = _STATIC.fullmatch(credential)
+        known = self._keys.get(found[1]) if found else None
+        # An unknown id takes the same way, so that the time taken does not tell which ids exist.
+        digest = hashlib.sha256((found[2] if found else "").encode()).hexdigest()
+        if not hmac.compare_digest(digest, known.hash if known else "0" * 64) or known is None:
+            raise AuthenticationFailed("no such key")
+        if known.expires is not None and known.expires <= self._now():
+            raise AuthenticationFailed("the key has run out")
+        if known.audience != resource:
+            raise AuthenticationFailed("the key is for another resource")
+        return Authenticated(_key_subject(known), known.expires, None)
+
+
+def _key_subject(key: StaticKey) -> Subject:
+    return Subject(key.subject.type, key.subject.id, key.subject.groups, issuer="checkrein-keys", method="static_key")
+
+
+def _audiences(claims: Mapping[str, Any]) -> list[Any]:
+    audience = claims["aud"]
+    return audience if isinstance(audience, list) else [audience]
+
+
+def _one_audience(claims: Mapping[str, Any], resource: str) -> None:
+    if _audiences(claims) != [resource]:
+        raise AuthenticationFailed("the token is not for this resource alone")
+
+
+def _instant(seconds: Any) -> datetime.datetime:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError("not a number")
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)

@@ -1,0 +1,93 @@
+"""The first shape of the store."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "keys",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("purpose", sa.String(32), nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("private", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("proxy", sa.String(255), nullable=False),
+        sa.Column("resource", sa.String(255), nullable=False),
+        sa.Column("protocol", sa.String(32), nullable=False),
+        sa.Column("client_address", sa.String(255), nullable=False),
+        sa.Column("labels", sa.JSON, nullable=False),
+        sa.Column("supported", sa.JSON, nullable=False),
+        sa.Column("subject", sa.JSON, nullable=False),
+        sa.Column("run", sa.String(255), nullable=False),
+        sa.Column("credential_expires_at", sa.BigInteger),
+        sa.Column("opened_at", sa.BigInteger, nullable=False),
+        sa.Column("closed_at", sa.BigInteger),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("close_reason", sa.String(500), nullable=False),
+        sa.Column("last_seq", sa.BigInteger),
+        sa.Column("verdicts", sa.JSON, nullable=False),
+    )
+    op.create_index("sessions_by_time", "sessions", ["opened_at"])
+    op.create_index("sessions_by_state", "sessions", ["state"])
+    op.create_table(
+        "approvals",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("idempotency_key", sa.String(255), nullable=False),
+        sa.Column("session_id", sa.String(64), sa.ForeignKey("sessions.id"), nullable=False),
+        sa.Column("decision_id", sa.String(64), nullable=False),
+        sa.Column("resource", sa.String(255), nullable=False),
+        sa.Column("subject", sa.JSON, nullable=False),
+        sa.Column("holder", sa.String(2000), nullable=False),
+        sa.Column("root", sa.String(600), nullable=False),
+        sa.Column("action", sa.LargeBinary, nullable=False),
+        sa.Column("action_digest", sa.LargeBinary, nullable=False),
+        sa.Column("requirements", sa.JSON, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("in_transaction", sa.Boolean, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger, nullable=False),
+        sa.Column("grant_expires_at", sa.BigInteger),
+        sa.Column("uses_left", sa.Integer, nullable=False),
+        sa.Column("comment", sa.String(1000), nullable=False),
+        sa.UniqueConstraint("session_id", "idempotency_key", name="approvals_once"),
+    )
+    op.create_index("approvals_by_state", "approvals", ["state"])
+    op.create_index("approvals_by_holder", "approvals", ["holder", "action_digest"])
+    op.create_table(
+        "assents",
+        sa.Column("approval_id", sa.String(64), sa.ForeignKey("approvals.id"), primary_key=True),
+        sa.Column("person", sa.String(600), primary_key=True),
+        sa.Column("subject_id", sa.String(255), nullable=False),
+        sa.Column("groups", sa.JSON, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("requirement_codes", sa.JSON, nullable=False),
+    )
+    op.create_table(
+        "redemptions",
+        sa.Column("approval_id", sa.String(64), sa.ForeignKey("approvals.id"), primary_key=True),
+        sa.Column("execution_id", sa.String(255), primary_key=True),
+        sa.Column("decision", sa.LargeBinary, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "records",
+        sa.Column("session_id", sa.String(255), primary_key=True),
+        sa.Column("seq", sa.BigInteger, primary_key=True),
+        sa.Column("event", sa.LargeBinary, nullable=False),
+        sa.Column("hash", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "bodies",
+        sa.Column("session_id", sa.String(255), primary_key=True),
+        sa.Column("seq", sa.BigInteger, primary_key=True),
+        sa.Column("index", sa.Integer, primary_key=True),
+        sa.Column("salt", sa.LargeBinary, nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+    )

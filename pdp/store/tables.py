@@ -1,0 +1,141 @@
+"""The tables, as this version reads and writes them; `migrations` makes them, and a test holds the two together."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND: Final = datetime.timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime.datetime]):
+    """An instant as microseconds since 1970: exact, comparable in SQL, and without a zone to lose."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime.datetime | None, dialect: Any) -> int | None:  # noqa: ARG002
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Any) -> datetime.datetime | None:  # noqa: ARG002
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+metadata = MetaData()
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("purpose", String(32), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("private", LargeBinary, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("proxy", String(255), nullable=False),
+    Column("resource", String(255), nullable=False),
+    Column("protocol", String(32), nullable=False),
+    Column("client_address", String(255), nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("supported", JSON, nullable=False),
+    Column("subject", JSON, nullable=False),
+    Column("run", String(255), nullable=False),
+    Column("credential_expires_at", Instant),
+    Column("opened_at", Instant, nullable=False),
+    Column("closed_at", Instant),
+    Column("state", String(16), nullable=False),
+    Column("close_reason", String(500), nullable=False),
+    Column("last_seq", BigInteger),
+    Column("verdicts", JSON, nullable=False),
+    Index("sessions_by_time", "opened_at"),
+    Index("sessions_by_state", "state"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("idempotency_key", String(255), nullable=False),
+    Column("session_id", String(64), ForeignKey("sessions.id"), nullable=False),
+    Column("decision_id", String(64), nullable=False),
+    Column("resource", String(255), nullable=False),
+    Column("subject", JSON, nullable=False),
+    # Who may use it: the subject, the one behind it, the thread and the run of its workflow, as one text.
+    Column("holder", String(2000), nullable=False),
+    Column("root", String(600), nullable=False),
+    Column("action", LargeBinary, nullable=False),
+    Column("action_digest", LargeBinary, nullable=False),
+    Column("requirements", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("in_transaction", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("grant_expires_at", Instant),
+    Column("uses_left", Integer, nullable=False),
+    Column("comment", String(1000), nullable=False),
+    UniqueConstraint("session_id", "idempotency_key", name="approvals_once"),
+    Index("approvals_by_state", "state"),
+    Index("approvals_by_holder", "holder", "action_digest"),
+)
+
+assents = Table(
+    "assents",
+    metadata,
+    Column("approval_id", String(64), ForeignKey("approvals.id"), primary_key=True),
+    # The person, in the form in which two spellings of one id are equal.
+    Column("person", String(600), primary_key=True),
+    Column("subject_id", String(255), nullable=False),
+    Column("groups", JSON, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("requirement_codes", JSON, nullable=False),
+)
+
+redemptions = Table(
+    "redemptions",
+    metadata,
+    Column("approval_id", String(64), ForeignKey("approvals.id"), primary_key=True),
+    Column("execution_id", String(255), primary_key=True),
+    Column("decision", LargeBinary, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+records = Table(
+    "records",
+    metadata,
+    # Not a foreign key: a proxy's own chain belongs to no session.
+    Column("session_id", String(255), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("event", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+bodies = Table(
+    "bodies",
+    metadata,
+    Column("session_id", String(255), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("index", Integer, primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
