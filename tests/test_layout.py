@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CORE = "pep.core"
 CONTRACT = "pdp.v1"
+COMPUTED = "a name that it computes"
 
 
 def imported(source: str, module: str) -> Iterator[str]:
@@ -31,8 +32,8 @@ def imported(source: str, module: str) -> Iterator[str]:
                 base = package[: len(package) - level + 1] if level else []
                 yield from (".".join([*base, *([origin] if origin else []), name.name]) for name in names)
             case ast.Call(func=ast.Name(id="__import__") | ast.Attribute(attr="import_module"), args=[argument, *_]):
-                # A name that is computed cannot be checked, so it is reported as itself and no rule permits it.
-                yield argument.value if isinstance(argument, ast.Constant) else f"pdp.<{ast.unparse(argument)}>"
+                # A name that is computed cannot be checked: it is reported as such.
+                yield argument.value if isinstance(argument, ast.Constant) else COMPUTED
             case _:
                 pass
 
@@ -42,16 +43,16 @@ def under(name: str, package: str) -> bool:
 
 
 def permitted(importer: str, name: str) -> bool:
-    """Whether a module of this tree may import that name. What is neither ours nor of the product is always fine."""
+    """Whether a module of this tree may import that name. What belongs to other projects is always fine."""
+    ours = under(name, "pep") or under(name, "pdp")
     match importer.split("."):
         case ["pdp", *_]:
-            return not under(name, "pep")
+            return not under(name, "pep") and name != COMPUTED
         case ["pep", "core", *_]:
-            return under(name, CORE) or under(name, CONTRACT) or not (under(name, "pep") or under(name, "pdp"))
+            return under(name, CORE) or under(name, CONTRACT) or not (ours or name == COMPUTED)
         case ["pep", protocol, _, *_]:
-            own = f"pep.{protocol}"
-            return under(name, own) or under(name, CORE) or not (under(name, "pep") or under(name, "pdp"))
-        case _:  # the command line and its kin put the parts together
+            return under(name, f"pep.{protocol}") or under(name, CORE) or not (ours or name == COMPUTED)
+        case _:  # the command line and its kin put the parts together, by a computed name if they like
             return not under(name, "pdp") or under(name, CONTRACT)
 
 
@@ -98,6 +99,7 @@ def test_the_source_is_where_the_rules_look():
         ("pep.cli", "import pdp"),
         ("pdp.service", "from pep.core import model"),
         ("pdp.opa.client", "import pep"),
+        ("pdp.opa.client", "importlib.import_module(name)"),
     ],
 )
 def test_a_breach_is_found(importer: str, source: str):
@@ -115,6 +117,7 @@ def test_a_breach_is_found(importer: str, source: str):
         ("pep.core.enforcer", "import asyncio\nfrom . import model"),
         ("pep.cli", "from pep.postgres import server"),
         ("pdp.service", "from pdp.v1 import access_pb2\nimport grpc"),
+        ("pep.cli", "importlib.import_module(f'pep.{protocol}.server')"),
         ("pdp.service", "import peppercorn"),
     ],
 )
