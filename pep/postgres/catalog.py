@@ -9,14 +9,17 @@ Objects are told apart by OID; an attribute number of 0 means the whole row, as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 FIRST_USER_OID = 16384
 """FirstNormalObjectId: the server gives smaller ones only to what initdb creates."""
 
 WHOLE_ROW = 0
 TEMPORARY = "pg_temp"
+_PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,14 @@ class Column:
     attnum: int
     type_oid: int
     generated_from: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a stored query reads of one relation: attribute numbers, WHOLE_ROW for all, none for `count(*)`."""
+
+    relation: int
+    columns: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +61,13 @@ class Rule:
     name: str
     event: str
     instead: bool
-    reads: tuple[tuple[int, int], ...] = ()
+    reads: tuple[Read, ...] = ()
     calls: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """A foreign key of `child` that changes rows of `child` when the referenced row goes (`delete`) or moves (`update`)."""
+    """A foreign key that changes rows of `child` when the referenced row goes (`delete`) or moves (`update`)."""
 
     child: int
     on: str
@@ -83,7 +94,7 @@ class Relation:
     columns: tuple[Column, ...] = ()
     parents: tuple[int, ...] = ()
     children: tuple[int, ...] = ()
-    reads: tuple[tuple[int, int], ...] = ()
+    reads: tuple[Read, ...] = ()
     calls: tuple[int, ...] = ()
     rules: tuple[Rule, ...] = ()
     triggers: tuple[Trigger, ...] = ()
@@ -177,7 +188,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """A cast that somebody created; `function` is 0 for a binary or input/output one. context: e, a, i as in pg_cast."""
+    """A cast that somebody created; `function` is 0 where none is called. context: e, a, i as in pg_cast."""
 
     source: int
     target: int
@@ -199,27 +210,54 @@ class Closure:
 
 @dataclass(frozen=True, slots=True)
 class Builtins:
-    """What initdb created: the same for the life of a server, loaded once and shared by every snapshot."""
+    """What initdb created: the same for the life of a server, loaded once and shared by every snapshot.
+
+    pg_depend has no rows about these objects, so a system view is itself only: `closure` does not go under it.
+    """
 
     relations: Mapping[int, Relation]
     functions: Mapping[int, Function]
     types: Mapping[int, Type]
-    server_version: int = 0
+    schemas: frozenset[str]
+    relations_by_name: Mapping[tuple[str, str], Relation]
+    functions_by_name: Mapping[tuple[str, str], tuple[Function, ...]]
+    types_by_name: Mapping[tuple[str, str], Type]
+
+    @classmethod
+    def build(cls, rows: Iterable[tuple[str, str]]) -> Builtins:
+        """From the rows of BUILTIN_QUERY."""
+        from pep.postgres.catalog_build import build_builtins
+
+        return build_builtins(rows)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What a session's own connection says about name resolution (`SESSION_QUERY`).
+    """What a session's own connection says about name resolution (SESSION_QUERY).
 
-    `path` is current_schemas(true): the effective path, pg_catalog and the temporary schema in their places.
+    `path` is current_schemas(true): the effective path, pg_catalog and the temporary schema in their places. A session
+    can have objects that the shared snapshot lacks only while `temp_schema` or `transaction` (its transaction's id,
+    given at the first write) is not empty.
     """
 
     path: tuple[str, ...]
     user: str
     session_user: str
-    temp_schema: str  # "" while the session has none
+    temp_schema: str
     settings: Mapping[str, str]
-    version: str  # the catalog fingerprint as this session sees it, its own uncommitted changes included
+    transaction: str
+
+    @classmethod
+    def parse(cls, text: str) -> SessionState:
+        found = json.loads(text)
+        return cls(
+            tuple(found["path"]),
+            found["user"],
+            found["session_user"],
+            found["temp_schema"],
+            found["settings"],
+            found["transaction"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,18 +268,20 @@ class Catalog:
     relations: Mapping[int, Relation]
     all_functions: Mapping[int, Function]
     types: Mapping[int, Type]
-    operators: tuple[Operator, ...] = ()
-    casts: tuple[Cast, ...] = ()
-    schemas: frozenset[str] = frozenset()
-    event_triggers: tuple[str, ...] = ()
-    relations_by_name: Mapping[tuple[str, str], Relation] = field(default_factory=dict)
-    functions_by_name: Mapping[tuple[str, str], tuple[Function, ...]] = field(default_factory=dict)
-    types_by_name: Mapping[tuple[str, str], Type] = field(default_factory=dict)
+    operators: tuple[Operator, ...]
+    casts: tuple[Cast, ...]
+    schemas: frozenset[str]
+    event_triggers: tuple[str, ...]
+    relations_by_name: Mapping[tuple[str, str], Relation]
+    functions_by_name: Mapping[tuple[str, str], tuple[Function, ...]]
+    types_by_name: Mapping[tuple[str, str], Type]
 
     @classmethod
-    def build(cls, rows: Iterable[tuple[str, str]], builtins: Builtins | None = None) -> Catalog:
-        """From the rows of CATALOG_QUERY, or of USER_QUERY with the builtins loaded before."""
-        raise NotImplementedError
+    def build(cls, rows: Iterable[tuple[str, str]], builtins: Builtins, previous: Catalog | None = None) -> Catalog:
+        """From the rows of USER_QUERY; relations that did not change are taken over from `previous`."""
+        from pep.postgres.catalog_build import build_catalog
+
+        return build_catalog(rows, builtins, previous)
 
     # --- relations ---
 
@@ -252,24 +292,58 @@ class Catalog:
         return self.relations.get(oid)
 
     def resolve(self, name: str, path: Sequence[str]) -> Relation | None:
-        """The first of that name on the effective path (`SessionState.path`), as the server finds an unqualified name."""
-        raise NotImplementedError
+        """The first of that name on the effective path (`SessionState.path`), as the server finds a bare name."""
+        return next((found for schema in path if (found := self.relation(schema, name)) is not None), None)
 
     def descendants(self, oid: int) -> tuple[int, ...]:
         """All inheritance children and partitions, transitively, without itself."""
-        raise NotImplementedError
+        return self._reach(oid, lambda relation: relation.children)
 
     def ancestors(self, oid: int) -> tuple[int, ...]:
         """All parents, transitively, without itself."""
-        raise NotImplementedError
+        return self._reach(oid, lambda relation: relation.parents)
+
+    def _reach(self, oid: int, step: Callable[[Relation], tuple[int, ...]]) -> tuple[int, ...]:
+        found: dict[int, None] = {}
+        waiting = [oid]
+        while waiting:
+            relation = self.relations.get(waiting.pop())
+            for each in step(relation) if relation else ():
+                if each not in found and each != oid:
+                    found[each] = None
+                    waiting.append(each)
+        return tuple(found)
 
     def closure(self, oid: int) -> Closure:
-        """What reading the relation reads: itself whole, and through views the relations and columns under them."""
-        raise NotImplementedError
+        """What reading the whole relation reads: itself, and through views the relations and columns under them.
+
+        Children and partitions are not added: `descendants` has them. A relation that the snapshot does not know stays
+        in the answer as an OID, so that the caller can refuse it.
+        """
+        columns: dict[int, set[int]] = {oid: {WHOLE_ROW}}
+        calls: set[int] = set()
+        seen: set[int] = set()
+        waiting = [oid]
+        while waiting:
+            current = waiting.pop()
+            relation = self.relations.get(current)
+            if relation is None or current in seen:
+                continue
+            seen.add(current)
+            calls.update(relation.calls)
+            for read in relation.reads:
+                columns.setdefault(read.relation, set()).update(read.columns)
+                waiting.append(read.relation)
+        whole = frozenset({WHOLE_ROW})
+        return Closure(
+            {each: whole if WHOLE_ROW in numbers else frozenset(numbers) for each, numbers in columns.items()},
+            frozenset(calls),
+        )
 
     def dataset(self, relation: Relation) -> str:
         """`schema.name`, quoted where a plain dot would be ambiguous; `pg_temp.name` for a temporary relation."""
-        raise NotImplementedError
+        schema = TEMPORARY if relation.is_temporary else relation.schema
+        return f"{_quoted(schema)}.{_quoted(relation.name)}"
 
     # --- functions, operators, casts ---
 
@@ -281,18 +355,25 @@ class Catalog:
 
     def functions_in_path(self, name: str, path: Sequence[str]) -> tuple[Function, ...]:
         """Every candidate for an unqualified call. The temporary schema is never searched for functions."""
-        raise NotImplementedError
+        return tuple(
+            function for schema in path if not _is_temporary(schema) for function in self.functions(schema, name)
+        )
 
     def user_functions_named(self, name: str, path: Sequence[str]) -> tuple[Function, ...]:
         """The candidates that are not the server's own."""
-        raise NotImplementedError
+        return tuple(function for function in self.functions_in_path(name, path) if not function.is_builtin)
 
     def user_operators_named(self, symbol: str, path: Sequence[str]) -> tuple[Operator, ...]:
-        raise NotImplementedError
+        """Like functions, operators are never looked for in the temporary schema."""
+        return tuple(
+            operator
+            for operator in self.operators
+            if operator.name == symbol and operator.schema in path and not _is_temporary(operator.schema)
+        )
 
     def casts_between(self, source: int, target: int) -> tuple[Cast, ...]:
-        """User casts from `source` to `target`; 0 stands for any."""
-        raise NotImplementedError
+        """User casts from `source` to `target`; 0 stands for any. A cast has no name: the path does not matter."""
+        return tuple(cast for cast in self.casts if source in (0, cast.source) and target in (0, cast.target))
 
     # --- types ---
 
@@ -300,7 +381,13 @@ class Catalog:
         return self.types.get(oid)
 
     def resolve_type(self, name: str, path: Sequence[str]) -> Type | None:
-        raise NotImplementedError
+        return next((found for schema in path if (found := self.types_by_name.get((schema, name))) is not None), None)
 
-    def __iter__(self) -> Iterator[Relation]:
-        return iter(self.relations.values())
+
+def _is_temporary(schema: str) -> bool:
+    return schema == TEMPORARY or schema.startswith(f"{TEMPORARY}_")
+
+
+def _quoted(name: str) -> str:
+    """As the server prints an identifier, except that reserved words need no quotes here."""
+    return name if _PLAIN.fullmatch(name) else '"{}"'.format(name.replace('"', '""'))
