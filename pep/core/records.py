@@ -15,6 +15,7 @@ from typing import Any
 
 from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, canonical_json, chain_hash
 
+
 class EventType(enum.StrEnum):
     SESSION_OPENED = "session.opened"
     SESSION_CLOSED = "session.closed"

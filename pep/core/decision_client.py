@@ -1,0 +1,414 @@
+"""The decision service as an enforcement point calls it.
+
+`DecisionClient` is the seam, `GrpcDecisionClient` the real thing. Whatever does not end in a whole answer in time is
+`DecisionUnavailable`; what that means for a client is decided in `enforcer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pdp.v1 import (
+    approval_service_pb2,
+    approval_service_pb2_grpc,
+    audit_service_pb2,
+    audit_service_pb2_grpc,
+    decision_service_pb2,
+    decision_service_pb2_grpc,
+)
+from pep.core import translate
+from pep.core.errors import DecisionUnavailable
+from pep.core.model import Action, Allow, Decision, Deny, Mask, Reason, RequireApproval
+from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
+from pep.core.spool import Acknowledged, Shipment
+
+
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticKey:
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A token or a key whose kind the proxy cannot tell."""
+
+    secret: str = field(repr=False)
+
+
+Credential = Jwt | StaticKey | Bearer
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a client proved itself with, and for what. `labels` are its own words, never identity."""
+
+    credential: Credential
+    resource: str
+    protocol: str
+    client_address: str
+    supported: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequest:
+    """A command that needs people. `key` makes a retry harmless; `hold` is None where policy alone says how long."""
+
+    decision_id: str
+    key: str
+    action: Action
+    digest: bytes
+    in_transaction: bool
+    hold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingApproval:
+    """`expires_at` is in epoch seconds, None where the service did not say."""
+
+    approval_id: str
+    url: str
+    expires_at: float | None
+    approvers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalUpdate:
+    """`state` is "pending", "approved", "denied", "expired", "cancelled", "redeemed" or "unknown"."""
+
+    state: str
+    comment: str = ""
+
+
+class RequestRefused(DecisionUnavailable):
+    """The service answered that it will not decide this request, so the same request again is of no use."""
+
+
+class DecisionClient(Protocol):
+    """Every method raises DecisionUnavailable where no whole answer came in time."""
+
+    async def open_session(self, login: Login) -> SessionHandle | Deny: ...
+
+    async def refresh_session(self, session: SessionHandle) -> Token | str:
+        """The new token, or why the session has to end."""
+
+    async def keep_sessions(self, session_ids: Sequence[str]) -> Sequence[str]:
+        """Those among them that have to end."""
+
+    async def close_session(self, session: SessionHandle, reason: str, last_seq: int) -> None: ...
+
+    async def decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Decision, ...]:
+        """One decision for each action, in order."""
+
+    async def request_approval(self, session: SessionHandle, request: ApprovalRequest) -> PendingApproval: ...
+
+    def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncIterator[ApprovalUpdate]:
+        """The state now, then each change; ends with a final state."""
+
+    async def cancel_approval(self, session: SessionHandle, approval_id: str, reason: str) -> None: ...
+
+    async def redeem_approval(
+        self, session: SessionHandle, approval_id: str, digest: bytes, execution_id: str
+    ) -> Decision: ...
+
+    def watch(self) -> AsyncIterator[WatchNews]:
+        """News, each acknowledged when the next one is asked for."""
+
+    async def ship(self, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
+        """Sends records in order and says which are stored; ends only by an error."""
+
+
+# A stopped service leaves a stream hanging, where a call runs into its time limit; pings find out. A restarted one is
+# found again soon.
+_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", 16 << 20),
+    # Channels to one address share a connection otherwise, and a retry would take the one that just failed.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_FINAL_CODES: Final = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.ALREADY_EXISTS,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+_FIRST_TRY: Final = 0.6
+_STATES: Final = {
+    approval_service_pb2.APPROVAL_STATE_PENDING: "pending",
+    approval_service_pb2.APPROVAL_STATE_APPROVED: "approved",
+    approval_service_pb2.APPROVAL_STATE_DENIED: "denied",
+    approval_service_pb2.APPROVAL_STATE_EXPIRED: "expired",
+    approval_service_pb2.APPROVAL_STATE_CANCELLED: "cancelled",
+    approval_service_pb2.APPROVAL_STATE_REDEEMED: "redeemed",
+}
+
+
+class GrpcDecisionClient:
+    """Over gRPC with the proxy's certificate. Made on the running loop; `close` ends its channels.
+
+    Decisions and streams have connections of their own: a long shipment never delays a decision.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        credentials: grpc.ChannelCredentials,
+        *,
+        server_name: str = "",
+        open_timeout: float,
+        decide_timeout: float,
+    ) -> None:
+        named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
+        options = (*_OPTIONS, *named)
+        targets = [addresses[index % len(addresses)] for index in range(max(2, len(addresses)))]
+        self._channels = [grpc.aio.secure_channel(target, credentials, options) for target in (*targets, addresses[0])]
+        self._open_timeout = open_timeout
+        self._decide_timeout = decide_timeout
+        *calls, streams = self._channels
+        self._decisions = [decision_service_pb2_grpc.DecisionServiceStub(channel) for channel in calls]
+        self._approvals = [approval_service_pb2_grpc.ApprovalServiceStub(channel) for channel in calls]
+        self._watching = decision_service_pb2_grpc.DecisionServiceStub(streams)
+        self._awaiting = approval_service_pb2_grpc.ApprovalServiceStub(streams)
+        self._shipping = audit_service_pb2_grpc.AuditServiceStub(streams)
+        self._preferred = 0
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+    async def open_session(self, login: Login) -> SessionHandle | Deny:
+        request = decision_service_pb2.OpenSessionRequest(
+            resource=login.resource,
+            protocol=login.protocol,
+            client_address=login.client_address,
+            labels=login.labels,
+            supported_obligations=login.supported,
+        )
+        match login.credential:
+            case Jwt(token):
+                request.jwt = token
+            case StaticKey(key):
+                request.static_key = key
+            case Bearer(secret):
+                request.bearer = secret
+        calls = [stub.OpenSession for stub in self._decisions]
+        answer = await self._call(calls, request, self._open_timeout)
+        return _opened(answer, login)
+
+    async def refresh_session(self, session: SessionHandle) -> Token | str:
+        request = decision_service_pb2.RefreshSessionRequest(token=session.token)
+        calls = [stub.RefreshSession for stub in self._decisions]
+        answer = await self._call(calls, request, self._open_timeout)
+        if answer.ended_because or not answer.token:
+            return answer.ended_because or "the session was not renewed"
+        return Token(answer.token, translate.epoch(answer.token_expires_at))
+
+    async def keep_sessions(self, session_ids: Sequence[str]) -> Sequence[str]:
+        request = decision_service_pb2.KeepSessionsRequest(session_ids=session_ids)
+        answer = await self._call([stub.KeepSessions for stub in self._decisions], request, self._open_timeout)
+        return tuple(answer.ended_session_ids)
+
+    async def close_session(self, session: SessionHandle, reason: str, last_seq: int) -> None:
+        request = decision_service_pb2.CloseSessionRequest(token=session.token, reason=reason, last_seq=last_seq)
+        await self._call([stub.CloseSession for stub in self._decisions], request, self._open_timeout)
+
+    async def decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Decision, ...]:
+        request = decision_service_pb2.DecideRequest(
+            token=session.token,
+            actions=[translate.action_message(action, session.input_paths) for action in actions],
+        )
+        answer = await self._call([stub.Decide for stub in self._decisions], request, self._decide_timeout)
+        return tuple(map(translate.decision, answer.decisions))
+
+    async def request_approval(self, session: SessionHandle, request: ApprovalRequest) -> PendingApproval:
+        message = approval_service_pb2.RequestApprovalRequest(
+            token=session.token,
+            decision_id=request.decision_id,
+            idempotency_key=request.key,
+            action=translate.action_message(request.action, translate.EVERYTHING),
+            action_digest=request.digest,
+            in_transaction=request.in_transaction,
+        )
+        if request.hold is not None:
+            message.hold.CopyFrom(translate.duration(request.hold))
+        calls = [stub.RequestApproval for stub in self._approvals]
+        answer = await self._call(calls, message, self._decide_timeout)
+        if not answer.approval_id:
+            raise DecisionUnavailable("the decision service named no approval")
+        expires = translate.epoch(answer.expires_at)
+        return PendingApproval(answer.approval_id, answer.url, expires, tuple(answer.approvers))
+
+    async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncIterator[ApprovalUpdate]:
+        request = approval_service_pb2.AwaitApprovalRequest(token=session.token, approval_id=approval_id)
+        call = self._awaiting.AwaitApproval(request, wait_for_ready=True)
+        try:
+            with _translated_errors():
+                async for answer in call:
+                    yield ApprovalUpdate(_STATES.get(answer.state, "unknown"), answer.comment)
+        finally:
+            call.cancel()
+
+    async def cancel_approval(self, session: SessionHandle, approval_id: str, reason: str) -> None:
+        request = approval_service_pb2.CancelApprovalRequest(
+            token=session.token, approval_id=approval_id, reason=reason
+        )
+        await self._call([stub.CancelApproval for stub in self._approvals], request, self._decide_timeout)
+
+    async def redeem_approval(
+        self, session: SessionHandle, approval_id: str, digest: bytes, execution_id: str
+    ) -> Decision:
+        request = approval_service_pb2.RedeemApprovalRequest(
+            token=session.token, approval_id=approval_id, action_digest=digest, execution_id=execution_id
+        )
+        calls = [stub.RedeemApproval for stub in self._approvals]
+        answer = await self._call(calls, request, self._decide_timeout)
+        return translate.decision(answer.decision)
+
+    async def watch(self) -> AsyncIterator[WatchNews]:
+        call = self._watching.Watch(wait_for_ready=True)
+        try:
+            with _translated_errors():
+                await call.write(decision_service_pb2.WatchRequest(acknowledged=0))
+                async for answer in call:
+                    yield _news(answer)
+                    await call.write(decision_service_pb2.WatchRequest(acknowledged=answer.number))
+        finally:
+            call.cancel()
+
+    async def ship(self, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
+        call = self._shipping.Record(wait_for_ready=True)
+
+        async def send() -> None:
+            async for shipment in shipments:
+                await call.write(_record(shipment))
+
+        try:
+            with _translated_errors():
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        sending = tasks.create_task(send())
+                        async for answer in call:
+                            acknowledged(Acknowledged(answer.session_id, answer.acknowledged_seq, answer.refused))
+                        sending.cancel()
+                except ExceptionGroup as errors:
+                    raise errors.exceptions[0] from None
+        finally:
+            call.cancel()
+        raise DecisionUnavailable("the decision service ended the stream of records")
+
+    async def _call(self, calls: Sequence[Callable[..., Any]], request: Any, timeout: float) -> Any:
+        """One answer within `timeout`, by two tries on two connections. Every call is harmless to repeat.
+
+        The second try waits for a connection, so a service that has just been restarted is not an error.
+        """
+        request.meta.request_id = uuid.uuid4().hex
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + timeout
+        first = self._preferred
+        try:
+            return await self._try(calls[first], request, timeout * _FIRST_TRY, wait=False)
+        except RequestRefused:
+            raise
+        except DecisionUnavailable:
+            self._preferred = (first + 1) % len(calls)
+            return await self._try(calls[self._preferred], request, max(0.001, ends - loop.time()), wait=True)
+
+    async def _try(self, call: Callable[..., Any], request: Any, timeout: float, *, wait: bool) -> Any:
+        sent = Timestamp()
+        sent.GetCurrentTime()
+        request.meta.sent_at.CopyFrom(sent)
+        request.meta.timeout.CopyFrom(translate.duration(timeout))
+        with _translated_errors():
+            # A timer of our own as well: how long a client waits depends on nothing in the library.
+            async with asyncio.timeout(timeout):
+                return await call(request, timeout=timeout, wait_for_ready=wait)
+
+
+@contextlib.contextmanager
+def _translated_errors() -> Any:
+    try:
+        yield
+    except TimeoutError:
+        raise DecisionUnavailable("the decision service did not answer in time") from None
+    except asyncio.InvalidStateError:
+        raise DecisionUnavailable("the decision service ended the stream") from None
+    except grpc.RpcError as error:
+        code = error.code() if isinstance(error, grpc.aio.AioRpcError) else grpc.StatusCode.UNKNOWN
+        words = f"the decision service answered {code.name}"
+        raise (RequestRefused if code in _FINAL_CODES else DecisionUnavailable)(words) from None
+
+
+def _record(item: Shipment) -> audit_service_pb2.RecordRequest:
+    """A spooled record as a message, bytes unchanged."""
+    message = audit_service_pb2.RecordRequest(session_id=item.session, seq=item.seq)
+    if item.body is None:
+        message.event = item.data
+    else:
+        message.body.index, message.body.salt, message.body.content = item.body, item.salt, item.data
+    return message
+
+
+def _opened(answer: decision_service_pb2.OpenSessionResponse, login: Login) -> SessionHandle | Deny:
+    decision = translate.decision(answer.decision)
+    match decision:
+        case Deny():
+            return decision
+        case RequireApproval() | Mask():
+            words = "a connection can only be allowed or denied"
+            return Deny(decision.decision_id, decision.policy_revision, (Reason("connect-not-allowed", words),))
+        case Allow():
+            pass
+    if not (answer.session_id and answer.token and answer.subject.id):
+        raise DecisionUnavailable("the decision service opened a session without saying which or whose")
+    duties = dict.fromkeys((*translate.obligations(answer.obligations), *decision.obligations))
+    return SessionHandle(
+        session_id=answer.session_id,
+        token=answer.token,
+        subject=translate.subject(answer.subject),
+        resource=login.resource,
+        protocol=login.protocol,
+        decision_id=decision.decision_id,
+        policy_revision=decision.policy_revision,
+        obligations=tuple(duties),
+        input_paths=frozenset(answer.input_paths),
+        credential_expires_at=translate.epoch(answer.credential_expires_at),
+        token_expires_at=translate.epoch(answer.token_expires_at),
+    )
+
+
+def _news(answer: decision_service_pb2.WatchResponse) -> WatchNews:
+    match answer.WhichOneof("event"):
+        case "snapshot":
+            ended = tuple(SessionEnded(each.session_id, each.reason) for each in answer.snapshot.sessions_ended)
+            return WatchNews(answer.snapshot.policy_revision, ended)
+        case "policy_revision":
+            return WatchNews(answer.policy_revision)
+        case "session_ended":
+            return WatchNews(ended=(SessionEnded(answer.session_ended.session_id, answer.session_ended.reason),))
+        case _:
+            return WatchNews()

@@ -1,0 +1,404 @@
+"""The spool: where records are durable before anything is forwarded, until the decision service has them.
+
+One folder per process, locked while the process lives, with append-only segment files. `append` returns after write(2),
+so what it took survives the death of any process; a power cut loses at most the last group that was not yet synced
+(none with fsync "always"). A process that starts adopts the folders of dead ones: it cuts a torn tail and ends the
+sessions that never ended with `session.lost`, in their own chains.
+
+It does not ship: `shipper` reads the segments and says which may go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import orjson
+import structlog
+
+from pdp.v1.digests import chain_hash
+from pep.core.recorder import PROCESS_PREFIX, SpoolError, is_final, utc_now
+from pep.core.records import Chain, Event, EventType, Sealed
+from pep.core.segments import BodyEntry, Entry, EventEntry, OpenEntry, decode, encode
+
+SEGMENT_BYTES: Final = 4 << 20
+_LOCK: Final = "lock"
+_SUFFIX: Final = ".segment"
+# Kept free for the ends of sessions and for the process's own chain, when commands have filled the rest.
+_RESERVE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """An event, or a body where `body` is its position among the bodies of event `seq`."""
+
+    session: str
+    seq: int
+    data: bytes = field(repr=False)
+    body: int | None = None
+    salt: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Everything of the session up to `seq` is stored; `refused` says why one was not."""
+
+    session: str
+    seq: int
+    refused: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """One file. `pending` has the highest number per session that is not acknowledged yet."""
+
+    ordinal: int
+    path: Path
+    size: int = 0
+    last_body: int = -1
+    complete: bool = False
+    refused: bool = False
+    pending: dict[str, int] = field(default_factory=dict)
+    roots: dict[str, int] = field(default_factory=dict)
+
+    def note(self, entry: Entry, end: int) -> None:
+        self.size = end
+        match entry:
+            case EventEntry(session=session, seq=seq):
+                self.pending[session] = seq
+            case BodyEntry():
+                self.last_body = end
+            case OpenEntry():
+                pass
+
+
+class Spool:
+    """Open with `Spool.open`. `run` syncs in the background, `close` leaves what is not shipped to a successor."""
+
+    def __init__(
+        self, folder: Path, lock: int, *, fsync_seconds: float, max_bytes: int, share: float, segment_bytes: int
+    ) -> None:
+        self._folder = folder
+        self._lock = lock
+        self._fsync_seconds = fsync_seconds
+        self._max_bytes = max_bytes
+        self._share = share
+        self._segment_bytes = segment_bytes
+        self._log = structlog.get_logger("pep.spool")
+        self._open: dict[str, tuple[int, bytes]] = {}
+        self._by_root: dict[str, int] = {}
+        self._total = 0
+        self._unsynced = False
+        self._failed = ""
+        self._adopted: list[tuple[Path, int]] = []
+        self.segments: list[Segment] = []
+        self.changed = asyncio.Event()
+        self._ordinal = 0
+        self._file = -1
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        fsync_seconds: float = 0.1,
+        max_bytes: int = 1 << 30,
+        share: float = 0.25,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> Spool:
+        """A new folder under `directory`, and whatever dead processes left there. Raises SpoolError."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder, lock = _own_folder(directory)
+            spool = cls(
+                folder,
+                lock,
+                fsync_seconds=fsync_seconds,
+                max_bytes=max_bytes,
+                share=share,
+                segment_bytes=segment_bytes,
+            )
+            for other in sorted(directory.iterdir()):
+                if other != folder and other.is_dir() and (other / _LOCK).exists():
+                    spool._adopt(other)
+            spool._start_segment()
+        except OSError as error:
+            raise SpoolError(f"cannot use the spool in {directory}: {error.strerror}") from None
+        return spool
+
+    @property
+    def failed(self) -> str:
+        """Why nothing can be recorded any more; "" while all is well."""
+        return self._failed
+
+    def append(self, records: Sequence[Sealed], *, root: str, final: bool = False) -> None:
+        """Make the records durable, all or none. `root` pays for them; `final` ends the session's chain.
+
+        Raises SpoolError: the disk is full or failing, the spool or the root's share of it is.
+        """
+        if self._failed:
+            raise SpoolError(self._failed)
+        entries = [entry for sealed in records for entry in _entries(sealed)]
+        encoded = [encode(entry) for entry in entries]
+        data = b"".join(encoded)
+        self._check_room(len(data), root, essential=final or not root)
+        if self.segments[-1].size >= self._segment_bytes:
+            self._rotate()
+        self._write(data)
+        segment = self.segments[-1]
+        for entry, size in zip(entries, map(len, encoded), strict=True):
+            segment.note(entry, segment.size + size)
+        segment.roots[root] = segment.roots.get(root, 0) + len(data)
+        self._by_root[root] = self._by_root.get(root, 0) + len(data)
+        self._total += len(data)
+        last = records[-1]
+        if final:
+            self._open.pop(last.session, None)
+        else:
+            self._open[last.session] = (last.seq + 1, last.hash)
+        self.changed.set()
+
+    def read(self, segment: Segment, offset: int, limit: int = 256 << 10) -> list[tuple[int, Shipment]]:
+        """Shipments from `offset` on, each with the offset behind it; at least one where there is one."""
+        with segment.path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(min(limit, segment.size - offset))
+            found = list(decode(data))
+            if not found and offset < segment.size:
+                data += file.read(segment.size - offset - len(data))
+                found = list(decode(data))
+        if not found and offset < segment.size:
+            raise SpoolError(f"{segment.path} cannot be read back at {offset}")
+        return [(offset + end, _shipment(entry)) for end, entry in found]
+
+    def remove(self, segment: Segment) -> None:
+        """Everything in it is stored elsewhere; what was refused there is kept aside for people to look at."""
+        self.segments.remove(segment)
+        if segment.refused:
+            aside = self._folder.parent / "refused"
+            aside.mkdir(exist_ok=True, mode=0o700)
+            segment.path.rename(aside / f"{segment.path.parent.name}-{segment.path.name}")
+        else:
+            segment.path.unlink()
+        self._total -= segment.size
+        for root, size in segment.roots.items():
+            self._by_root[root] -= size
+            if not self._by_root[root]:
+                del self._by_root[root]
+        for adopted in [pair for pair in self._adopted if pair[0] == segment.path.parent]:
+            if not any(each.path.parent == adopted[0] for each in self.segments):
+                self._adopted.remove(adopted)
+                _remove_folder(*adopted)
+
+    async def run(self) -> None:
+        """Syncs in groups until cancelled. A failed sync is final: what it lost cannot be known."""
+        while True:
+            await asyncio.sleep(self._fsync_seconds or 3600)
+            if self._unsynced and not self._failed:
+                self._unsynced = False
+                try:
+                    # A descriptor of its own: the segment may be closed meanwhile.
+                    copy = os.dup(self._file)
+                    await asyncio.get_running_loop().run_in_executor(None, _sync_and_close, copy)
+                except OSError as error:
+                    self._fail(f"the spool could not be synced: {error.strerror}")
+
+    def close(self) -> None:
+        """Give the folder up. An empty one goes, one with records waits for a successor."""
+        self._close_file()
+        if self._total == 0 or not any(segment.pending for segment in self.segments):
+            for segment in list(self.segments):
+                self.remove(segment)
+            _remove_folder(self._folder, self._lock)
+        else:
+            os.close(self._lock)
+        for _, lock in self._adopted:
+            os.close(lock)
+
+    def _check_room(self, size: int, root: str, *, essential: bool) -> None:
+        limit = self._max_bytes + (self._max_bytes // _RESERVE if essential else 0)
+        if self._total + size > limit:
+            raise SpoolError("the spool is full")
+        if not essential and self._by_root.get(root, 0) + size > self._max_bytes * self._share:
+            raise SpoolError("this subject's share of the spool is full")
+
+    def _write(self, data: bytes) -> None:
+        """One write(2), whole or undone."""
+        before = self.segments[-1].size
+        try:
+            written = os.write(self._file, data)
+            error = "" if written == len(data) else "the disk is full"
+            if not error and not self._fsync_seconds:
+                os.fsync(self._file)
+        except OSError as failure:
+            error = failure.strerror or "input/output error"
+        if not error:
+            self._unsynced = True
+            return
+        try:
+            os.ftruncate(self._file, before)
+        except OSError:
+            self._fail(f"the spool is damaged: {error}")
+        raise SpoolError(f"the spool could not be written: {error}")
+
+    def _fail(self, reason: str) -> None:
+        self._failed = reason
+        self._log.error("nothing can be recorded any more", reason=reason)
+
+    def _rotate(self) -> None:
+        """Go on in a new segment; it begins with every chain that is open, so that the old one may go."""
+        try:
+            self._close_file()
+            self.segments[-1].complete = True
+            self._start_segment()
+        except OSError as error:
+            self._fail(f"the spool could not begin a new segment: {error.strerror}")
+            raise SpoolError(self._failed) from None
+
+    def _close_file(self) -> None:
+        if self._file >= 0:
+            descriptor, self._file = self._file, -1
+            _sync_and_close(descriptor)
+
+    def _start_segment(self) -> None:
+        path = self._folder / f"{self._ordinal:010d}{_SUFFIX}"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._sync_folder(self._folder)
+        self._register(path)
+        notes = b"".join(encode(OpenEntry(name, seq, digest)) for name, (seq, digest) in self._open.items())
+        if notes:
+            self._write(notes)
+            self.segments[-1].size = len(notes)
+            self._total += len(notes)
+
+    def _register(self, path: Path) -> Segment:
+        segment = Segment(self._ordinal, path)
+        self._ordinal += 1
+        self.segments.append(segment)
+        return segment
+
+    def _sync_folder(self, folder: Path) -> None:
+        _sync_and_close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+
+    def _adopt(self, folder: Path) -> None:
+        lock = _locked(folder)
+        if lock is None:
+            return
+        chains: dict[str, Chain] = {}
+        paths = sorted(folder.glob(f"*{_SUFFIX}"))
+        for path in paths:
+            segment = self._register(path)
+            segment.complete = True
+            self._read_back(segment, chains)
+            self._total += segment.size
+        if not paths:
+            _remove_folder(folder, lock)
+            return
+        self._adopted.append((folder, lock))
+        self._log.warning("adopted the records of a process that died", sessions=len(chains), segments=len(paths))
+        self._write_losses(self.segments[-1], chains)
+        self.changed.set()
+
+    def _read_back(self, segment: Segment, chains: dict[str, Chain]) -> None:
+        """Notes what the segment holds, cuts what is torn, and follows the chains."""
+        data = segment.path.read_bytes()
+        for end, entry in decode(data):
+            segment.note(entry, end)
+            match entry:
+                case OpenEntry(session=session, seq=seq, hash=digest):
+                    chains[session] = _chain(session, seq, digest)
+                case EventEntry(session=session, seq=seq, hash=digest):
+                    before = chains.pop(session, None)
+                    if before is not None and chain_hash(before.hash, session, seq, entry.data) != digest:
+                        self._log.error("a record of a dead process breaks its chain", session=session, seq=seq)
+                    if not _ends_chain(entry.data):
+                        chains[session] = _chain(session, seq + 1, digest)
+                case BodyEntry():
+                    pass
+        if segment.size < len(data):
+            self._log.warning("cut a torn tail", segment=segment.path.name, bytes=len(data) - segment.size)
+            os.truncate(segment.path, segment.size)
+
+    def _write_losses(self, segment: Segment, chains: dict[str, Chain]) -> None:
+        for chain in chains.values():
+            facts = {"what": "lost", "reason": "the proxy process died"}
+            kind = EventType.PROCESS if chain.session.startswith(PROCESS_PREFIX) else EventType.SESSION_LOST
+            sealed = chain.seal(Event(kind, facts=facts))
+            data = encode(EventEntry(sealed.session, sealed.seq, sealed.hash, sealed.data))
+            descriptor = os.open(segment.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                if os.write(descriptor, data) != len(data):
+                    os.ftruncate(descriptor, segment.size)
+                    raise SpoolError("the spool is full: the loss of a session cannot be recorded")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            segment.note(EventEntry(sealed.session, sealed.seq, sealed.hash, sealed.data), segment.size + len(data))
+            self._total += len(data)
+
+
+def _entries(sealed: Sealed) -> Iterator[Entry]:
+    yield EventEntry(sealed.session, sealed.seq, sealed.hash, sealed.data)
+    for index, body in enumerate(sealed.bodies):
+        yield BodyEntry(sealed.session, sealed.seq, index, body.salt, body.content)
+
+
+def _shipment(entry: Entry) -> Shipment:
+    match entry:
+        case BodyEntry():
+            return Shipment(entry.session, entry.seq, entry.content, entry.index, entry.salt)
+        case EventEntry():
+            return Shipment(entry.session, entry.seq, entry.data)
+        case OpenEntry():
+            return Shipment(entry.session, -1, b"")
+
+
+def _chain(session: str, seq: int, digest: bytes) -> Chain:
+    chain = Chain(session, utc_now)
+    chain.seq, chain.hash = seq, digest
+    return chain
+
+
+def _ends_chain(data: bytes) -> bool:
+    document = orjson.loads(data)
+    return is_final(document["type"], document.get("facts", {}).get("what"))
+
+
+def _own_folder(directory: Path) -> tuple[Path, int]:
+    """A new folder with its lock; another process that starts may take a folder for an orphan before it is locked."""
+    while True:
+        folder = directory / uuid.uuid4().hex
+        folder.mkdir(mode=0o700)
+        lock = _locked(folder)
+        if lock is not None:
+            return folder, lock
+
+
+def _sync_and_close(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(folder: Path) -> int | None:
+    """The folder's lock, held until its descriptor is closed; None if a living process holds it."""
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_folder(folder: Path, lock: int) -> None:
+    (folder / _LOCK).unlink(missing_ok=True)
+    folder.rmdir()
+    os.close(lock)

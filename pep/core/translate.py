@@ -1,0 +1,168 @@
+"""The contract's messages as the core's values, and back: the only place that knows both.
+
+Pure. What a newer decision service may send and this proxy does not know is read in the safe direction: a verdict that
+is unset or unknown is a deny, a duty that is unset or unknown is one that nobody supports, an unknown mask is NULL.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Final
+
+import orjson
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pdp.v1 import access_pb2, decision_pb2
+from pep.core.model import (
+    Action,
+    Allow,
+    ConstantMask,
+    Decision,
+    Deny,
+    FieldMask,
+    GeneralizeMask,
+    HashMask,
+    LimitRows,
+    Mask,
+    MaskFields,
+    MaskMethod,
+    NullMask,
+    Obligation,
+    OnExcess,
+    PartialEmailMask,
+    PartialMask,
+    ReadOnly,
+    Reason,
+    RequireApproval,
+    Requirement,
+    TimeLimit,
+    Unsupported,
+)
+from pep.core.sessions import Party, Subject
+
+TEXT_PATH: Final = "action.properties.statement.text"
+PARAMETERS_PATH: Final = "action.properties.statement.parameters"
+_UNNAMED: Final = decision_pb2.FieldMask()
+EVERYTHING: Final = frozenset({TEXT_PATH, PARAMETERS_PATH})
+
+
+def reads(paths: Iterable[str], path: str) -> bool:
+    """Whether a policy that reads `paths` can see `path`: it names it, or something above or below it."""
+    return any(path == each or path.startswith(each + ".") or each.startswith(path + ".") for each in paths)
+
+
+def action_message(action: Action, paths: Iterable[str]) -> access_pb2.Action:
+    """Text and parameters travel only where a policy can read them, or a person must see them."""
+    paths = tuple(paths)
+    message = access_pb2.Action(
+        name=action.name,
+        protocol=action.protocol,
+        properties_json=orjson.dumps(action.properties),
+        binding=access_pb2.Binding(path=action.binding.path, definitions=action.binding.definitions),
+    )
+    if reads(paths, TEXT_PATH):
+        message.statement.text = action.statement.text
+    if reads(paths, PARAMETERS_PATH):
+        message.statement.parameters_json = orjson.dumps(list(action.statement.parameters))
+    return message
+
+
+def action_size(action: Action) -> int:
+    """Bytes of the action's JSON, text and parameters included."""
+    properties = orjson.dumps(action.properties)
+    parameters = orjson.dumps(list(action.statement.parameters))
+    return len(properties) + len(parameters) + len(action.statement.text.encode("utf-8", "surrogatepass"))
+
+
+def decision(message: decision_pb2.Decision) -> Decision:
+    identity = (message.decision_id, message.policy_revision)
+    reasons = tuple(Reason(each.code, each.message, each.policy, tuple(each.instead)) for each in message.reasons)
+    match message.WhichOneof("verdict"):
+        case "allow":
+            return Allow(*identity, obligations(message.allow.obligations), reasons)
+        case "mask":
+            duties = obligations(message.mask.obligations)
+            if not any(isinstance(duty, MaskFields) for duty in duties):
+                return Deny(*identity, (Reason("mask-without-fields", "the decision asks for a mask of nothing"),))
+            return Mask(*identity, duties, reasons)
+        case "require_approval":
+            held = message.require_approval
+            return RequireApproval(*identity, _requirements(held.requirements), seconds(held.wait), reasons)
+        case "deny":
+            return Deny(*identity, reasons, message.deny.retry)
+        case _:
+            return Deny(*identity, (Reason("no-verdict", "the decision service gave no verdict that is known here"),))
+
+
+def obligations(messages: Iterable[decision_pb2.Obligation]) -> tuple[Obligation, ...]:
+    return tuple(map(_obligation, messages))
+
+
+def _obligation(message: decision_pb2.Obligation) -> Obligation:
+    match message.WhichOneof("duty"):
+        case "mask_fields" if all(each.dataset and each.field for each in message.mask_fields.fields or [_UNNAMED]):
+            return MaskFields(tuple(map(_field_mask, message.mask_fields.fields)))
+        case "mask_fields":
+            return Unsupported("mask of an unnamed field")
+        case "limit_rows":
+            truncate = message.limit_rows.on_excess == decision_pb2.ON_EXCESS_TRUNCATE
+            return LimitRows(message.limit_rows.max, OnExcess.TRUNCATE if truncate else OnExcess.FAIL)
+        case "time_limit":
+            return TimeLimit(seconds(message.time_limit.limit))
+        case "read_only":
+            return ReadOnly()
+        case "unsupported":
+            return Unsupported(message.unsupported)
+        case _:
+            return Unsupported("unknown")
+
+
+def _field_mask(message: decision_pb2.FieldMask) -> FieldMask:
+    excepted = frozenset(getattr(message, "except"))
+    return FieldMask(message.dataset, message.field, _mask_method(message), excepted)
+
+
+def _mask_method(message: decision_pb2.FieldMask) -> MaskMethod:
+    match message.WhichOneof("method"):
+        case "constant":
+            return ConstantMask(message.constant.value)
+        case "partial":
+            return PartialMask(message.partial.prefix, message.partial.pad, message.partial.suffix)
+        case "partial_email":
+            return PartialEmailMask()
+        case "hash":
+            return HashMask(message.hash.key)
+        case "generalize":
+            return GeneralizeMask(message.generalize.step)
+        case _:
+            return NullMask()
+
+
+def _requirements(messages: Iterable[decision_pb2.Requirement]) -> tuple[Requirement, ...]:
+    return tuple(
+        Requirement(each.policy, each.code, tuple(each.approvers), each.count, each.about, each.message)
+        for each in messages
+    )
+
+
+def subject(message: access_pb2.Subject) -> Subject:
+    root = Party(message.root.type, message.root.id, tuple(message.root.groups))
+    own = Party(message.type, message.id, tuple(message.groups))
+    return Subject(own, root if root.id else own, message.workflow)
+
+
+def seconds(message: Duration) -> float:
+    return message.seconds + message.nanos / 1e9
+
+
+def duration(value: float) -> Duration:
+    message = Duration()
+    message.FromTimedelta(datetime.timedelta(seconds=value))
+    return message
+
+
+def epoch(message: Timestamp) -> float | None:
+    """Seconds since 1970; None where the message says nothing."""
+    return message.seconds + message.nanos / 1e9 if message.seconds or message.nanos else None
