@@ -11,7 +11,8 @@ import functools
 import hashlib
 import hmac
 import struct
-from typing import TYPE_CHECKING, Final, assert_never
+from collections.abc import Callable, Mapping
+from typing import Final, assert_never
 
 from pep.core.errors import UpstreamProtocolError
 from pep.core.model import ConstantMask, GeneralizeMask, HashMask, MaskMethod, NullMask, PartialEmailMask, PartialMask
@@ -19,11 +20,8 @@ from pep.postgres import dates, numbers
 from pep.postgres.frames import PROTOCOL_VIOLATION
 from pep.postgres.type_oids import BOOL, BPCHAR, DATE_TYPES, FORMATS, NUMBER_TYPES, TEXT, TEXT_TYPES
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    # What a mask does to one value that is not NULL.
-    Cell = Callable[[bytes], bytes | None]
+# What a mask does to one value that is not NULL.
+Cell = Callable[[bytes], bytes | None]
 
 # What stands for the hidden part of an e-mail address. Its length says nothing about the length of what it hides.
 _EMAIL_PAD: Final = "****"

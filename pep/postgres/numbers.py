@@ -85,9 +85,10 @@ def constant(text: str, type_oid: int, format: int) -> bytes | None:
 
 
 def _floor(number: Exact, step: Exact) -> Exact:
+    """The greatest multiple of `step` that is not above. It has the step's scale: the value's own would tell of it."""
     scale = max(number.scale, step.scale)
     unit = step.coefficient * 10 ** (scale - step.scale)
-    return Exact(number.coefficient * 10 ** (scale - number.scale) // unit * unit, scale)
+    return Exact(number.coefficient * 10 ** (scale - number.scale) // unit * step.coefficient, step.scale)
 
 
 def _integral(number: Exact) -> int | None:

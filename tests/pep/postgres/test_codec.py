@@ -211,6 +211,13 @@ def test_an_impossible_length_is_refused_after_all_that_came_before_it(tag, leng
         next(server)
 
 
+def test_nothing_is_read_after_a_violation():
+    codec = FrontendCodec()
+    for data in (b"Q\0\0\0\0", m.Sync().encode(), b""):
+        with pytest.raises(ClientProtocolError):
+            list(codec.feed(data))
+
+
 def test_a_statement_over_the_limit_is_said_once_at_its_header_and_never_held():
     codec = FrontendCodec(max_statement=100)
     assert list(codec.feed(b"Q" + (10_000_004).to_bytes(4))) == [Oversized(ord("Q"), 10_000_004)]

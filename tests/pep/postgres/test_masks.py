@@ -333,6 +333,27 @@ def test_what_cannot_be_generalized_is_null(fetch, type_oid: int, step: str, val
         assert apply(GeneralizeMask(step), type_oid, wire, original) is None
 
 
+@pytest.mark.parametrize("type_oid", sorted(t.NUMBER_TYPES | t.DATE_TYPES))
+@pytest.mark.parametrize("damaged", [b"", b"\0", b"\0" * 3, b"\0" * 9, b"\xff" * 12])
+def test_a_binary_value_of_the_wrong_length_is_null(type_oid: int, damaged: bytes):
+    step = "year" if type_oid in t.DATE_TYPES else "10"
+    assert apply(GeneralizeMask(step), type_oid, t.BINARY, damaged) is None
+
+
+def test_a_damaged_numeric_is_null():
+    for damaged in (b"\0\x01\0\0\0\0\0\0\x27\x10", b"\0\x01\x7f\xff\0\0\0\0\0\x01", b"\0\0\0\0\x12\x34\0\0"):
+        assert apply(GeneralizeMask("10"), t.NUMERIC, t.BINARY, damaged) is None
+
+
+def test_the_number_of_decimals_of_a_value_does_not_show():
+    assert masked(GeneralizeMask("10"), "12.3456", t.NUMERIC) == masked(GeneralizeMask("10"), "12", t.NUMERIC) == "10"
+    assert masked(GeneralizeMask("0.50"), "12.3456", t.NUMERIC) == "12.00"
+
+
+def test_a_moment_that_the_binary_format_cannot_hold_is_null():
+    assert apply(ConstantMask("999999-01-01 00:00:00"), t.TIMESTAMP, t.BINARY, bytes(8)) is None
+
+
 @pytest.mark.parametrize("style", ["SQL, DMY", "SQL, MDY", "German", "Postgres, DMY", "Postgres, MDY"])
 def test_a_date_in_any_other_style_is_null(postgres18: PostgresServer, style: str):
     with psycopg.connect(postgres18.dsn("postgres"), autocommit=True) as connection:

@@ -121,6 +121,11 @@ def test_every_other_way_of_logging_in_is_refused_by_name(asked: m.Authenticatio
         login(tls=True).receive(asked)
 
 
+def test_a_password_that_scram_forbids_is_said_to_be_unusable():
+    with pytest.raises(UpstreamProtocolError, match="cannot be used"):
+        login("with a bell\a").receive(OFFER)
+
+
 def test_a_server_cannot_make_the_proxy_work_for_seconds():
     begun = login()
     answer = begun.receive(OFFER)
