@@ -1,0 +1,16 @@
+package checkrein.params_test
+
+import data.checkrein.params
+import data.checkrein.testing as t
+
+_of(all) := values if {
+	values := params.of("p", {"a": 1, "b": 1, "c": 1}) with input as t.connect(t.agent("bot", [])) with data.parameters as all
+}
+
+test_defaults_then_everywhere_then_here if {
+	_of({}) == {"a": 1, "b": 1, "c": 1}
+	_of({"*": {"p": {"b": 2, "c": 2}}, "shop": {"p": {"c": 3}}}) == {"a": 1, "b": 2, "c": 3}
+	_of({"other": {"p": {"c": 3}}, "shop": {"q": {"c": 3}}}) == {"a": 1, "b": 1, "c": 1}
+}
+
+test_what_is_no_object_is_nothing if _of({"*": {"p": null}, "shop": {"p": []}}) == {"a": 1, "b": 1, "c": 1}
