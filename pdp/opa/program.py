@@ -106,19 +106,19 @@ async def run_opa(
     return Finished(child.returncode, out, err)
 
 
-async def write_capabilities(program: Path, path: Path, *, granted: Sequence[str] = ()) -> None:
-    """Writes the capabilities file that every check runs with; `granted` names builtins that are not withheld."""
-    done = await run_opa(program, ["capabilities", "--current"], folder=path.parent)
+async def capabilities(program: Path, folder: Path, *, granted: Sequence[str] = ()) -> bytes:
+    """What every check runs with, as a capabilities file; `granted` names builtins that are not withheld."""
+    done = await run_opa(program, ["capabilities", "--current"], folder=folder)
     if done.status != 0:
         raise OpaFailed(f"opa capabilities: {done.err.decode(errors='replace').strip()}")
-    capabilities = json.loads(done.out)
+    found = json.loads(done.out)
     withheld = set(WITHHELD) - set(granted)
     # io.jwt.encode* by prefix: a later version may have more of them.
-    capabilities["builtins"] = [
+    found["builtins"] = [
         builtin
-        for builtin in capabilities["builtins"]
+        for builtin in found["builtins"]
         if builtin["name"] not in withheld
         and (not builtin["name"].startswith("io.jwt.encode") or builtin["name"] in granted)
     ]
-    capabilities["allow_net"] = []
-    path.write_text(json.dumps(capabilities), "utf-8")
+    found["allow_net"] = []
+    return json.dumps(found).encode()

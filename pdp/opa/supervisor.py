@@ -29,6 +29,7 @@ from pdp.opa.program import OpaFailed
 _SOCKET_PATH_LIMIT: Final = 107  # unix(7): sun_path has 108 bytes and ends with a zero
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
+_START_AGAIN: Final = 15.0
 _STABLE_AFTER: Final = 10.0
 _PROBE_EVERY: Final = 5.0
 _PROBES_MISSED: Final = 2
@@ -83,6 +84,7 @@ class OpaChild:
         self.client = UnixOpaClient(self._socket, token=token, timeout=timeout)
         self._said: deque[str] = deque(maxlen=5)
         self._process: asyncio.subprocess.Process | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._supervision: asyncio.Task[None] | None = None
         self.up = False
         self.restarts = 0
@@ -98,16 +100,19 @@ class OpaChild:
         return self._socket
 
     async def start(self, tasks: asyncio.TaskGroup, *, timeout: float = 15.0) -> None:
-        """Returns when it answers, and keeps it answering from then on. Raises OpaFailed."""
-        await self.client._init_session()  # noqa: SLF001 - its context manager is this call
-        await self._spawn()
+        """Returns when it answers, and keeps it answering from then on. Raises OpaFailed, and is stopped then."""
+        await self.client.__aenter__()
         try:
             async with asyncio.timeout(timeout):
-                await self._until_answering()
+                await self._spawn(tasks)
         except TimeoutError as error:
+            await self.stop()
             raise OpaFailed(f"OPA did not answer within {timeout:g} s{self._last_words()}") from error
+        except BaseException:
+            await self.stop()
+            raise
         self.up = True
-        self._supervision = tasks.create_task(self._supervise(), name="opa supervision")
+        self._supervision = tasks.create_task(self._supervise(tasks), name="opa supervision")
 
     async def stop(self) -> None:
         """Ends the supervision and the process: first asked, then made to."""
@@ -124,9 +129,12 @@ class OpaChild:
                     await process.wait()
             except TimeoutError:
                 await _kill(process)
+        if self._listening is not None:
+            await asyncio.wait([self._listening])  # ends with the process
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _spawn(self) -> None:
+    async def _spawn(self, tasks: asyncio.TaskGroup) -> None:
+        """Starts a process and returns when it answers. Raises OpaFailed when it ends instead."""
         self._socket.unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", launcher.__file__, str(os.getpid())),
@@ -145,27 +153,19 @@ class OpaChild:
             start_new_session=True,
         )
 
-    async def _until_answering(self) -> None:
-        """Polls the health of the process until it answers; raises OpaFailed when it ends instead."""
         process = self._process
-        assert process is not None
         assert process.stderr is not None
-        listening = asyncio.ensure_future(self._listen(process.stderr))
-        ended = asyncio.ensure_future(process.wait())
-        try:
-            while not await self._answers():
-                done, _ = await asyncio.wait([ended], timeout=0.01)
-                if done:
-                    await listening
-                    raise OpaFailed(f"OPA ended with status {process.returncode}{self._last_words()}")
-        finally:
-            ended.cancel()
-            self._listening = listening
+        self._listening = listening = tasks.create_task(self._listen(process.stderr), name="opa messages")
+        while not await self._answers():
+            if process.returncode is not None:
+                await listening
+                raise OpaFailed(f"OPA ended with status {process.returncode}{self._last_words()}")
+            await asyncio.sleep(0.01)
 
     async def _answers(self) -> bool:
         return self._socket.exists() and bool(await self.client.check_health())
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, tasks: asyncio.TaskGroup) -> None:
         pause = _FIRST_PAUSE
         clock = asyncio.get_running_loop().time
         while True:
@@ -180,9 +180,8 @@ class OpaChild:
             pause = min(pause * 2, _LONGEST_PAUSE)
             self.restarts += 1
             try:
-                await self._spawn()
-                async with asyncio.timeout(_LONGEST_PAUSE):
-                    await self._until_answering()
+                async with asyncio.timeout(_START_AGAIN):
+                    await self._spawn(tasks)
                 self.up = True
             except (OpaFailed, OSError, TimeoutError) as error:
                 log.error("OPA does not start", error=str(error))  # noqa: TRY400 - the trace says nothing more
@@ -194,20 +193,17 @@ class OpaChild:
         process = self._process
         assert process is not None
         missed = 0
-        ended = asyncio.ensure_future(process.wait())
-        try:
-            while True:
-                done, _ = await asyncio.wait([ended], timeout=_PROBE_EVERY)
-                if done:
-                    return
+        while missed < _PROBES_MISSED:
+            try:
+                async with asyncio.timeout(_PROBE_EVERY):
+                    await process.wait()
+            except TimeoutError:
                 missed = 0 if await self.client.check_health() else missed + 1
                 self.up = missed == 0
-                if missed >= _PROBES_MISSED:
-                    log.error("OPA does not answer and is killed")
-                    await _kill(process)
-                    return
-        finally:
-            ended.cancel()
+            else:
+                return
+        log.error("OPA does not answer and is killed", pid=process.pid)
+        await _kill(process)
 
     async def _listen(self, stream: asyncio.StreamReader) -> None:
         """Passes OPA's errors on. Only the message and the error: the other fields may hold what was asked."""

@@ -1,0 +1,172 @@
+"""One bundle for OPA from checked files; building is pure, keeping the last good one is not.
+
+The revision is a digest of everything that decides: library, policies, data, bindings. It stands in the bundle, so
+that an answer can name it from the same evaluation. The bundle also carries what is needed to build it again for other
+resources: the bindings as people wrote them.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from pdp.input import Resource
+from pdp.library import library_dir
+from pdp.policies.bindings import expand, read
+from pdp.policies.checks import Checked
+from pdp.policies.problems import PolicyError
+from pdp.policies.reads import STATEMENT_PATHS, policy_paths
+from pdp.policies.snapshot import DATA_FOLDERS, Snapshot, Source, digest, take
+
+ROOTS: Final = ("checkrein", "policies", *DATA_FOLDERS)
+
+# One document for one evaluation: the decision, and what made it.
+_ANSWER: Final = Source(
+    "checkrein/answer/answer.rego",
+    Path("checkrein/answer/answer.rego"),
+    b"""package checkrein.answer
+
+result := data.checkrein.decision.result
+
+revision := data.checkrein.built.revision
+
+version := data.checkrein.built.version
+""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What OPA loads. `reads` names, for each policy, the paths of the statement that it can read."""
+
+    content: bytes
+    revision: str
+    version: str
+    bindings: Mapping[str, Sequence[Mapping[str, str]]]
+    reads: Mapping[str, Sequence[str]]
+
+    def input_paths(self, resource_id: str) -> tuple[str, ...]:
+        """Which paths of the statement the policies bound to the resource can read; all for one that is not known."""
+        if resource_id not in self.bindings:
+            return STATEMENT_PATHS
+        bound = [binding["policy"] for binding in self.bindings[resource_id]]
+        found = {path for policy in bound for path in self.reads.get(policy, STATEMENT_PATHS)}
+        return tuple(path for path in STATEMENT_PATHS if path in found)
+
+
+@functools.cache
+def library_version() -> str:
+    """Names the release and the library's content: a bundle of another one is not used."""
+    library = library_dir()
+    files = [each for each in take(library, library).library if not each.is_test]
+    try:
+        release = importlib.metadata.version("checkrein")
+    except importlib.metadata.PackageNotFoundError:
+        release = "unreleased"
+    return f"{release}+{digest(files)[:16]}"
+
+
+def build(
+    snapshot: Snapshot, data: Mapping[str, Any], bindings: Any, checked: Checked, resources: Sequence[Resource]
+) -> Bundle:
+    """The bundle of checked files. `data` is without bindings, which are given as they were written."""
+    sources = [each for each in (*snapshot.library, *snapshot.policies) if not each.is_test]
+    shared = {path for reads in checked.library for path in reads.paths}
+    reads = {
+        policy: [path for path in STATEMENT_PATHS if path in shared or path in policy_paths([policy], checked.policies)]
+        for policy in checked.policies
+    }
+    return _assemble([*sources, _ANSWER], data, bindings, reads, resources, library_version())
+
+
+def _assemble(
+    sources: Sequence[Source],
+    data: Mapping[str, Any],
+    bindings: Any,
+    reads: Mapping[str, Sequence[str]],
+    resources: Sequence[Resource],
+    version: str,
+) -> Bundle:
+    known = {PurePosixPath(each.name).parts[1] for each in sources if each.name.startswith("policies/")}
+    parsed, problems = read(bindings, path=Path("bindings"), lines=(), known=known)
+    if problems:
+        raise PolicyError(problems)
+    expanded = expand(parsed, resources)
+    document = {**data, "bindings": expanded}
+    built = {"version": version, "reads": reads, "bindings": bindings}
+    canonical = json.dumps([document, built], sort_keys=True, ensure_ascii=True).encode()
+    revision = "sha256:" + hashlib.sha256(digest(sources).encode() + canonical).hexdigest()
+    document["checkrein"] = {"built": {**built, "revision": revision}}
+    manifest = {"revision": revision, "roots": list(ROOTS), "rego_version": 1}
+    files = {each.name: each.content for each in sources}
+    files[".manifest"] = json.dumps(manifest).encode()
+    files["data.json"] = json.dumps(document, sort_keys=True).encode()
+    return Bundle(_pack(files), revision, version, expanded, reads)
+
+
+def _pack(files: Mapping[str, bytes]) -> bytes:
+    """The same files give the same bytes: no times, no owners, one order."""
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        for name in sorted(files):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(files[name])
+            entry.mode = 0o600
+            archive.addfile(entry, io.BytesIO(files[name]))
+    return packed.getvalue()
+
+
+def keep(bundle: Bundle, path: Path) -> None:
+    """Makes it the last good one: the whole of it or nothing, also when the power goes."""
+    beside = path.with_suffix(".new")
+    with beside.open("wb") as file:
+        file.write(bundle.content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def last_good(path: Path, resources: Sequence[Resource]) -> Bundle | None:
+    """The kept bundle with its bindings expanded for the present resources; None if there is none.
+
+    Raises PolicyError if it is not readable or was built with another library.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        files = _unpack(content)
+        data = json.loads(files.pop("data.json"))
+        built = data.pop("checkrein")["built"]
+        version, reads, bindings = built["version"], built["reads"], built["bindings"]
+        data.pop("bindings")
+        files.pop(".manifest")
+    except (OSError, EOFError, KeyError, TypeError, ValueError, tarfile.TarError) as error:
+        raise PolicyError.at(path, 0, f"the last good bundle cannot be read: {error}") from error
+    if version != library_version():
+        raise PolicyError.at(path, 0, f"the last good bundle is of version {version}, this is {library_version()}")
+    sources = [Source(name, path, content) for name, content in files.items()]
+    return _assemble(sources, data, bindings, reads, resources, version)
+
+
+def _unpack(content: bytes) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+        for entry in archive:
+            if (file := archive.extractfile(entry)) is not None:
+                files[entry.name] = file.read()
+    return files

@@ -1,0 +1,82 @@
+"""The policy repository: a folder of files on one side, one checked bundle on the other.
+
+Nothing is loaded that was not read, checked and tested in this one pass; what is wrong is said with file and line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pdp.input import Resource
+from pdp.library import library_dir
+from pdp.policies import bindings, snapshot
+from pdp.policies.bundle import Bundle, build
+from pdp.policies.checks import Checked, Checks
+from pdp.policies.data import item_lines, load_data
+from pdp.policies.problems import PolicyError
+from pdp.policies.snapshot import Snapshot, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What was read in one moment: Rego, data without bindings, and the bindings twice, as written and expanded."""
+
+    snapshot: Snapshot
+    data: Mapping[str, Any]
+    bindings: Any
+    expanded: Mapping[str, Any]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The data as policies see it."""
+        return {**self.data, "bindings": self.expanded}
+
+
+class PolicyRepository:
+    """One folder, for the resources that the decision service serves."""
+
+    def __init__(self, directory: Path, resources: Sequence[Resource], checks: Checks) -> None:
+        self._directory = directory
+        self._resources = tuple(resources)
+        self._checks = checks
+
+    def state(self) -> snapshot.State:
+        """What changes when a file does."""
+        return snapshot.state(self._directory)
+
+    async def bundle(self) -> Bundle:
+        """Reads, checks, tests and builds. Raises PolicyError; OpaFailed when OPA does not run."""
+        files, checked = await self.check()
+        return build(files.snapshot, files.data, files.bindings, checked, self._resources)
+
+    async def check(self) -> tuple[Files, Checked]:
+        """Reads, checks and tests."""
+        files = await asyncio.to_thread(read, self._directory, self._resources)
+        return files, await self._checks.run(files.snapshot, files.document)
+
+
+def read(directory: Path, resources: Sequence[Resource]) -> Files:
+    """Everything in the folder, read once, without asking OPA. Raises PolicyError."""
+    taken = snapshot.take(directory, library_dir())
+    is_binding = [each.name.startswith("bindings/") for each in taken.data]
+    data = load_data(each for each, bound in zip(taken.data, is_binding, strict=True) if not bound)
+    written = [each for each, bound in zip(taken.data, is_binding, strict=True) if bound]
+    raw, expanded = _bindings(written, directory, taken, resources)
+    return Files(taken, data, raw, expanded)
+
+
+def _bindings(
+    written: Sequence[Source], directory: Path, taken: Snapshot, resources: Sequence[Resource]
+) -> tuple[Any, Mapping[str, Any]]:
+    if len(written) != 1 or written[0].name.count("/") != 1:
+        raise PolicyError.at(directory / "bindings", 0, "the bindings are one file, bindings/data.yaml")
+    source = written[0]
+    raw = load_data([source]).get("bindings", [])
+    found, problems = bindings.read(raw, path=source.path, lines=item_lines(source), known=taken.names)
+    if problems:
+        raise PolicyError(problems)
+    return raw, bindings.expand(found, resources)
