@@ -1,13 +1,18 @@
 """What `pdp` and `pep` load is under licences that go with Apache-2.0, and what is installed is what the lock pins."""
 
+import ast
 import importlib.metadata
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-LOCKS = Path(__file__).parent.parent.parent / "deploy" / "lock"
+ROOT = Path(__file__).parent.parent.parent
+LOCKS = ROOT / "deploy" / "lock"
+PART_OF = {"pydantic-core": "pydantic"}  # released together, each version for one version of the other
 PERMISSIVE = re.compile(
     r"apache|\bMIT\b|\bBSD\b|0BSD|\bISC\b|\bPSF\b|Python Software Foundation|MPL|Mozilla|Unlicense|\bCC0\b|zlib",
     re.IGNORECASE,
@@ -27,7 +32,11 @@ def closure(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
             wanted = Requirement(text)
             if wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in current[1] | {""}):
                 waiting.append((wanted.name, frozenset(wanted.extras)))
-    return {found.lower().replace("_", "-") for found, _ in seen} - {name}
+    return {normal(found) for found, _ in seen} - {name}
+
+
+def normal(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def licence(name: str) -> str:
@@ -40,6 +49,32 @@ def licence(name: str) -> str:
 
 
 RUN_TIME = sorted(closure("checkrein"))
+
+
+def imports() -> Iterator[tuple[str, Path]]:
+    """The top-level name of everything that the product imports, and where."""
+    for path in [*(ROOT / "pdp").rglob("*.py"), *(ROOT / "pep").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Import(names=names):
+                    yield from ((name.name.partition(".")[0], path) for name in names)
+                case ast.ImportFrom(module=str(module), level=0):
+                    yield module.partition(".")[0], path
+                case _:
+                    pass
+
+
+def test_what_the_product_imports_it_declares():
+    requirements = map(Requirement, importlib.metadata.requires("checkrein") or ())
+    declared = {wanted.name for wanted in requirements if wanted.marker is None}
+    providers = importlib.metadata.packages_distributions()
+    undeclared = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for name, path in imports()
+        if name not in sys.stdlib_module_names | {"pdp", "pep"}
+        and not {PART_OF.get(provider, provider) for provider in map(normal, providers.get(name, ()))} & declared
+    }
+    assert undeclared == set()
 
 
 def test_the_run_time_is_known():
