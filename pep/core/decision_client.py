@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -115,7 +115,7 @@ class DecisionClient(Protocol):
 
     async def request_approval(self, session: SessionHandle, request: ApprovalRequest) -> PendingApproval: ...
 
-    def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncIterator[ApprovalUpdate]:
+    def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
         """The state now, then each change; ends with a final state."""
 
     async def cancel_approval(self, session: SessionHandle, approval_id: str, reason: str) -> None: ...
@@ -124,7 +124,7 @@ class DecisionClient(Protocol):
         self, session: SessionHandle, approval_id: str, digest: bytes, execution_id: str
     ) -> Decision: ...
 
-    def watch(self) -> AsyncIterator[WatchNews]:
+    def watch(self) -> AsyncGenerator[WatchNews, None]:
         """News, each acknowledged when the next one is asked for."""
 
     async def ship(self, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
@@ -263,7 +263,7 @@ class GrpcDecisionClient:
         expires = translate.epoch(answer.expires_at)
         return PendingApproval(answer.approval_id, answer.url, expires, tuple(answer.approvers))
 
-    async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncIterator[ApprovalUpdate]:
+    async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
         request = approval_service_pb2.AwaitApprovalRequest(token=session.token, approval_id=approval_id)
         call = self._awaiting.AwaitApproval(request, wait_for_ready=True)
         try:
@@ -289,7 +289,7 @@ class GrpcDecisionClient:
         answer = await self._call(calls, request, self._decide_timeout)
         return translate.decision(answer.decision)
 
-    async def watch(self) -> AsyncIterator[WatchNews]:
+    async def watch(self) -> AsyncGenerator[WatchNews, None]:
         call = self._watching.Watch(wait_for_ready=True)
         try:
             with _translated_errors():

@@ -1,0 +1,364 @@
+"""The one gate: from the actions of an exchange to the right to forward it.
+
+Anything that goes wrong on the way is a deny: no decision in time, an answer that is not whole, a duty that this proxy
+cannot perform, a record that cannot be written. Only this module makes a `Grant`, and only after the intent is durable.
+Nothing here knows a protocol or forwards a byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Final, assert_never
+
+import structlog
+
+from pep.core import decision_records as records
+from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, DecisionClient, PendingApproval, RequestRefused
+from pep.core.errors import DecisionUnavailable
+from pep.core.model import (
+    OBLIGATION_NAMES,
+    Action,
+    Allow,
+    Decision,
+    Deny,
+    Grant,
+    Held,
+    Mask,
+    Obligation,
+    Reason,
+    RequireApproval,
+    Unsupported,
+    digest_of,
+    local_deny,
+)
+from pep.core.recorder import Recorder, SpoolError
+from pep.core.records import Event
+from pep.core.sessions import SessionHandle
+from pep.core.translate import action_size
+from pep.core.wire import Approved, Ask, Decided
+
+LARGEST_ACTION: Final = 1 << 20
+_WITHDRAW_SECONDS: Final = 1.0
+# The service says itself when time is over; the timer here is for when it does not.
+_GRACE_SECONDS: Final = 1.0
+_REOPEN_SECONDS: Final = (0.1, 0.5, 2.0)
+
+
+def deny_unsupported(decision: Decision, supported: frozenset[type]) -> Decision:
+    """A grant with a duty that this proxy cannot perform is no grant."""
+    if not isinstance(decision, Allow | Mask):
+        return decision
+    missing = sorted({_duty_name(duty) for duty in decision.obligations if type(duty) not in supported})
+    if not missing:
+        return decision
+    reason = Reason("obligation-unsupported", f"this proxy cannot perform what policy demands: {', '.join(missing)}")
+    return Deny(decision.decision_id, decision.policy_revision, (reason, *decision.reasons))
+
+
+def strictest(decisions: Sequence[Decision]) -> Decision:
+    """The answer that holds for all: deny, then approval, then the grants. A final deny comes before one to retry."""
+    denies = [decision for decision in decisions if isinstance(decision, Deny)]
+    if denies:
+        return min(denies, key=lambda deny: deny.retry)
+    held = [decision for decision in decisions if isinstance(decision, RequireApproval)]
+    return held[0] if held else decisions[0]
+
+
+class Enforcer:
+    """The gate of one session."""
+
+    def __init__(
+        self,
+        decisions: DecisionClient,
+        session: SessionHandle,
+        recorder: Recorder,
+        *,
+        supported: frozenset[type],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._decisions = decisions
+        self._session = session
+        self._recorder = recorder
+        self._supported = supported
+        self._now = now
+        self._seal = object()
+        # Approvals that were asked for and neither used nor withdrawn yet, by exchange.
+        self._approvals: dict[int, tuple[str, RequireApproval]] = {}
+        self._log = structlog.get_logger("pep.enforcer")
+
+    def issued(self, grant: Grant) -> bool:
+        """Whether this enforcer made the grant."""
+        return grant.seal is self._seal
+
+    async def decide(self, ask: Ask) -> AsyncGenerator[Decided | Approved, None]:
+        """The answers to an Ask: one, or Held and then another. Leaving it early withdraws a pending approval."""
+        if ask.redeem is not None:
+            yield Decided(ask.exchange, await self._redeem(ask, ask.redeem))
+            return
+        decisions = await self._ask(ask)
+        decision = strictest(decisions)
+        match decision:
+            case RequireApproval() if ask.execution and len(ask.actions) == 1:
+                async with contextlib.aclosing(self._hold(ask, decision)) as answers:
+                    async for answer in answers:
+                        yield answer
+            case RequireApproval() if ask.execution:
+                alone = Reason(
+                    "approval-needs-one-statement",
+                    "it needs approval, and that is given to one statement at a time; send it alone",
+                    instead=("send the statement that needs approval by itself",),
+                )
+                deny = Deny(decision.decision_id, decision.policy_revision, (alone, *decision.reasons))
+                yield Decided(ask.exchange, self._refuse(ask, [deny] * len(ask.actions), deny))
+            case Deny():
+                yield Decided(ask.exchange, self._refuse(ask, decisions, decision))
+            case _:
+                yield Decided(ask.exchange, self._grant(ask, decisions, _new_id()))
+
+    async def withdraw(self, exchange: int, reason: str) -> None:
+        """The exchange no longer wants its approval. Never raises, takes a second at most."""
+        found = self._approvals.pop(exchange, None)
+        if found is None:
+            return
+        approval_id, decision = found
+        with contextlib.suppress(DecisionUnavailable, TimeoutError):
+            async with asyncio.timeout(_WITHDRAW_SECONDS):
+                await self._decisions.cancel_approval(self._session, approval_id, reason)
+        with contextlib.suppress(SpoolError):
+            self._recorder.record(records.resolved(decision, approval_id, "cancelled"))
+
+    async def close(self, reason: str) -> None:
+        """Withdraw whatever is pending, because the session ends."""
+        for exchange in tuple(self._approvals):
+            await self.withdraw(exchange, reason)
+
+    # --- a decision ---------------------------------------------------------------------------------------------------
+
+    async def _ask(self, ask: Ask) -> tuple[Decision, ...]:
+        """One decision for each action; a single deny where there is no whole answer."""
+        try:
+            sizes = [action_size(action) for action in ask.actions]
+        except (TypeError, ValueError):
+            return (_deny("action-not-understood", "this proxy could not describe it to the decision service"),)
+        if not sizes:
+            return (_deny("action-not-understood", "it holds nothing that could be decided"),)
+        if sum(sizes) > LARGEST_ACTION:
+            return (_deny("action-too-large", f"its description is larger than {LARGEST_ACTION} bytes"),)
+        try:
+            decisions = await self._decisions.decide(self._session, ask.actions)
+        except DecisionUnavailable as error:
+            return (self._unavailable(error),)
+        if len(decisions) != len(ask.actions) or len({each.policy_revision for each in decisions}) != 1:
+            return (self._unavailable(DecisionUnavailable("the answer does not fit the question")),)
+        return tuple(deny_unsupported(decision, self._supported) for decision in decisions)
+
+    def _refuse(self, ask: Ask, decisions: Sequence[Decision], deny: Deny) -> Deny:
+        """Put a refusal on record, and hand it back."""
+        if len(decisions) == len(ask.actions):
+            answers = zip(decisions, ask.actions, strict=True)
+            events = [records.decided(decision, ask, action, bodies=True) for decision, action in answers]
+        else:
+            # One answer for them all: the first event names it, and each action's text is on record.
+            events = [records.decided(deny, ask, action, bodies=True) for action in ask.actions or (None,)]
+        return self._record(events) or deny
+
+    def _grant(self, ask: Ask, decisions: Sequence[Decision], execution_id: str, *first: Event) -> Grant | Deny:
+        """Every action may go on: the intent becomes durable, then the grant exists."""
+        answers = zip(decisions, ask.actions, strict=True)
+        events = [*first, *(records.decided(each, ask, action, bodies=not ask.execution) for each, action in answers)]
+        if ask.execution:
+            session = self._session
+            events.append(records.intended(ask, execution_id, decisions, session.subject.name, session.resource))
+        failed = self._record(events)
+        if failed is not None:
+            return failed
+        return Grant(
+            seal=self._seal,
+            execution_id=execution_id,
+            decision_ids=tuple(decision.decision_id for decision in decisions),
+            policy_revision=decisions[0].policy_revision,
+            obligations=tuple(map(self._duties, decisions)),
+        )
+
+    def _duties(self, decision: Decision) -> tuple[Obligation, ...]:
+        """A decision's duties and those of the whole session."""
+        match decision:
+            case Allow(obligations=own) | Mask(obligations=own):
+                return tuple(dict.fromkeys((*own, *self._session.obligations)))
+            case _:
+                return self._session.obligations
+
+    def _record(self, events: Sequence[Event]) -> Deny | None:
+        try:
+            self._recorder.record(*events)
+        except SpoolError as error:
+            self._log.error("a decision could not be recorded", session=self._session.session_id, error=str(error))
+            return _deny("record-unavailable", "it cannot be put on record, so it must not happen", retry=True)
+        return None
+
+    def _unavailable(self, error: DecisionUnavailable) -> Deny:
+        self._log.warning("no decision", session=self._session.session_id, error=str(error))
+        if isinstance(error, RequestRefused):
+            return _deny("decision-refused", "the decision service does not decide this request")
+        return _deny("decision-unavailable", "no decision could be made in time", retry=True)
+
+    # --- people -------------------------------------------------------------------------------------------------------
+
+    async def _hold(self, ask: Ask, decision: RequireApproval) -> AsyncGenerator[Decided | Approved, None]:
+        action = ask.actions[0]
+        failed = self._record([records.decided(decision, ask, action, bodies=True)])
+        if failed is not None:
+            yield Decided(ask.exchange, failed)
+            return
+        settled = False
+        try:
+            opened = await self._request(ask, action, decision)
+            if isinstance(opened, Deny):
+                settled = True
+                yield Decided(ask.exchange, self._refuse(ask, [opened], opened))
+                return
+            seconds = self._hold_seconds(ask, decision, opened)
+            held = Held(opened.approval_id, decision, opened.url, opened.approvers, seconds)
+            failed = self._record([records.requested(ask, decision, opened)])
+            yield Decided(ask.exchange, failed or held)
+            if failed is not None:
+                return
+            limit = seconds + _GRACE_SECONDS if ask.hold is None else min(seconds + _GRACE_SECONDS, ask.hold)
+            update = await self._await(opened.approval_id, limit)
+            outcome = self._resolve(ask, decision, opened.approval_id, update)
+            # An approval that ran out here may still be pending there, and one that was not recorded is not used.
+            settled = isinstance(outcome, Approved) or update.state in ("denied", "cancelled", "expired", "redeemed")
+            yield outcome
+        finally:
+            if not settled:
+                await self.withdraw(ask.exchange, "the client no longer waits")
+
+    async def _request(self, ask: Ask, action: Action, decision: RequireApproval) -> PendingApproval | Deny:
+        digest = digest_of(action, self._session.subject.name, self._session.resource)
+        request = ApprovalRequest(decision.decision_id, _new_id(), action, digest, ask.in_transaction, ask.hold)
+        try:
+            approval = await self._decisions.request_approval(self._session, request)
+        except DecisionUnavailable as error:
+            return self._unavailable(error)
+        except asyncio.CancelledError:
+            await self._withdraw_unanswered(request)
+            raise
+        self._approvals[ask.exchange] = (approval.approval_id, decision)
+        return approval
+
+    async def _withdraw_unanswered(self, request: ApprovalRequest) -> None:
+        """The client left before the approval had a name here: the same key gives it, and then it can go."""
+        with contextlib.suppress(DecisionUnavailable, TimeoutError):
+            async with asyncio.timeout(_WITHDRAW_SECONDS):
+                approval = await self._decisions.request_approval(self._session, request)
+                await self._decisions.cancel_approval(self._session, approval.approval_id, "the client left")
+
+    def _hold_seconds(self, ask: Ask, decision: RequireApproval, approval: PendingApproval) -> float:
+        limits = [limit for limit in (ask.hold, decision.wait or None) if limit is not None]
+        if approval.expires_at is not None:
+            limits.append(approval.expires_at - self._now())
+        return max(0.0, min(limits, default=0.0))
+
+    async def _await(self, approval_id: str, seconds: float) -> ApprovalUpdate:
+        """The final state. A stream that breaks is opened again, until the time is over."""
+        tries = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    try:
+                        async with contextlib.aclosing(
+                            self._decisions.await_approval(self._session, approval_id)
+                        ) as updates:
+                            async for update in updates:
+                                tries = 0
+                                if update.state != "pending":
+                                    return update
+                    except RequestRefused:
+                        return ApprovalUpdate("unknown")
+                    except DecisionUnavailable as error:
+                        self._log.info(
+                            "waiting for an approval was interrupted", approval=approval_id, error=str(error)
+                        )
+                    await asyncio.sleep(_REOPEN_SECONDS[min(tries, len(_REOPEN_SECONDS) - 1)])
+                    tries += 1
+        return ApprovalUpdate("timed-out")
+
+    def _resolve(
+        self, ask: Ask, decision: RequireApproval, approval_id: str, update: ApprovalUpdate
+    ) -> Decided | Approved:
+        event = records.resolved(decision, approval_id, update.state, update.comment)
+        if update.state == "approved":
+            failed = self._record([event])
+            return Approved(ask.exchange, approval_id) if failed is None else Decided(ask.exchange, failed)
+        if update.state in ("denied", "cancelled", "expired", "redeemed"):
+            self._approvals.pop(ask.exchange, None)
+        code, message = _UNAPPROVED.get(update.state, _UNAPPROVED["unknown"])
+        said = f"{message}: {update.comment}" if update.comment else message
+        deny = Deny(decision.decision_id, decision.policy_revision, (Reason(code, said), *decision.reasons))
+        return Decided(
+            ask.exchange, self._record([event, records.decided(deny, ask, ask.actions[0], bodies=False)]) or deny
+        )
+
+    async def _redeem(self, ask: Ask, approval_id: str) -> Grant | Deny:
+        """Use an approval for the action as it stands now. The service decides again; only its grant counts."""
+        held = self._approvals.get(ask.exchange)
+        if held is None or held[0] != approval_id or len(ask.actions) != 1 or not ask.execution:
+            deny = _deny("approval-does-not-fit", "the approval was given to another command")
+            return self._refuse(ask, [deny] * len(ask.actions), deny)
+        action, execution_id = ask.actions[0], _new_id()
+        try:
+            digest = digest_of(action, self._session.subject.name, self._session.resource)
+            answer = await self._decisions.redeem_approval(self._session, approval_id, digest, execution_id)
+        except RequestRefused:
+            # It is not used up, and no other command can use it: take it back.
+            await self.withdraw(ask.exchange, "the command is no longer what was approved")
+            changed = "it is not what was approved any more, or the approval has ended; send it again to ask anew"
+            deny = _deny("approval-not-redeemed", changed)
+            return self._refuse(ask, [deny], deny)
+        except DecisionUnavailable as error:
+            # It may have been used up: what is lost then is the grant, never is there a second one.
+            await self.withdraw(ask.exchange, "the answer did not come in time")
+            deny = self._unavailable(error)
+            return self._refuse(ask, [deny], deny)
+        except (TypeError, ValueError):
+            deny = _deny("action-not-understood", "this proxy could not describe it to the decision service")
+            return self._refuse(ask, [deny], deny)
+        del self._approvals[ask.exchange]
+        event = records.redeemed(answer, approval_id, execution_id)
+        match deny_unsupported(answer, self._supported):
+            case Allow() | Mask() as granted:
+                return self._grant(ask, [granted], execution_id, event)
+            case RequireApproval() as again:
+                reason = Reason("approval-not-enough", "the policy now asks for another approval; send it again")
+                deny = Deny(again.decision_id, again.policy_revision, (reason, *again.reasons))
+            case Deny() as refused:
+                deny = refused
+            case never:
+                assert_never(never)
+        return self._record([event, records.decided(deny, ask, action, bodies=True)]) or deny
+
+
+_UNAPPROVED: Final = {
+    "denied": ("approval-denied", "the approval was refused"),
+    "expired": ("approval-expired", "nobody approved it in time"),
+    "timed-out": ("approval-expired", "nobody approved it in time"),
+    "cancelled": ("approval-cancelled", "the request for approval was withdrawn"),
+    "redeemed": ("approval-used", "the approval has already been used"),
+    "unknown": ("approval-unknown", "the decision service does not know the approval"),
+}
+
+
+def _deny(code: str, message: str, *, retry: bool = False) -> Deny:
+    return local_deny(f"local-{_new_id()}", code, message, retry=retry)
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _duty_name(duty: Obligation) -> str:
+    return duty.name if isinstance(duty, Unsupported) else OBLIGATION_NAMES[type(duty)]
