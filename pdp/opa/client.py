@@ -13,6 +13,8 @@ from opa_client.opa_async import AsyncOpaClient  # type: ignore[import-untyped]
 ANSWER: Final = "checkrein.answer"
 BUILT: Final = "checkrein.built"
 
+_CONNECTIONS: Final = 64
+
 # A builtin that fails makes its rule undefined unless this is asked for, and an undefined deny denies nothing.
 _STRICT: Final = {"strict-builtin-errors": "true"}
 
@@ -30,7 +32,7 @@ class UnixOpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library carrie
         self._socket = socket
 
     async def _init_session(self) -> None:
-        self._connector = aiohttp.UnixConnector(str(self._socket), limit=0)
+        self._connector = aiohttp.UnixConnector(str(self._socket), limit=_CONNECTIONS)
         self._session = aiohttp.ClientSession(
             headers=self.headers,
             connector=self._connector,

@@ -1,57 +1,270 @@
-"""The policy engine as the rest of the decision service sees it."""
+"""The policy engine as the rest of the decision service sees it: policies in force, questions to them, their renewal.
+
+A new bundle is served by a new OPA on a socket of its own. Questions go to it only once it has been seen to answer
+with that bundle, and the old one ends when its last question is answered: there is no moment with half of a change.
+Whatever goes wrong on the way to an answer is a deny that says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Self
 
-from pdp.policy_result import PolicyResult
+import structlog
+
+from pdp.input import Resource
+from pdp.opa.client import ANSWER, BUILT, OpaUnavailable
+from pdp.opa.program import OpaFailed
+from pdp.opa.supervisor import OpaChild
+from pdp.policies.bundle import Bundle, keep, last_good, library_version
+from pdp.policies.checks import Checks
+from pdp.policies.problems import PolicyError
+from pdp.policies.reads import STATEMENT_PATHS
+from pdp.policies.repository import PolicyRepository
+from pdp.policies.snapshot import State
+from pdp.policies.watch import changes
+from pdp.policy_result import PolicyResult, ResultError, denied, expired, parse_result
+
+_LAST_QUESTIONS: Final = 5.0
+UNAVAILABLE: Final = "decision-unavailable"
+
+log = structlog.get_logger("pdp.opa")
 
 
-class PolicyEngine(Protocol):
-    """Decides by the policies in force; a context manager that owns OPA and the watch over the policy files."""
+class _Active:
+    """One bundle with the OPA that serves it, and how many questions are on their way."""
+
+    def __init__(self, bundle: Bundle, child: OpaChild) -> None:
+        self.bundle = bundle
+        self.child = child
+        self.since = datetime.now(UTC)
+        self._asking = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.contextmanager
+    def question(self) -> Iterator[None]:
+        self._asking += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._idle.set()
+
+    async def retire(self) -> None:
+        """Ends the OPA when its last question is answered."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_QUESTIONS):
+                await self._idle.wait()
+        await self.child.stop()
+
+
+class PolicyEngine:
+    """Decides by the policies in force; a context manager that owns OPA and the watch over the policy files.
+
+    `state` is a folder that is private to this process, with a short path because sockets live in it. Without `watch`
+    the files are read once. `granted` names builtins that policies may call although they are withheld.
+    """
+
+    def __init__(
+        self,
+        *,
+        opa: Path,
+        policies: Path,
+        resources: Sequence[Resource],
+        state: Path,
+        timeout: float = 0.5,
+        watch: bool = True,
+        granted: Sequence[str] = (),
+    ) -> None:
+        self._opa = opa
+        self._resources = tuple(resources)
+        self._folder = state / "opa"
+        self._timeout = timeout
+        self._watch = watch
+        self._repository = PolicyRepository(policies, self._resources, Checks(opa, self._folder, granted=granted))
+        self._tasks = asyncio.TaskGroup()
+        self._watching: asyncio.Task[None] | None = None
+        self._active: _Active | None = None
+        self._restarts_before = 0
+        self._policy_error = ""
+        self._said = ""
+        self._changed = asyncio.Event()
 
     @property
     def revision(self) -> str:
         """The digest of what is in force; empty while nothing is."""
-        ...
+        return self._active.bundle.revision if self._active else ""
 
     @property
     def activated_at(self) -> datetime | None:
         """Since when the revision is in force."""
-        ...
+        return self._active.since if self._active else None
 
     @property
     def policy_error(self) -> str:
-        """Why the newest files are not in force, with file and line; empty if they are."""
-        ...
+        """Why the newest files are not in force, one problem a line, with file and line; empty if they are."""
+        return self._policy_error
 
     @property
     def ready(self) -> bool:
-        """Whether OPA answers with the loaded policy of this library."""
-        ...
+        """Whether OPA answers with a loaded policy of this library."""
+        return self._active is not None and self._active.child.up
 
     @property
     def restarts(self) -> int:
         """How often OPA had to be started again."""
-        ...
+        return self._restarts_before + (self._active.child.restarts if self._active else 0)
 
-    async def __aenter__(self) -> Self: ...
+    @property
+    def opa_pid(self) -> int | None:
+        """The process that answers at the moment."""
+        return self._active.child.pid if self._active else None
+
+    async def __aenter__(self) -> Self:
+        """Returns with policies in force, or with a policy error that says why there are none.
+
+        Raises OpaFailed when OPA itself cannot be run.
+        """
+        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await self._tasks.__aenter__()
+        try:
+            seen = self._repository.state()
+            await self._load()
+            if self._active is None:
+                await self._fall_back()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        if self._watch:
+            self._watching = self._tasks.create_task(self._follow(seen), name="policy watch")
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        """Ends the watch and OPA."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+        if self._active is not None:
+            await self._active.child.stop()
+        # The group must know of a cancellation, which may be its own; any other error is the caller's as it is.
+        if isinstance(error, asyncio.CancelledError):
+            await self._tasks.__aexit__(kind, error, trace)
+        else:
+            await self._tasks.__aexit__(None, None, None)
 
     async def decide(self, document: Mapping[str, Any]) -> PolicyResult:
         """One evaluation of the entrypoint. Never raises for a policy problem: that is a deny which says so."""
-        ...
+        active = self._active
+        if active is None:
+            return self._no_decision("no policies are in force")
+        try:
+            with active.question():
+                answer = await active.child.client.ask(ANSWER, document)
+        except OpaUnavailable as error:
+            return self._no_decision(str(error), active.bundle.revision)
+        return self._read(answer, active.bundle)
+
+    def _read(self, answer: Any, bundle: Bundle) -> PolicyResult:
+        if not isinstance(answer, dict) or "result" not in answer:
+            return self._no_decision("the policies' answer is undefined", bundle.revision)
+        if answer.get("revision") != bundle.revision or answer.get("version") != bundle.version:
+            return self._no_decision("OPA answers with policies that are not in force", bundle.revision)
+        try:
+            result = parse_result(answer["result"], bundle.revision)
+        except ResultError as error:
+            return self._no_decision(f"the policies' answer is not of the agreed form: {error}", bundle.revision)
+        self._said = ""
+        return expired(result, datetime.now(UTC))
+
+    def _no_decision(self, why: str, revision: str = "") -> PolicyResult:
+        if why != self._said:  # once, not once for every statement while it lasts
+            log.warning("no decision can be made", reason=why, revision=revision)
+            self._said = why
+        message = f"No decision could be made: {why}."
+        return denied(UNAVAILABLE, message[:240], retry=True, revision=revision)
 
     async def input_paths(self, resource_id: str) -> tuple[str, ...]:
-        """Which of the input paths of the statement the policies bound to the resource can read."""
-        ...
+        """Which paths of the statement the policies bound to the resource can read; all while nothing is in force."""
+        return self._active.bundle.input_paths(resource_id) if self._active else STATEMENT_PATHS
 
-    def revisions(self) -> AsyncIterator[str]:
+    async def revisions(self) -> AsyncIterator[str]:
         """The revision in force, then each new one; a slow reader sees only the newest."""
-        ...
+        seen = ""
+        while True:
+            changed = self._changed
+            if self.revision != seen:
+                seen = self.revision
+                yield seen
+            else:
+                await changed.wait()
+
+    # How policies come into force
+
+    async def _load(self) -> None:
+        """Puts the files as they are in force, or keeps what is and says why."""
+        try:
+            bundle = await self._repository.bundle()
+            if bundle.revision != self.revision:
+                await asyncio.to_thread((self._folder / "next.tar.gz").write_bytes, bundle.content)
+                await self._activate(bundle, self._folder / "next.tar.gz")
+                await asyncio.to_thread(keep, bundle, self._folder / "bundle.tar.gz")
+        except PolicyError as error:
+            self._policy_error = str(error)
+            log.warning("the policy files are not in force", error=self._policy_error, revision=self.revision)
+        else:
+            self._policy_error = ""
+
+    async def _fall_back(self) -> None:
+        """Puts the last good bundle in force, if there is one of this library."""
+        try:
+            bundle = await asyncio.to_thread(last_good, self._folder / "bundle.tar.gz", self._resources)
+        except PolicyError as error:
+            self._policy_error += f"\n{error}"
+            return
+        if bundle is not None:
+            await asyncio.to_thread((self._folder / "next.tar.gz").write_bytes, bundle.content)
+            await self._activate(bundle, self._folder / "next.tar.gz")
+            log.warning("the last good policies are in force", revision=bundle.revision)
+
+    async def _activate(self, bundle: Bundle, path: Path) -> None:
+        """Starts an OPA with the bundle, sees that it answers with it, and only then asks it and no other."""
+        child = OpaChild(program=self._opa, folder=self._folder, bundle=path, timeout=self._timeout)
+        await child.start(self._tasks)
+        try:
+            built = await child.client.ask(BUILT)
+            if not isinstance(built, dict) or built.get("version") != library_version():
+                raise OpaFailed("OPA has not loaded the library of this version")
+            if built.get("revision") != bundle.revision:
+                raise OpaFailed("OPA has not loaded the bundle that it was given")
+        except OpaUnavailable as error:
+            await child.stop()
+            raise OpaFailed(f"OPA does not say what it has loaded: {error}") from error
+        except BaseException:
+            await child.stop()
+            raise
+        before, self._active = self._active, _Active(bundle, child)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        log.info("policies are in force", revision=bundle.revision)
+        if before is not None:
+            self._restarts_before += before.child.restarts
+            self._tasks.create_task(before.retire(), name="opa retiring")
+
+    async def _follow(self, seen: State) -> None:
+        async for _ in changes(self._repository.state, seen):
+            try:
+                await self._load()
+            except (OpaFailed, OSError) as error:
+                # What is in force stays in force; the next change tries again.
+                self._policy_error = f"the policy files could not be loaded: {error}"
+                log.warning("the policy files could not be loaded", error=str(error))

@@ -208,9 +208,12 @@ class OpaChild:
     async def _listen(self, stream: asyncio.StreamReader) -> None:
         """Passes OPA's errors on. Only the message and the error: the other fields may hold what was asked."""
         async for line in stream:
-            text = _message(line)
-            self._said.append(text)
-            log.warning("OPA says", message=text)
+            level, text = _message(line)
+            if level == "error":
+                self._said.append(text)
+                log.warning("OPA says", message=text)
+            else:
+                log.debug("OPA says", message=text)
 
     def _last_words(self) -> str:
         return f": {' / '.join(self._said)}" if self._said else ""
@@ -222,11 +225,13 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _message(line: bytes) -> str:
+def _message(line: bytes) -> tuple[str, str]:
+    """Level and words of one line of OPA's log; what is not of its form is an error, like a Go trace."""
     try:
         entry: Any = json.loads(line)
     except ValueError:
-        return line.decode(errors="replace").strip()[:500]
+        entry = None
     if not isinstance(entry, dict):
-        return str(entry)[:500]
-    return " ".join(str(entry[key]) for key in ("msg", "err", "error") if key in entry)[:500]
+        return "error", line.decode(errors="replace").strip()[:500]
+    words = " ".join(str(entry[key]) for key in ("msg", "err", "error") if key in entry)
+    return str(entry.get("level", "error")), words[:500]

@@ -20,9 +20,10 @@ Ast = Mapping[str, Any]
 def wrong_package(name: str, ast: Ast) -> str | None:
     """Why the file may not define the package it names, or None. `name` is the file's name in the bundle."""
     owner = PurePosixPath(name).parts[1]
-    wanted = f"policies.{owner}_test" if name.endswith("_test.rego") else f"policies.{owner}"
+    # Tests are never in a bundle, so it does not matter whether theirs is beside the policy's package or below it.
+    wanted = (f"{owner}_test", f"policies.{owner}_test") if name.endswith("_test.rego") else (f"policies.{owner}",)
     found = ".".join(str(term["value"]) for term in ast["package"]["path"][1:])
-    return None if found == wanted else f"defines the package {found}; a file here defines {wanted}"
+    return None if found in wanted else f"defines the package {found}; a file here defines {' or '.join(wanted)}"
 
 
 def wrong_rules(ast: Ast) -> Iterator[tuple[int, str]]:
