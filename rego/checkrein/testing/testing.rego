@@ -1,6 +1,8 @@
 # METADATA
 # title: Inputs and decisions for tests
-# description: Nothing here is loaded in production, the package is left out of the bundles.
+# description: |
+#   Nothing here is loaded in production, the package is left out of the bundles. The test of the policy `x` is the
+#   package `x_test`, outside `policies`: everything below that name is read as a policy, also by the decision.
 package checkrein.testing
 
 import data.checkrein.decision
@@ -73,8 +75,31 @@ decide(request, policies) := answer if {
 }
 
 # METADATA
+# description: The whole decision under the policies that bindings/data.yaml binds to the resource.
+decide_as_bound(request) := answer if {
+	here := [binding |
+		some b in data.bindings
+		_matches(b.match, request.resource)
+		binding := object.remove(b, {"match"})
+	]
+	answer := decision.result with input as request with data.bindings as {request.resource.id: here}
+}
+
+# METADATA
 # description: The codes of the answer's reasons.
 codes(answer) := {r.code | some r in answer.reasons}
+
+_matches(match, resource) if {
+	_fits(object.get(match, "id", "*"), resource.id)
+	_fits(object.get(match, "type", "*"), resource.type)
+	every name, value in object.get(match, "labels", {}) { resource.properties.labels[name] == value }
+}
+
+_fits("*", _)
+
+_fits(wanted, name) if wanted == name
+
+_fits(wanted, name) if name in wanted
 
 _input(subject, name, properties, type, id) := {
 	"subject": subject,

@@ -13,8 +13,12 @@ _p := params.of("agent_writes", {"nodes": {}})
 
 _unlisted contains [r.dataset, r.access] if {
 	some r in pg.relations
-	not r.access in _p.nodes[subject.node][r.dataset]
+	not _listed(r)
 }
+
+# A rule of its own, because `not r.access in _p.nodes[..][r.dataset]` is undefined, not true, for a dataset without an
+# entry: the look-up is made before the `not`.
+_listed(r) if r.access in _p.nodes[subject.node][r.dataset]
 
 allow contains {"code": "node-write"} if {
 	subject.is_agent
@@ -23,6 +27,7 @@ allow contains {"code": "node-write"} if {
 }
 
 hint contains {"message": substring(message, 0, 240)} if {
-	ways := {sprintf("%s (%s)", [dataset, concat(", ", ways)]) | some dataset, ways in _p.nodes[subject.node]}
-	message := sprintf("%s may change %s.", [subject.node, concat("; ", ways)])
+	here := {sprintf("%s (%s)", [dataset, concat(", ", ways)]) | some dataset, ways in _p.nodes[subject.node]}
+	count(here) > 0
+	message := sprintf("%s may change %s.", [subject.node, concat("; ", here)])
 }

@@ -1,0 +1,47 @@
+package baseline_test
+
+import data.checkrein.testing as t
+
+_bot := t.agent("bot", [])
+
+_decide(request) := t.decide(request, {"baseline"})
+
+_allowed(facts) if _decide(t.sql(_bot, facts)).verdict == "allow"
+
+test_connect if t.codes(_decide(t.connect(_bot))) == {"connect"}
+
+test_nobody_in_particular_does_nothing if {
+	every who in [{"type": "agent", "id": "", "properties": {"groups": []}}, {"id": "x"}] {
+		_decide(t.connect(who)).verdict == "deny"
+		_decide(t.sql(who, {"class": "transaction", "kind": "begin"})).verdict == "deny"
+		_decide(t.sql(who, {})).verdict == "deny"
+		_decide(t.select(who, {"pg_catalog.pg_class"})).verdict == "deny"
+	}
+}
+
+test_housekeeping if {
+	_allowed({"class": "transaction", "kind": "begin"})
+	_allowed({"class": "setting", "kind": "set", "settings": ["application_name"]})
+	_allowed({"class": "setting", "kind": "show", "settings": ["server_version"]})
+}
+
+test_set_role_is_no_housekeeping if {
+	not _allowed({"class": "setting", "kind": "set", "settings": ["role"]})
+}
+
+test_catalog if _allowed({"relations": t.relations({"pg_catalog.pg_class", "pg_catalog.pg_namespace"}, "read")})
+
+test_catalog_that_holds_data if {
+	not _allowed({"relations": t.relations({"pg_catalog.pg_stats"}, "read")})
+	not _allowed({"relations": t.relations({"pg_catalog.pg_class", "public.customers"}, "read")})
+}
+
+test_a_constant if {
+	_allowed({"functions": ["pg_catalog.version"]})
+	not _allowed({"functions": ["pg_catalog.pg_read_file"]})
+	not _allowed({"opaque": "a dollar quote that does not end"})
+}
+
+test_data_of_the_target if not _allowed({"relations": t.relations({"public.orders"}, "read")})
+
+test_administration_is_not_opened if _decide(t.administer(t.user("ana", []), "approve")).verdict == "deny"
