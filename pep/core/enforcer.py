@@ -125,9 +125,15 @@ class Enforcer:
         if found is None:
             return
         approval_id, decision = found
-        with contextlib.suppress(DecisionUnavailable, TimeoutError):
+        try:
             async with asyncio.timeout(_WITHDRAW_SECONDS):
                 await self._decisions.cancel_approval(self._session, approval_id, reason)
+        except (DecisionUnavailable, TimeoutError) as error:
+            # It runs out by itself, and nothing here will ever use it.
+            self._log.warning("an approval could not be withdrawn", approval=approval_id, error=str(error))
+        except asyncio.CancelledError:
+            self._approvals[exchange] = found
+            raise
         with contextlib.suppress(SpoolError):
             self._recorder.record(records.resolved(decision, approval_id, "cancelled"))
 
@@ -327,7 +333,7 @@ class Enforcer:
         except (TypeError, ValueError):
             deny = _deny("action-not-understood", "this proxy could not describe it to the decision service")
             return self._refuse(ask, [deny], deny)
-        del self._approvals[ask.exchange]
+        self._approvals.pop(ask.exchange, None)
         event = records.redeemed(answer, approval_id, execution_id)
         match deny_unsupported(answer, self._supported):
             case Allow() | Mask() as granted:

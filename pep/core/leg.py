@@ -156,9 +156,8 @@ class Leg(asyncio.Protocol):
         self._pauses.discard(reason)
         self._apply_pauses()
 
-    @property
-    def reading(self) -> bool:
-        return not self._paused
+    def paused_for(self, reason: str) -> bool:
+        return reason in self._pauses
 
     def gone(self) -> bool:
         """Whether the other end has closed or reset, asked of the kernel: holds also while reading is paused."""

@@ -1,0 +1,395 @@
+"""The byte-stream driver: feeds one session's machine with events, and carries out its effects, in order.
+
+Everything that happens to the session goes through one mailbox and one task. The driver asks, looks up, records and
+writes; it never judges, but it refuses to forward what no grant of this session's enforcer covers. While the session has
+more of the client's bytes than it can act on, the client is not read and the kernel is asked every second whether it is
+still there; a client that has left is reported before an answer that it was waiting for, so nothing runs for nobody.
+
+The one catch-all is here: whatever escapes is recorded, and both sides are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol, assert_never
+
+import structlog
+
+from pep.core import wire
+from pep.core.enforcer import Enforcer
+from pep.core.leg import Leg
+from pep.core.model import Grant, Held
+from pep.core.recorder import Recorder, SpoolError
+from pep.core.records import Event as RecordEvent
+from pep.core.records import EventType
+
+CLIENT_BUFFER: Final = 64 * 1024
+PROBE_SECONDS: Final = 1.0
+CANCEL_SECONDS: Final = 5.0
+
+
+class DrivenSession(wire.Session, Protocol):
+    """A protocol's machine over byte streams."""
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of the client that wait here for something else than more bytes: an answer, the upstream.
+
+        Not counted is the beginning of a message whose rest is awaited, or a long message could never arrive.
+        """
+
+
+class NotGranted(Exception):
+    """The session wanted to forward what its enforcer has not granted. A fault of this program."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer to an Ask or a LookUp; it counts while its task is the one that the exchange waits for."""
+
+    task: asyncio.Task[None] | None
+    event: wire.Decided | wire.Approved | wire.LookedUp
+
+
+@dataclass(frozen=True, slots=True)
+class _Timer:
+    """A timer that fired; it counts while it is the one of that name."""
+
+    name: str
+    number: int
+
+
+class Mailbox:
+    """The events of one session, in the order in which they happened. `post` may be called by anyone on the loop."""
+
+    def __init__(self) -> None:
+        self._items: deque[wire.Event | _Answer | _Timer] = deque()
+        self._filled = asyncio.Event()
+
+    def post(self, event: wire.Event | _Answer | _Timer) -> None:
+        self._items.append(event)
+        self._filled.set()
+
+    async def next(self) -> wire.Event | _Answer | _Timer:
+        while not self._items:
+            self._filled.clear()
+            await self._filled.wait()
+        return self._items.popleft()
+
+
+async def run(
+    session: DrivenSession,
+    client: Leg,
+    upstream: Leg,
+    enforcer: Enforcer,
+    recorder: Recorder,
+    lookups: wire.LookUps,
+    cancel_upstream: Callable[[], Awaitable[None]],
+    mailbox: Mailbox,
+    *,
+    client_buffer: int = CLIENT_BUFFER,
+    probe_seconds: float = PROBE_SECONDS,
+) -> str:
+    """Drive the session to its end, close both legs, and say why it ended. Raises only CancelledError."""
+    log = structlog.get_logger("pep.driver").bind(session=recorder.session)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            driver = _Driver(session, client, upstream, enforcer, recorder, lookups, cancel_upstream, mailbox, tasks)
+            reason = await driver.consume(client_buffer, probe_seconds)
+    except Exception as error:  # noqa: BLE001 - the one catch-all: record, close
+        kind, where = _described(error)
+        log.error("a session failed", error=kind, where=where)  # noqa: TRY400 - its words may repeat what a client sent
+        with contextlib.suppress(SpoolError):
+            recorder.record(RecordEvent(EventType.ERROR, facts={"error": kind, "where": where}))
+        reason = "internal error"
+    except asyncio.CancelledError:
+        client.abort()
+        upstream.abort()
+        await enforcer.close("the proxy stops")
+        raise
+    await asyncio.gather(client.finish(), upstream.finish(), enforcer.close(reason))
+    return reason
+
+
+class _Driver:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        session: DrivenSession,
+        client: Leg,
+        upstream: Leg,
+        enforcer: Enforcer,
+        recorder: Recorder,
+        lookups: wire.LookUps,
+        cancel_upstream: Callable[[], Awaitable[None]],
+        mailbox: Mailbox,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._session = session
+        self._client = client
+        self._upstream = upstream
+        self._enforcer = enforcer
+        self._recorder = recorder
+        self._lookups = lookups
+        self._cancel_upstream = cancel_upstream
+        self._mailbox = mailbox
+        self._tasks = tasks
+        self._log = structlog.get_logger("pep.driver").bind(session=recorder.session)
+        self._waiting: dict[int, asyncio.Task[None]] = {}
+        self._timers: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._timer_number = 0
+        self._client_left = False
+        self._upstream_left = False
+        self._record_failed = False
+        self._reason = ""
+
+    async def consume(self, client_buffer: int, probe_seconds: float) -> str:
+        """Handles events until the session closes, or both sides are gone."""
+        self._client.attach(_ClientSide(self._mailbox, self._upstream))
+        self._upstream.attach(_UpstreamSide(self._mailbox, self._client))
+        probe = self._tasks.create_task(self._probe(probe_seconds))
+        try:
+            while not self._reason:
+                self._deliver(await self._mailbox.next())
+                self._bound_backlog(client_buffer)
+                if self._client_left and self._upstream_left:
+                    break
+        finally:
+            for _, handle in self._timers.values():
+                handle.cancel()
+            # What withdraws an approval or cancels upstream goes on to its own end; both are bounded.
+            for task in (probe, *self._waiting.values()):
+                task.cancel()
+        self._client.close()
+        self._upstream.close()
+        return self._reason or "both sides have closed"
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, item: wire.Event | _Answer | _Timer) -> None:
+        match item:
+            case _Answer():
+                self._answered(item)
+            case _Timer(name, number):
+                if self._timers.get(name, (0,))[0] == number:
+                    del self._timers[name]
+                    self._receive(wire.TimerFired(name))
+            case wire.ClientClosed():
+                self._client_closed()
+            case wire.UpstreamClosed():
+                self._upstream_left = True
+                self._receive(item)
+            case event:
+                self._receive(event)
+
+    def _answered(self, answer: _Answer) -> None:
+        event = answer.event
+        if self._waiting.get(event.exchange) is not answer.task:
+            return
+        held = isinstance(event, wire.Decided) and isinstance(event.outcome, Held)
+        if not held and not isinstance(event, wire.LookedUp) and self._client.gone():
+            # It waited, and it left before the answer came: what it asked for must not happen any more.
+            self._client_closed()
+            return
+        if not held:
+            del self._waiting[event.exchange]
+        self._receive(event)
+
+    def _client_closed(self) -> None:
+        if self._client_left:
+            return
+        self._client_left = True
+        for exchange in tuple(self._waiting):
+            self._cancel_ask(exchange, "the client left")
+        self._receive(wire.ClientClosed())
+
+    def _receive(self, event: wire.Event) -> None:
+        self._execute(tuple(self._session.receive(event)))
+
+    # --- effects ------------------------------------------------------------------------------------------------------
+
+    def _execute(self, effects: Iterable[wire.Effect]) -> None:
+        for effect in effects:
+            if self._reason:
+                return
+            if isinstance(effect, wire.Record):
+                failure = self._record(effect.event)
+                if failure:
+                    # What follows in this batch relied on the record.
+                    self._receive(wire.RecordFailed(failure))
+                    return
+            else:
+                self._carry_out(effect)
+
+    def _carry_out(self, effect: wire.Effect) -> None:
+        match effect:
+            case wire.SendClient(data):
+                self._client.write(data)
+            case wire.SendUpstream(data, by):
+                self._check(by)
+                self._upstream.write(data)
+            case wire.Ask(exchange=exchange):
+                self._wait(exchange, lambda: self._ask(effect))
+            case wire.LookUp(exchange, question):
+                self._wait(exchange, lambda: self._look_up(exchange, question))
+            case wire.CancelAsk(exchange, reason):
+                self._cancel_ask(exchange, reason)
+            case wire.SetTimer(name, seconds):
+                self._set_timer(name, seconds)
+            case wire.CancelUpstream():
+                self._start(self._cancel_upstream_now())
+            case wire.PauseUpstream():
+                self._upstream.pause("session")
+            case wire.ResumeUpstream():
+                self._upstream.resume("session")
+            case wire.Close(reason):
+                self._reason = reason or "closed"
+            case wire.Record():
+                raise AssertionError("records are written in _execute, because they can fail")
+            case never:
+                assert_never(never)
+
+    def _check(self, by: wire.By) -> None:
+        match by:
+            case Grant() as grant:
+                if self._client_left:
+                    raise NotGranted("the client has left")
+            case wire.Continuation(grant):
+                pass
+            case wire.Housekeeping() | wire.Own():
+                return
+            case never:
+                assert_never(never)
+        if not self._enforcer.issued(grant):
+            raise NotGranted("the grant is not this session's")
+        if self._record_failed:
+            raise NotGranted("nothing can be recorded any more")
+
+    def _record(self, event: RecordEvent) -> str:
+        """Why the record could not be written, said once; "" where it was, or where that is known already."""
+        try:
+            self._recorder.record(event)
+        except SpoolError as error:
+            first, self._record_failed = not self._record_failed, True
+            self._log.error("a record could not be written", error=str(error))
+            return str(error) if first else ""
+        return ""
+
+    def _wait(self, exchange: int, work: Callable[[], Awaitable[None]]) -> None:
+        assert exchange not in self._waiting, "an exchange waits for one answer at a time"
+        self._waiting[exchange] = self._start(work())
+
+    async def _ask(self, ask: wire.Ask) -> None:
+        task = asyncio.current_task()
+        async with contextlib.aclosing(self._enforcer.decide(ask)) as answers:
+            async for answer in answers:
+                self._mailbox.post(_Answer(task, answer))
+
+    async def _look_up(self, exchange: int, question: object) -> None:
+        facts = await self._lookups.answer(question)
+        self._mailbox.post(_Answer(asyncio.current_task(), wire.LookedUp(exchange, facts)))
+
+    def _cancel_ask(self, exchange: int, reason: str) -> None:
+        task = self._waiting.pop(exchange, None)
+        if task is not None:
+            task.cancel()
+        # Beside a pending approval, which the task itself withdraws, there may be one that was given and not used.
+        self._start(self._enforcer.withdraw(exchange, reason))
+
+    async def _cancel_upstream_now(self) -> None:
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self._cancel_upstream()
+        except (OSError, TimeoutError) as error:
+            self._log.warning("the upstream could not be told to cancel", error=type(error).__name__)
+
+    def _set_timer(self, name: str, seconds: float | None) -> None:
+        previous = self._timers.pop(name, None)
+        if previous is not None:
+            previous[1].cancel()
+        if seconds is not None:
+            self._timer_number += 1
+            fired = _Timer(name, self._timer_number)
+            handle = asyncio.get_running_loop().call_later(seconds, self._mailbox.post, fired)
+            self._timers[name] = (self._timer_number, handle)
+
+    def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        return self._tasks.create_task(_awaited(work))
+
+    # --- the client's presence ----------------------------------------------------------------------------------------
+
+    def _bound_backlog(self, limit: int) -> None:
+        backlog = self._session.backlog
+        if backlog >= limit:
+            self._client.pause("backlog")
+        elif backlog <= limit // 2:
+            self._client.resume("backlog")
+
+    async def _probe(self, seconds: float) -> None:
+        """Without reading, neither FIN nor RST is an event; so the kernel is asked."""
+        while True:
+            await asyncio.sleep(seconds)
+            if self._client.paused_for("backlog") and self._client.gone():
+                self._mailbox.post(wire.ClientClosed())
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class _ClientSide:
+    """What the client's leg reports."""
+
+    mailbox: Mailbox
+    other: Leg
+
+    def received(self, data: bytes) -> None:
+        self.mailbox.post(wire.ClientData(data))
+
+    def ended(self) -> None:
+        self.mailbox.post(wire.ClientClosed())
+
+    def writable(self, *, yes: bool) -> None:
+        _throttle(self.other, yes=yes)
+
+
+@dataclass(frozen=True, slots=True)
+class _UpstreamSide:
+    """What the upstream's leg reports."""
+
+    mailbox: Mailbox
+    other: Leg
+
+    def received(self, data: bytes) -> None:
+        self.mailbox.post(wire.UpstreamData(data))
+
+    def ended(self) -> None:
+        self.mailbox.post(wire.UpstreamClosed())
+
+    def writable(self, *, yes: bool) -> None:
+        _throttle(self.other, yes=yes)
+
+
+def _throttle(other: Leg, *, yes: bool) -> None:
+    """A side that takes no more bytes stops the other one from sending more."""
+    if yes:
+        other.resume("peer")
+    else:
+        other.pause("peer")
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def _described(error: BaseException) -> tuple[str, str]:
+    """The error's type and place; never its words, which may repeat what a client sent."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
+    return type(error).__name__, where
