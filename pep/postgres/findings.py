@@ -1,0 +1,409 @@
+"""What the walk over one statement has found so far, and the relations that each finding drags along.
+
+One mutable `Findings` per statement, owned by the classifier: it turns "reads this view" into the relations and columns
+under it, "deletes from this table" into triggers, rules and cascading keys, and at the end all of it into a
+`Classification`. It looks at no tree and resolves no name of a statement.
+
+References: PostgreSQL documentation, "The Rule System", "Overview of Trigger Behavior", "Inheritance".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+from pep.postgres.catalog import TEMPORARY, WHOLE_ROW, Catalog, Column, Relation, Type
+from pep.postgres.classification import Change, Class, Classification, NameChange, NameUse, Refusal, SessionFacts
+from pep.postgres.classification import document as blank
+
+Usage = Literal["output", "other"]
+Access = Literal["read", "insert", "update", "delete", "truncate", "schema", "lock"]
+
+_EVENTS: Final = frozenset({"insert", "update", "delete", "truncate"})
+_TABLES: Final = frozenset("rpf")
+
+
+class Findings:
+    """See the module. The attributes without a method are for the walk to set."""
+
+    __slots__ = (
+        "_columns",
+        "_reads",
+        "_relations",
+        "_touched",
+        "_writes",
+        "catalog",
+        "changes",
+        "collecting",
+        "definitions",
+        "functions",
+        "kinds",
+        "locking",
+        "mints",
+        "name_change",
+        "object_names",
+        "origins",
+        "path",
+        "reached",
+        "reaches",
+        "reason",
+        "refused",
+        "resolves",
+        "session",
+        "settings",
+        "setting_class",
+        "uses",
+        "wheres",
+        "writes",
+    )
+
+    def __init__(self, catalog: Catalog, session: SessionFacts) -> None:
+        self.catalog = catalog
+        self.session = session
+        self.path = session.search_path
+        self.reason: str | None = None
+        self.refused: Refusal | None = None
+        self.resolves = False
+        self.collecting = False
+        self.locking = False
+        self.writes = False
+        self.changes: set[Change] = set()
+        self.functions: set[str] = set()
+        self.settings: set[str] = set()
+        self.setting_class: Class | None = None
+        self.reaches: set[str] = set()
+        self.mints: set[str] = set()
+        self.origins: set[int] = set()
+        self.reached: set[int] = set()
+        self.definitions: set[str] = set()
+        self.object_names: set[str] = set()
+        self.kinds: set[str] = set()
+        self.wheres: list[bool] = []
+        self.name_change: NameChange | None = None
+        self.uses: NameUse | None = None
+        self._columns: dict[tuple[str, str], set[Usage]] = {}
+        self._relations: set[tuple[str, str, str, Access, str, bool]] = set()
+        self._touched: set[int] = set()
+        self._reads: set[int] = set()
+        self._writes: set[tuple[int, Access]] = set()
+
+    def not_understood(self, reason: str) -> None:
+        """The first reason stands."""
+        if self.reason is None:
+            self.reason = reason
+
+    # --- relations ---
+
+    def name_of(self, relation: Relation) -> str:
+        return self.catalog.dataset(relation)
+
+    def touch(self, relation: Relation, access: Access, via: str = "") -> None:
+        """List the relation with this access, and remember what an approval binds of it."""
+        schema = TEMPORARY if relation.is_temporary else relation.schema
+        self._relations.add(
+            (self.name_of(relation), schema, relation.name, access, via, relation.is_temporary),
+        )
+        if relation.oid in self._touched:
+            return
+        self._touched.add(relation.oid)
+        self.reached.add(relation.oid)
+        if not relation.is_system:
+            if relation.definition:
+                self.definitions.add(relation.definition)
+            self.object_names.update(relation.object_names, (relation.schema, relation.name))
+            self.object_names.update(column.name for column in relation.columns)
+
+    def touch_new(self, schema: str, name: str, access: Access, *, temporary: bool) -> None:
+        """List a relation that does not exist yet."""
+        planned = Relation(0, schema, name, "r", "t" if temporary else "p")
+        self._relations.add(
+            (self.name_of(planned), TEMPORARY if temporary else schema, name, access, "", temporary),
+        )
+        self.object_names.update((schema, name))
+
+    def read(self, relation: Relation) -> None:
+        """The relation is read by name: with what its view reads, its partitions, and its parents for their labels."""
+        self.touch(relation, "read")
+        if relation.kind in _TABLES:
+            self.origins.add(relation.oid)
+        self._read_under(relation)
+
+    def _read_under(self, relation: Relation) -> None:
+        if relation.is_system or relation.oid in self._reads:
+            return
+        self._reads.add(relation.oid)
+        name = self.name_of(relation)
+        if relation.kind == "f":
+            self.reaches.add(f"foreign table {name}")
+        elif relation.kind not in "rpvmS":
+            self.not_understood(f"{name} is not a table or view")
+        if relation.row_security or any(column.generated_from for column in relation.columns):
+            self._hidden_calls(relation)
+        if any(rule.event == "select" for rule in relation.rules) and not relation.is_view:
+            self.reaches.add(f"rule on {name}")
+        for oid in self._family(relation):
+            if (other := self.catalog.by_oid(oid)) is not None:
+                self.touch(other, "read", name)
+                self._read_under(other)
+        if relation.is_view:
+            self._read_view(relation, name)
+
+    def _read_view(self, view: Relation, name: str) -> None:
+        closure = self.catalog.closure(view.oid)
+        for oid, numbers in closure.columns.items():
+            under = self.catalog.by_oid(oid)
+            if under is None:
+                self.not_understood(f"view {name} reads an unknown relation")
+            elif oid != view.oid:
+                self.touch(under, "read", name)
+                self._read_under(under)
+                if WHOLE_ROW in numbers:
+                    self.every_column(under, "other")
+                for number in numbers - {WHOLE_ROW}:
+                    if (column := under.column_at(number)) is not None:
+                        self.column(under, column, "other")
+        for oid in closure.functions:
+            self._define(oid)
+            self.not_understood(f"view {name} calls function {self._function(oid)}")
+
+    def _family(self, relation: Relation) -> Iterable[int]:
+        if relation.children:
+            yield from self.catalog.descendants(relation.oid)
+        if relation.parents:
+            yield from self.catalog.ancestors(relation.oid)
+
+    # --- columns ---
+
+    def column(self, relation: Relation, column: Column, usage: Usage) -> None:
+        """The value may be read. A label on the column of that name of a parent or partition counts as well."""
+        if relation.is_system:
+            return
+        self._columns.setdefault((self.name_of(relation), column.name), set()).add(usage)
+        for oid in self._family(relation):
+            other = self.catalog.by_oid(oid)
+            if other is not None and other.column(column.name) is not None:
+                self._columns.setdefault((self.name_of(other), column.name), set()).add(usage)
+        for number in column.generated_from:
+            source = relation.column_at(number)
+            if number == WHOLE_ROW or source is None:
+                self.every_column(relation, "other")
+            elif source is not column:
+                self.column(relation, source, "other")
+
+    def every_column(self, relation: Relation, usage: Usage) -> None:
+        for column in relation.columns:
+            if not (column.generated_from and usage == "other" and self._has(relation, column)):
+                self.column(relation, column, usage)
+
+    def _has(self, relation: Relation, column: Column) -> bool:
+        return "other" in self._columns.get((self.name_of(relation), column.name), ())
+
+    # --- writing ---
+
+    def write(self, relation: Relation, access: Access, via: str = "") -> None:
+        """Rows change: of the relation, its partitions, the tables under a view, the children of cascading keys."""
+        self.writes = True
+        self.touch(relation, access, via)
+        if (relation.oid, access) in self._writes:
+            return
+        self._writes.add((relation.oid, access))
+        name = self.name_of(relation)
+        if relation.is_system:
+            # Rules there do more than they say: an UPDATE of pg_settings sets what it names.
+            self.not_understood(f"writes to the system catalog {name}")
+            return
+        self._hidden_work(relation, access)
+        for oid in self._family(relation):
+            if (other := self.catalog.by_oid(oid)) is not None:
+                self.touch(other, access, name)
+                self._hidden_work(other, access)
+                self._cascade(other, access)
+        if relation.is_view:
+            # Which of its tables an updatable view changes is not in the catalog's dependencies: all of them.
+            self._read_under(relation)
+            for oid in self.catalog.closure(relation.oid).columns:
+                under = self.catalog.by_oid(oid)
+                if under is not None and oid != relation.oid and not under.is_system:
+                    self.write(under, access, name)
+        self._cascade(relation, access)
+
+    def _cascade(self, relation: Relation, access: Access) -> None:
+        for cascade in relation.cascades:
+            child = self.catalog.by_oid(cascade.child)
+            if cascade.on != access:
+                continue
+            if child is None:
+                self.not_understood(f"a key of an unknown table follows {self.name_of(relation)}")
+                continue
+            follows: Access = "delete" if access == "delete" and cascade.action == "cascade" else "update"
+            self.write(child, follows, self.name_of(relation))
+
+    def _hidden_work(self, relation: Relation, access: Access) -> None:
+        name = self.name_of(relation)
+        if relation.kind == "f":
+            self.reaches.add(f"foreign table {name}")
+        for trigger in relation.triggers:
+            if trigger.enabled and access in trigger.events:
+                self.reaches.add(f"trigger {trigger.name} on {name}")
+                self.changes.add(Change.UNKNOWN)
+                self._define(trigger.function)
+        for rule in relation.rules:
+            if rule.event == access:
+                self.reaches.add(f"rule {rule.name} on {name}")
+                self.changes.add(Change.UNKNOWN)
+                for oid in rule.calls:
+                    self._define(oid)
+        if access in _EVENTS - {"truncate"}:
+            self._hidden_calls(relation)
+            for column in relation.columns:
+                for oid in self.type_calls(self.catalog.type_by_oid(column.type_oid)):
+                    self._hide(oid, name)
+
+    def _hidden_calls(self, relation: Relation) -> None:
+        for oid in relation.hidden_calls:
+            self._hide(oid, self.name_of(relation))
+
+    def _hide(self, oid: int, behind: str) -> None:
+        self.reaches.add(f"function {self._function(oid)} behind {behind}")
+        self.changes.add(Change.UNKNOWN)
+        self._define(oid)
+
+    def _define(self, oid: int) -> None:
+        if (function := self.catalog.function(oid)) is not None and function.definition:
+            self.definitions.add(function.definition)
+
+    def _function(self, oid: int) -> str:
+        function = self.catalog.function(oid)
+        return f"{function.schema}.{function.name}" if function else str(oid)
+
+    def type_calls(self, type_: Type | None, depth: int = 0) -> Iterable[int]:
+        """The user functions that making a value of this type runs.
+
+        Only a domain's checks: the input function of a base type is C code that a superuser installed.
+        """
+        if type_ is None or type_.is_builtin or depth > 8:
+            return
+        if type_.kind == "d":
+            yield from type_.calls
+        for inner in (type_.base, type_.element):
+            if inner:
+                yield from self.type_calls(self.catalog.type_by_oid(inner), depth + 1)
+        if type_.kind == "c" and (relation := self.catalog.by_oid(type_.relation)) is not None:
+            for column in relation.columns:
+                yield from self.type_calls(self.catalog.type_by_oid(column.type_oid), depth + 1)
+
+    # --- the result ---
+
+    @property
+    def accesses(self) -> set[str]:
+        return {relation[3] for relation in self._relations}
+
+    @property
+    def only_system(self) -> bool:
+        """At least one relation, and none that somebody made."""
+        return bool(self._touched) and all(
+            (relation := self.catalog.by_oid(oid)) is not None and relation.is_system for oid in self._touched
+        )
+
+    def only_plan(self) -> None:
+        """The statement is planned, not run: what would be written is read for its statistics at most."""
+        self._relations = {(*relation[:3], "read", *relation[4:]) for relation in self._relations}
+        self.writes = self.locking = False
+        self.wheres.clear()
+
+    def not_output(self) -> None:
+        """No column reaches the client as itself."""
+        self._columns = {key: {"other"} for key in self._columns}
+
+    def absorb(self, inner: Classification) -> None:
+        """Add all that another statement does, which this one runs or names."""
+        known = inner.properties
+        if known["opaque"]:
+            self.not_understood(known["opaque"])
+        self.refused = self.refused or inner.refused
+        self.collecting |= inner.collecting
+        self.writes |= inner.writes
+        self.resolves |= inner.resolves
+        self.changes |= inner.changes
+        self.functions.update(known["functions"])
+        self.settings.update(known["settings"])
+        self.reaches.update(known["reaches_beyond"])
+        self.mints.update(known["mints_access"])
+        self.origins |= inner.origins
+        self.reached |= inner.reached
+        self._touched |= inner.reached
+        self.definitions.update(inner.definitions)
+        self.object_names |= inner.object_names
+        for r in known["relations"]:
+            self._relations.add(
+                (r["dataset"], r["schema"], r["name"], r["access"], r.get("via", ""), r.get("temporary", False)),
+            )
+        for c in known["columns"]:
+            self._columns.setdefault((c["dataset"], c["field"]), set()).update(c["usage"])
+
+    def finish(self, class_: Class, kind: str, *, returns_rows: bool = False, **known: Any) -> Classification:
+        """The classification; `known` are further fields of the document."""
+        if self.locking:
+            self.writes = True
+            self._relations |= {
+                (*relation[:3], "lock", *relation[4:]) for relation in self._relations if relation[3] == "read"
+            }
+        self._user_casts()
+        if self.reason is not None:
+            class_ = "opaque"
+            self.changes.add(Change.UNKNOWN)
+        elif class_ == "read" and (self.writes or self.locking):
+            class_ = "write"
+        properties = blank(class_, kind, **known)
+        properties["opaque"] = self.reason or False
+        properties["mints_access"] = sorted(self.mints)
+        properties["reaches_beyond"] = sorted(self.reaches)
+        properties["functions"] = sorted(self.functions)
+        properties["settings"] = sorted(self.settings)
+        properties["relations"] = [_relation(*relation) for relation in sorted(self._relations)]
+        properties["columns"] = [
+            {"dataset": dataset, "field": field, "usage": sorted(usage)}
+            for (dataset, field), usage in sorted(self._columns.items())
+        ]
+        return Classification(
+            properties,
+            kind,
+            class_,
+            changes=frozenset(self.changes),
+            resolves=self.resolves or bool(self._relations),
+            name_change=self.name_change,
+            uses=self.uses,
+            origins=frozenset(self.origins),
+            reached=frozenset(self.reached),
+            returns_rows=returns_rows,
+            writes=self.writes or class_ == "opaque",
+            collecting=self.collecting,
+            refused=self.refused,
+            definitions=tuple(sorted(self.definitions)),
+            object_names=frozenset(self.object_names),
+        )
+
+    def _user_casts(self) -> None:
+        """A cast that somebody wrote and that needs no words in the statement runs wherever its types meet."""
+        for cast in self.catalog.casts:
+            if not cast.function or cast.context == "e":
+                continue
+            types = {cast.source, cast.target}
+            own = {oid for oid in types if (t := self.catalog.type_by_oid(oid)) is None or not t.is_builtin}
+            if cast.context == "a" and not self.writes:
+                continue
+            if not own or own & self._column_types():
+                self.not_understood(f"a cast calls function {self._function(cast.function)}")
+
+    def _column_types(self) -> set[int]:
+        relations = (self.catalog.by_oid(oid) for oid in self.reached)
+        return {column.type_oid for relation in relations if relation for column in relation.columns}
+
+
+def _relation(dataset: str, schema: str, name: str, access: str, via: str, temporary: bool) -> dict[str, Any]:
+    listed: dict[str, Any] = {"dataset": dataset, "schema": schema, "name": name, "access": access}
+    if via:
+        listed["via"] = via
+    if temporary:
+        listed["temporary"] = True
+    return listed
