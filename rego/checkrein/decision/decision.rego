@@ -35,9 +35,14 @@ _preparing := _answer("deny", {"reasons": _uncovered}) if {
 	count(_grants) == 0
 } else := _answer("allow", {"reasons": {{"code": "prepare"}}})
 
-_granted := "mask" if count(masks.in_force) > 0
+_granted := "mask" if count(_masks) > 0
 
-_granted := "allow" if count(masks.in_force) == 0
+_granted := "allow" if count(_masks) == 0
+
+# Nothing is shown when a session is opened; what is masked is said of each command.
+_masks := masks.in_force if not input.action.name == "connect"
+
+_masks := set() if input.action.name == "connect"
 
 _answer(verdict, parts) := object.union(
 	{
@@ -57,7 +62,7 @@ _denying(reasons) := object.union(_answer("deny", {"reasons": reasons, "exempted
 _granting(verdict) := object.union(
 	_answer(verdict, {
 		"reasons": {_reason(e) | some e in _grants},
-		"masks": masks.in_force,
+		"masks": _masks,
 		"exempted": _exempted,
 	}),
 	_duties_and_end(verdict),

@@ -112,6 +112,8 @@ test_approval_goes_before_mask_and_shows_what_will_be_masked if {
 
 test_mask_goes_before_allow if _decide({"mask": {_mask("a.b", "c")}}).verdict == "mask"
 
+test_a_session_is_opened_without_masks if _on(t.connect(_bot), {"mask": {_mask("a.b", "c")}}).verdict == "allow"
+
 # prepare: deny only
 
 test_prepare_is_denied_by_a_deny if {

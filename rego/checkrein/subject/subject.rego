@@ -6,7 +6,9 @@ package checkrein.subject
 # description: The groups of the asking identity itself; none when the token names none.
 default groups := []
 
-groups := input.subject.properties.groups if is_array(input.subject.properties.groups)
+groups := [name | some name in input.subject.properties.groups; is_string(name)] if {
+	is_array(input.subject.properties.groups)
+}
 
 # METADATA
 # description: The person that the agent works for, as the token says; undefined when it names none.

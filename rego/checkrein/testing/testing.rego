@@ -75,15 +75,16 @@ decide(request, policies) := answer if {
 }
 
 # METADATA
-# description: The whole decision under the policies that bindings/data.yaml binds to the resource.
-decide_as_bound(request) := answer if {
-	here := [binding |
-		some b in data.bindings
-		_matches(b.match, request.resource)
-		binding := object.remove(b, {"match"})
-	]
-	answer := decision.result with input as request with data.bindings as {request.resource.id: here}
+# description: The policies that bindings/data.yaml binds to the resource.
+bound(resource) := {b.policy |
+	some b in data.bindings
+	object.get(b, "mode", "enforce") == "enforce"
+	_matches(b.match, resource)
 }
+
+# METADATA
+# description: The whole decision under the policies that bindings/data.yaml binds to the resource.
+decide_as_bound(request) := decide(request, bound(request.resource))
 
 # METADATA
 # description: The codes of the answer's reasons.

@@ -20,3 +20,7 @@ test_what_does_not_match_is_not if {
 		_bound(_p(match)) == {"no-policy-allows"}
 	}
 }
+
+test_what_is_only_watched_is_not if {
+	_bound([{"policy": "p", "match": {"id": "*"}, "mode": "shadow"}]) == {"no-policy-allows"}
+}
