@@ -1,7 +1,7 @@
 """The byte-stream driver: feeds one session's machine with events, and carries out its effects, in order.
 
 Everything that happens to the session goes through one mailbox and one task. The driver asks, looks up, records and
-writes; it never judges, but it refuses to forward what no grant of this session's enforcer covers. While the session has
+writes; it never judges, but it refuses to forward what no grant of this session's enforcer covers. While a session has
 more of the client's bytes than it can act on, the client is not read and the kernel is asked every second whether it is
 still there; a client that has left is reported before an answer that it was waiting for, so nothing runs for nobody.
 

@@ -56,7 +56,7 @@ class Acknowledged:
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """One file. `pending` has the highest number per session that is not acknowledged yet."""
+    """One file. `sessions` has records in it; `pending` says up to which number they are not acknowledged yet."""
 
     ordinal: int
     path: Path
@@ -64,6 +64,7 @@ class Segment:
     last_body: int = -1
     complete: bool = False
     refused: bool = False
+    sessions: set[str] = field(default_factory=set)
     pending: dict[str, int] = field(default_factory=dict)
     roots: dict[str, int] = field(default_factory=dict)
 
@@ -71,6 +72,7 @@ class Segment:
         self.size = end
         match entry:
             case EventEntry(session=session, seq=seq):
+                self.sessions.add(session)
                 self.pending[session] = seq
             case BodyEntry():
                 self.last_body = end

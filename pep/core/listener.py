@@ -1,0 +1,96 @@
+"""Accepts a proxy's clients: one task for each connection, all of them owned, none of which can end another.
+
+A connection that fails, in whatever way, ends alone. Stopping closes the door first, then lets sessions end by
+themselves for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
+from pep.core.leg import Leg
+
+BACKLOG: Final = 512
+
+
+class Listener:
+    """One listening socket. `limit` bounds the bytes that a connection may send before its login reads them."""
+
+    def __init__(self, address: SocketAddress, *, connections: int, limit: int) -> None:
+        self._configured = address
+        self._connections = connections
+        self._limit = limit
+        self._log = structlog.get_logger("pep.listener")
+        self._open: set[asyncio.Task[None]] = set()
+        self.address: SocketAddress = address
+        self.ready = asyncio.Event()
+
+    async def serve(
+        self,
+        connection: Callable[[Leg], Awaitable[None]],
+        stopping: asyncio.Event,
+        *,
+        on_stop: Callable[[], None],
+        drain: float,
+    ) -> None:
+        """Run `connection` for each client until `stopping`, then call `on_stop` and wait `drain` seconds for the rest.
+
+        Raises ConfigError where the address cannot be listened on.
+        """
+        async with asyncio.TaskGroup() as tasks:
+
+            def accepted(leg: Leg) -> None:
+                if stopping.is_set() or len(self._open) >= self._connections:
+                    self._log.warning("a connection was turned away", peer=leg.peer, open=len(self._open))
+                    leg.abort()
+                    return
+                task = tasks.create_task(self._one(connection, leg))
+                self._open.add(task)
+                task.add_done_callback(self._open.discard)
+
+            server = await self._listen(lambda: Leg(accepted=accepted, limit=self._limit))
+            self._log.info("listening", address=str(self.address))
+            self.ready.set()
+            try:
+                await stopping.wait()
+            finally:
+                server.close()
+            on_stop()
+            if self._open:
+                await asyncio.wait(tuple(self._open), timeout=drain)
+            for task in tuple(self._open):
+                task.cancel()
+
+    async def _listen(self, leg: Callable[[], Leg]) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        try:
+            match self._configured:
+                case UnixAddress(path):
+                    path.unlink(missing_ok=True)
+                    return await loop.create_unix_server(leg, str(path), backlog=BACKLOG)
+                case TcpAddress(host, port):
+                    server = await loop.create_server(leg, host, port, backlog=BACKLOG)
+                    bound = server.sockets[0].getsockname()
+                    self.address = TcpAddress(bound[0], bound[1])
+                    return server
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {self._configured}: {error.strerror or error}") from None
+
+    async def _one(self, connection: Callable[[Leg], Awaitable[None]], leg: Leg) -> None:
+        try:
+            await connection(leg)
+        except (OSError, TimeoutError) as error:
+            self._log.info("a connection ended", peer=leg.peer, error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - a login that fails must not end the sessions of others
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}"
+            # Its words may repeat what a client sent.
+            self._log.error("a connection failed", peer=leg.peer, error=type(error).__name__, where=where)
+        finally:
+            leg.close()

@@ -1,0 +1,293 @@
+"""One proxy as a process runs it: what a protocol's server gets, and the order of starting and stopping.
+
+A protocol's server is `async def serve(proxy: ProxyConfig, runtime: Runtime) -> None`; which one serves which protocol
+is not known here. Each proxy has its own certificate, so its own connection to the decision service, spool and chain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from pdp.v1.digests import canonical_json
+from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
+from pep.core.config import Config, DecisionsTls, ProxyConfig
+from pep.core.decision_client import Credential, DecisionClient, GrpcDecisionClient, Login, RequestRefused
+from pep.core.driver import Mailbox
+from pep.core.enforcer import Enforcer
+from pep.core.errors import DecisionUnavailable
+from pep.core.leg import Leg
+from pep.core.listener import Listener
+from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, local_deny
+from pep.core.recorder import Recorder, SpoolError, process_chain
+from pep.core.records import Body, Event, EventType
+from pep.core.sessions import SessionHandle, Sessions
+from pep.core.shipper import Shipper
+from pep.core.spool import Spool
+from pep.core.tls import channel_credentials
+
+# The name in the certificate of a decision service that made its own authority.
+_LOCAL_SERVER_NAME: Final = "pdp.checkrein.internal"
+# Connections that are not sessions yet, or never will be: logins, cancel requests.
+_EXTRA_CONNECTIONS: Final = 64
+_SHIP_ON_STOP_SECONDS: Final = 3.0
+_CLOSE_SECONDS: Final = 2.0
+# Duties that hold for a whole session; any other one there is not understood.
+_SESSION_DUTIES: Final = frozenset({ReadOnly})
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A client that may be served: its session, its chain, its gate, and where its events go."""
+
+    handle: SessionHandle
+    recorder: Recorder
+    enforcer: Enforcer
+    mailbox: Mailbox
+
+
+class Runtime:
+    """What a protocol's server works with."""
+
+    def __init__(
+        self,
+        proxy: ProxyConfig,
+        decisions: DecisionClient,
+        spool: Spool,
+        recorder: Recorder,
+        stopping: asyncio.Event,
+    ) -> None:
+        self.proxy = proxy
+        self.decisions = decisions
+        self.spool = spool
+        self.recorder = recorder
+        self.stopping = stopping
+        self.sessions = Sessions(decisions)
+        self.log = structlog.get_logger("pep").bind(proxy=proxy.name)
+        limits = proxy.limits
+        self.listener = Listener(
+            proxy.listen.address,
+            connections=limits.sessions + _EXTRA_CONNECTIONS,
+            limit=limits.unauthenticated_bytes,
+        )
+
+    async def listen(self, connection: Callable[[Leg], Awaitable[None]]) -> None:
+        """Run `connection` for each client until the process stops."""
+        await self.listener.serve(
+            connection,
+            self.stopping,
+            on_stop=lambda: self.sessions.revoke_all("the proxy is stopping"),
+            drain=self.proxy.shutdown.drain.total_seconds(),
+        )
+
+    async def admit(
+        self,
+        credential: Credential,
+        client_address: str,
+        *,
+        supported: frozenset[type],
+        labels: Mapping[str, str] | None = None,
+    ) -> Admitted | Deny:
+        """Authenticate a client and open its session, or say why not; either is on record."""
+        labels = labels or {}
+        names = tuple(sorted(OBLIGATION_NAMES[duty] for duty in supported))
+        login = Login(credential, self.proxy.resource, self.proxy.protocol, client_address, names, labels)
+        answer = await self._open(login)
+        if isinstance(answer, Deny):
+            return self._refused(answer, login)
+        recorder = Recorder(self.spool, answer.session_id, answer.subject.root.name)
+        denied = self._opened(answer, login, recorder, supported)
+        if denied is not None:
+            await self._close(answer, recorder, "the session could not begin")
+            return self._refused(denied, login)
+        mailbox = Mailbox()
+        self.sessions.add(answer, mailbox.post)
+        return Admitted(answer, recorder, Enforcer(self.decisions, answer, recorder, supported=supported), mailbox)
+
+    async def dismiss(self, admitted: Admitted, reason: str) -> None:
+        """The session is over."""
+        self.sessions.remove(admitted.handle.session_id)
+        try:
+            admitted.recorder.record(Event(EventType.SESSION_CLOSED, facts={"reason": reason}))
+        except SpoolError as error:
+            self.log.error("a session's end could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
+        await self._close(admitted.handle, admitted.recorder, reason)
+
+    async def _open(self, login: Login) -> SessionHandle | Deny:
+        if len(self.sessions) >= self.proxy.limits.sessions:
+            return _deny("too-many-sessions", "this proxy serves as many sessions as it may", retry=True)
+        if self.spool.failed:
+            return _deny("record-unavailable", "nothing can be put on record here, so nothing may happen", retry=True)
+        try:
+            return await self.decisions.open_session(login)
+        except RequestRefused as error:
+            self.log.warning("a login was not decided", error=str(error))
+            return _deny("login-refused", "the decision service does not decide this login")
+        except DecisionUnavailable as error:
+            self.log.warning("a login was not decided", error=str(error))
+            return _deny("decision-unavailable", "the decision service cannot be asked now", retry=True)
+
+    def _opened(
+        self, handle: SessionHandle, login: Login, recorder: Recorder, supported: frozenset[type]
+    ) -> Deny | None:
+        foreign = [duty for duty in handle.obligations if type(duty) not in supported & _SESSION_DUTIES]
+        if foreign:
+            reason = Reason("obligation-unsupported", "this proxy cannot perform what policy demands of the session")
+            return Deny(handle.decision_id, handle.policy_revision, (reason,))
+        facts = {
+            "subject": handle.subject.name,
+            "root": handle.subject.root.name,
+            "workflow": handle.subject.workflow,
+            "resource": handle.resource,
+            "protocol": handle.protocol,
+            "proxy": self.proxy.name,
+            "client_address": login.client_address,
+            "obligations": [OBLIGATION_NAMES[type(duty)] for duty in handle.obligations],
+        }
+        # The client's own words are a body: they may be anything.
+        bodies = (Body("labels", canonical_json(dict(login.labels))),) if login.labels else ()
+        event = Event(EventType.SESSION_OPENED, handle.decision_id, handle.policy_revision, facts, bodies)
+        try:
+            recorder.record(event)
+        except SpoolError as error:
+            self.log.error("a session could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
+            return _deny("record-unavailable", "the session cannot be put on record", retry=True)
+        return None
+
+    def _refused(self, deny: Deny, login: Login) -> Deny:
+        facts = {
+            "resource": login.resource,
+            "proxy": self.proxy.name,
+            "client_address": login.client_address,
+            "codes": [reason.code for reason in deny.reasons],
+        }
+        try:
+            self.recorder.record(Event(EventType.LOGIN_REFUSED, deny.decision_id, deny.policy_revision, facts))
+        except SpoolError as error:
+            self.log.error("a refused login could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
+        return deny
+
+    async def _close(self, handle: SessionHandle, recorder: Recorder, reason: str) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.decisions.close_session(handle, reason, max(0, recorder.last_seq))
+        except (DecisionUnavailable, TimeoutError) as error:
+            self.log.warning("a session's end was not reported", session=handle.session_id, error=str(error))
+
+
+Server = Callable[[ProxyConfig, Runtime], Awaitable[None]]
+
+
+async def serve(config: Config, server_of: Callable[[str], Server]) -> None:
+    """Serve every proxy of the configuration until SIGTERM or SIGINT. Raises ConfigError before anything listens."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    servers = [(proxy, server_of(proxy.protocol)) for proxy in config.proxies]
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for proxy, server in servers:
+                tasks.create_task(run_proxy(config, proxy, server, stopping))
+    except ExceptionGroup as errors:
+        wrong, other = errors.split(ConfigError)
+        if other is None and wrong is not None:
+            raise ConfigError(*(str(error) for error in wrong.exceptions)) from None
+        raise
+
+
+async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping: asyncio.Event) -> None:
+    """One proxy from its first record to its last."""
+    addresses, tls = decision_route(config, proxy)
+    settings = config.decisions
+    decisions = GrpcDecisionClient(
+        addresses,
+        channel_credentials(tls),
+        server_name=tls.server_name,
+        open_timeout=settings.timeout.open.total_seconds(),
+        decide_timeout=settings.timeout.decide.total_seconds(),
+    )
+    try:
+        spool = Spool.open(
+            config.spool_dir / proxy.name,
+            fsync_seconds=settings.spool.fsync_seconds,
+            max_bytes=settings.spool.max_bytes,
+            share=settings.spool.share,
+        )
+    except SpoolError as error:
+        await decisions.close()
+        raise ConfigError(f"proxy {proxy.name}: {error}") from None
+    try:
+        recorder = Recorder(spool, process_chain(proxy.name), "")
+        runtime = Runtime(proxy, decisions, spool, recorder, stopping)
+        shipper = Shipper(spool, decisions)
+        recorder.record(_process_event("started", proxy))
+        async with asyncio.TaskGroup() as background:
+            running = [background.create_task(each) for each in (runtime.sessions.run(), spool.run(), shipper.run())]
+            try:
+                await server(proxy, runtime)
+            finally:
+                with contextlib.suppress(SpoolError):
+                    recorder.record(_process_event("stopped", proxy))
+                await shipper.drained(_SHIP_ON_STOP_SECONDS)
+                for task in running:
+                    task.cancel()
+    except SpoolError as error:
+        raise ConfigError(f"proxy {proxy.name}: {error}") from None
+    finally:
+        spool.close()
+        await decisions.close()
+
+
+def decision_route(config: Config, proxy: ProxyConfig) -> tuple[list[str], DecisionsTls]:
+    """Where the decision service is and what the proxy shows it: as configured, or the one of the same file."""
+    if config.decisions.tls is not None:
+        return [target(address) for address in config.decisions.addresses], config.decisions.tls
+    listen: SocketAddress | None = None if config.pdp is None else config.pdp.listen
+    folder = config.state / "certificates"
+    tls = DecisionsTls(
+        cert=folder / f"pep-{proxy.name}.crt",
+        key=folder / f"pep-{proxy.name}.key",
+        ca=config.state / "ca.crt",
+        server_name=_LOCAL_SERVER_NAME,
+    )
+    missing = [path for path in (tls.cert, tls.key, tls.ca) if not path.exists()]
+    if missing:
+        raise ConfigError(
+            f"proxy {proxy.name}: {missing[0]} does not exist; start the decision service of this file first, "
+            "or say in decisions: how to reach another one"
+        )
+    return [target(listen or UnixAddress(config.state / "pdp.sock"))], tls
+
+
+def target(address: SocketAddress) -> str:
+    """An address as gRPC spells it; one that listens everywhere is reached on this machine."""
+    match address:
+        case UnixAddress(path):
+            return f"unix:{path}"
+        case TcpAddress("0.0.0.0" | "::", port):  # noqa: S104 - read here, not bound
+            return f"localhost:{port}"
+        case TcpAddress():
+            return str(address)
+
+
+def _process_event(what: str, proxy: ProxyConfig) -> Event:
+    facts = {
+        "what": what,
+        "proxy": proxy.name,
+        "pid": os.getpid(),
+        "version": importlib.metadata.version("checkrein"),
+    }
+    return Event(EventType.PROCESS, facts=facts)
+
+
+def _deny(code: str, message: str, *, retry: bool = False) -> Deny:
+    return local_deny(f"local-{os.urandom(16).hex()}", code, message, retry=retry)

@@ -1,0 +1,151 @@
+"""Brings the spool's records to the decision service, in order, and says which segments may go.
+
+At most a window of bytes is on the way unacknowledged. After an error everything that is not acknowledged is sent
+again: the service ignores a record that it has. Nothing waits for the shipper; a spool that is full denies by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+import structlog
+
+from pep.core.decision_client import DecisionClient
+from pep.core.errors import DecisionUnavailable
+from pep.core.recorder import SpoolError
+from pep.core.spool import Acknowledged, Segment, Shipment, Spool
+
+WINDOW_BYTES: Final = 4 << 20
+_BACK_OFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+# Where in the spool a record ends: the segment's ordinal, and the offset in it.
+_Position = tuple[int, int]
+
+
+class Shipper:
+    """Ships one spool. `run` does the work, `drained` waits for it."""
+
+    def __init__(self, spool: Spool, decisions: DecisionClient, *, window: int = WINDOW_BYTES) -> None:
+        self._spool = spool
+        self._decisions = decisions
+        self._window = window
+        self._acknowledged: dict[str, int] = {}
+        # What is on the way, in order: where it ends, whose it is, its number, whether it is an event, its size.
+        self._sent: deque[tuple[_Position, str, int, bool, int]] = deque()
+        self._outstanding = 0
+        # The last event that is known to be stored; answers come in order, so all before it is stored too.
+        self._settled: _Position = (-1, 0)
+        self._progress = asyncio.Event()
+        self._log = structlog.get_logger("pep.shipper")
+
+    async def run(self) -> None:
+        """Ships until cancelled."""
+        failures = 0
+        while True:
+            self._sent.clear()
+            self._outstanding = 0
+            before = self._settled
+            try:
+                await self._decisions.ship(self._shipments(), self._acknowledge)
+            except DecisionUnavailable as error:
+                self._log.info("records wait in the spool", error=str(error))
+            except (SpoolError, OSError) as error:
+                self._log.error("the spool cannot be read back", error=str(error))
+            failures = 0 if self._settled > before else failures + 1
+            await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
+
+    async def drained(self, timeout: float) -> bool:
+        """Whether everything in the spool was acknowledged within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while any(segment.pending for segment in self._spool.segments):
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _shipments(self) -> AsyncIterator[Shipment]:
+        """Every record that is not known to be stored, in order; then what is appended."""
+        ordinal, offset = -1, 0
+        while True:
+            segment = self._next_segment(ordinal, offset)
+            if segment is None:
+                self._spool.changed.clear()
+                await self._spool.changed.wait()
+                continue
+            if segment.ordinal != ordinal:
+                ordinal, offset = segment.ordinal, 0
+            for end, shipment in self._spool.read(segment, offset):
+                offset = end
+                if not self._is_stored(shipment, (ordinal, end)):
+                    await self._room(len(shipment.data))
+                    self._note_sent(shipment, (ordinal, end))
+                    yield shipment
+
+    def _next_segment(self, ordinal: int, offset: int) -> Segment | None:
+        """The first segment with something behind that position."""
+        for segment in self._spool.segments:
+            if segment.ordinal > ordinal and segment.size > 0:
+                return segment
+            if segment.ordinal == ordinal and segment.size > offset:
+                return segment
+        return None
+
+    def _is_stored(self, shipment: Shipment, position: _Position) -> bool:
+        if shipment.seq < 0:
+            return True
+        known = self._acknowledged.get(shipment.session, -1)
+        if shipment.body is None:
+            return shipment.seq <= known
+        # An answer names events: the bodies of the last one may still have been on the way.
+        return shipment.seq < known or (shipment.seq == known and position <= self._settled)
+
+    async def _room(self, size: int) -> None:
+        while self._outstanding and self._outstanding + size > self._window:
+            self._progress.clear()
+            await self._progress.wait()
+
+    def _note_sent(self, shipment: Shipment, position: _Position) -> None:
+        size = len(shipment.data)
+        self._sent.append((position, shipment.session, shipment.seq, shipment.body is None, size))
+        self._outstanding += size
+
+    def _acknowledge(self, answer: Acknowledged) -> None:
+        if answer.refused:
+            self._log.error(
+                "a record was refused: another one with its number is stored",
+                session=answer.session,
+                seq=answer.seq,
+                refused=answer.refused,
+            )
+        known = self._acknowledged.get(answer.session, -1)
+        self._acknowledged[answer.session] = max(known, answer.seq)
+        while self._sent and self._sent[0][2] <= self._acknowledged.get(self._sent[0][1], -1):
+            position, _, _, is_event, size = self._sent.popleft()
+            self._outstanding -= size
+            if is_event:
+                self._settled = max(self._settled, position)
+        self._release(answer)
+        self._progress.set()
+
+    def _release(self, answer: Acknowledged) -> None:
+        """Remove the segments of which everything is stored."""
+        for segment in tuple(self._spool.segments):
+            last = segment.pending.get(answer.session)
+            if last is not None and answer.refused:
+                segment.refused = True
+            if last is not None and last <= self._acknowledged[answer.session]:
+                del segment.pending[answer.session]
+            stored = not segment.pending and self._settled >= (segment.ordinal, segment.last_body)
+            if segment.complete and stored:
+                self._spool.remove(segment)
+                self._forget_absent()
+
+    def _forget_absent(self) -> None:
+        """Keep numbers only for chains that have records here, so that they do not add up over a long life."""
+        names = {session for segment in self._spool.segments for session in segment.sessions}
+        self._acknowledged = {name: seq for name, seq in self._acknowledged.items() if name in names}
