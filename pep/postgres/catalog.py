@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FIRST_USER_OID = 16384
 """FirstNormalObjectId: the server gives smaller ones only to what initdb creates."""
@@ -268,13 +268,13 @@ class Catalog:
     relations: Mapping[int, Relation]
     all_functions: Mapping[int, Function]
     types: Mapping[int, Type]
-    operators: tuple[Operator, ...]
-    casts: tuple[Cast, ...]
-    schemas: frozenset[str]
-    event_triggers: tuple[str, ...]
-    relations_by_name: Mapping[tuple[str, str], Relation]
-    functions_by_name: Mapping[tuple[str, str], tuple[Function, ...]]
-    types_by_name: Mapping[tuple[str, str], Type]
+    operators: tuple[Operator, ...] = ()
+    casts: tuple[Cast, ...] = ()
+    schemas: frozenset[str] = frozenset()
+    event_triggers: tuple[str, ...] = ()
+    relations_by_name: Mapping[tuple[str, str], Relation] = field(default_factory=dict)
+    functions_by_name: Mapping[tuple[str, str], tuple[Function, ...]] = field(default_factory=dict)
+    types_by_name: Mapping[tuple[str, str], Type] = field(default_factory=dict)
 
     @classmethod
     def build(cls, rows: Iterable[tuple[str, str]], builtins: Builtins, previous: Catalog | None = None) -> Catalog:
