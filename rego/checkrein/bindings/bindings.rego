@@ -20,6 +20,7 @@ shadowed contains b.policy if {
 }
 
 # METADATA
+# scope: document
 # description: |
 #   What is wrong with the bindings of this resource. Without it a misspelt mode would unbind a deny.
 problems contains "the bindings are not expanded by resource" if not is_object(data.bindings)

@@ -6,10 +6,10 @@ import data.checkrein.testing as t
 _request := t.select(t.agent("bot", []), {"a.b"})
 
 _with(here) := {"bound": bound, "shadowed": shadowed, "problems": count(problems)} if {
-	all := {"shop": here, "other": [{"policy": "elsewhere"}]}
-	bound := bindings.bound with input as _request with data.bindings as all
-	shadowed := bindings.shadowed with input as _request with data.bindings as all
-	problems := bindings.problems with input as _request with data.bindings as all
+	everywhere := {"shop": here, "other": [{"policy": "elsewhere"}]}
+	bound := bindings.bound with input as _request with data.bindings as everywhere
+	shadowed := bindings.shadowed with input as _request with data.bindings as everywhere
+	problems := bindings.problems with input as _request with data.bindings as everywhere
 }
 
 test_enforced_without_a_mode_and_with_it if {

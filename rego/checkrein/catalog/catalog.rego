@@ -14,6 +14,7 @@
 package checkrein.catalog
 
 # METADATA
+# scope: document
 # description: The relation is structural, or is read only through a view that is.
 structural(relation) if {
 	is_string(relation.dataset)

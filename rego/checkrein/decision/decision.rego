@@ -142,14 +142,18 @@ _uncovered contains object.union({"code": "not-understood", "message": _opaque_m
 
 _uncovered contains object.union({"code": "mints-access", "message": _minting_message}, _hints) if not _mints_nothing
 
+default _opaque_message := "This was not understood in full."
+
 _opaque_message := substring(sprintf("This was not understood in full: %s", [input.action.properties.postgres.opaque]), 0, 240) if {
 	is_string(input.action.properties.postgres.opaque)
-} else := "This was not understood in full."
+}
+
+default _minting_message := "This was not said to make no way around the proxy."
 
 _minting_message := substring(sprintf("This makes a way around the proxy: %s", [concat(", ", names)]), 0, 240) if {
 	names := {name | some name in input.action.properties.postgres.mints_access; is_string(name)}
 	count(names) > 0
-} else := "This was not said to make no way around the proxy."
+}
 
 _hints := {"hints": {{"policy": h.policy, "message": h.rule.message} | some h in c.hint}} if count(c.hint) > 0
 

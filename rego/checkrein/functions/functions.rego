@@ -9,6 +9,7 @@
 package checkrein.functions
 
 # METADATA
+# scope: document
 # description: The function, by name or by schema and name, only computes.
 computes(name) if name in _names
 

@@ -26,6 +26,7 @@ in_force contains object.union({"dataset": dataset, "field": "*", "except": exce
 }
 
 # METADATA
+# scope: document
 # description: "`[dataset, field]` for every masked field that a mask names or the statement reads."
 fields contains [m.dataset, m.field] if {
 	some m in in_force

@@ -45,7 +45,10 @@ test_equally_strong_and_the_same_stays if {
 
 test_defaults_of_partial_are_filled_in if {
 	_is(_in_force({_email({"method": "partial"})}), {_email({"method": "partial", "prefix": 0, "pad": "***", "suffix": 0})})
-	_is(_in_force({_email({"method": "partial"}), _email({"method": "partial", "pad": "***"})}), {_email({"method": "partial", "prefix": 0, "pad": "***", "suffix": 0})})
+	_is(
+		_in_force({_email({"method": "partial"}), _email({"method": "partial", "pad": "***"})}),
+		{_email({"method": "partial", "prefix": 0, "pad": "***", "suffix": 0})},
+	)
 }
 
 test_a_star_says_what_it_excepts if {

@@ -12,10 +12,15 @@ of(dataset) := _named(dataset) if {
 } else := ["group:security"]
 
 # METADATA
+# scope: document
 # description: Everybody who answers for anything.
-all contains owner if some owner in data.owners[_][_]
+everybody contains owner if {
+	some datasets in data.owners
+	some owners in datasets
+	some owner in owners
+}
 
-all contains owner if some owner in ["group:security"]
+everybody contains "group:security"
 
 _named(dataset) := data.owners[input.resource.id][dataset]
 

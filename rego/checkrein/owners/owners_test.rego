@@ -5,7 +5,7 @@ import data.checkrein.testing as t
 
 _request := t.connect(t.agent("bot", []))
 
-_of(dataset, all) := who if who := owners.of(dataset) with input as _request with data.owners as all
+_of(dataset, given) := who if who := owners.of(dataset) with input as _request with data.owners as given
 
 test_the_owner if _of("a.b", {"shop": {"a.b": ["group:x"]}, "*": {"*": ["group:y"]}}) == ["group:x"]
 
@@ -18,5 +18,5 @@ test_the_fallback if {
 }
 
 test_everybody if {
-	owners.all == {"group:x", "group:y", "group:security"} with data.owners as {"shop": {"a.b": ["group:x"]}, "*": {"*": ["group:y"]}}
+	owners.everybody == {"group:x", "group:y", "group:security"} with data.owners as {"shop": {"a.b": ["group:x"]}, "*": {"*": ["group:y"]}}
 }

@@ -3,8 +3,8 @@ package checkrein.params_test
 import data.checkrein.params
 import data.checkrein.testing as t
 
-_of(all) := values if {
-	values := params.of("p", {"a": 1, "b": 1, "c": 1}) with input as t.connect(t.agent("bot", [])) with data.parameters as all
+_of(given) := values if {
+	values := params.of("p", {"a": 1, "b": 1, "c": 1}) with input as t.connect(t.agent("bot", [])) with data.parameters as given
 }
 
 test_defaults_then_everywhere_then_here if {

@@ -93,6 +93,7 @@ touches_nothing if {
 }
 
 # METADATA
+# scope: document
 # description: Transactions, harmless settings, SHOW, empty statements.
 housekeeping if {
 	only_computes
@@ -102,12 +103,23 @@ housekeeping if {
 
 housekeeping if {
 	only_computes
+	input.action.properties.postgres.class == "catalog"
+	input.action.properties.postgres.kind in {"show", "empty"}
+	input.action.properties.postgres.relations == []
+}
+
+# `select set_config(..)` is of the class of SET where the name of the setting can be read off it.
+housekeeping if {
+	understood
 	input.action.properties.postgres.class == "setting"
 	input.action.properties.postgres.relations == []
+	every f in input.action.properties.postgres.functions { _computes_or_sets(f) }
 	_settings_harmless
 }
 
-_settings_harmless if input.action.properties.postgres.kind == "show"
+_computes_or_sets("pg_catalog.set_config")
+
+_computes_or_sets(f) if functions.computes(f)
 
 _settings_harmless if {
 	input.action.properties.postgres.kind in {"reset", "discard", "deallocate", "close", "unlisten"}
@@ -144,6 +156,7 @@ changes_rows if {
 }
 
 # METADATA
+# scope: document
 # description: Rows are deleted, by the statement itself or by what it sets off.
 deletes if count(deleted) > 0
 

@@ -89,11 +89,21 @@ _setting(facts) := "housekeeping" in _of(t.sql(_bot, object.union({"class": "set
 
 test_settings_that_concern_only_the_session if {
 	_setting({"settings": ["DateStyle", "search_path"]})
-	_setting({"kind": "show", "settings": ["data_directory"]})
+	_setting({"kind": "select", "settings": ["search_path"], "functions": ["pg_catalog.set_config"]})
 	_setting({"kind": "reset", "settings": []})
+	_setting({"settings": ["timezone"], "functions": ["pg_catalog.lower"]})
+}
+
+test_show_and_the_empty_statement if {
+	_setting({"class": "catalog", "kind": "show", "settings": ["data_directory"]})
+	_setting({"class": "catalog", "kind": "empty"})
+	not _setting({"class": "catalog", "kind": "select"})
+	not _setting({"class": "catalog", "kind": "show", "relations": [_orders]})
 }
 
 test_settings_that_do_more if {
+	not _setting({"kind": "select", "settings": ["role"], "functions": ["pg_catalog.set_config"]})
+	not _setting({"kind": "select", "settings": ["timezone"], "functions": ["public.set_config"]})
 	every name in ["role", "session_authorization", "session_replication_role", "row_security", "app.tenant", "", null] {
 		not _setting({"settings": ["timezone", name]})
 		not _setting({"kind": "reset", "settings": ["timezone", name]})
@@ -220,10 +230,10 @@ test_labelled_fields_of_what_is_touched if {
 }
 
 test_labelled_fields_of_everything_when_anything_is_opaque if {
-	all := {{"dataset": "public.orders", "field": "note"}, {"dataset": "public.customers", "field": "ssn"}}
-	_labelled(_sql({"opaque": "x"})) == all
-	_labelled(_sql({"reaches_beyond": ["x"]})) == all
-	_labelled(_absent("relations")) == all
+	every_one := {{"dataset": "public.orders", "field": "note"}, {"dataset": "public.customers", "field": "ssn"}}
+	_labelled(_sql({"opaque": "x"})) == every_one
+	_labelled(_sql({"reaches_beyond": ["x"]})) == every_one
+	_labelled(_absent("relations")) == every_one
 }
 
 test_unlabelled if {

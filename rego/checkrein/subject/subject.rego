@@ -3,6 +3,7 @@
 package checkrein.subject
 
 # METADATA
+# scope: document
 # description: The groups of the asking identity itself; none when the token names none.
 default groups := []
 

@@ -17,9 +17,9 @@ user(id, groups) := {"type": "user", "id": id, "properties": {"groups": groups}}
 
 # METADATA
 # description: An agent as one node of a workflow.
-at_node(id, groups, graph, node) := object.union(
+at_node(id, groups, workflow, node) := object.union(
 	agent(id, groups),
-	{"properties": {"workflow": {"graph": graph, "node": node}}},
+	{"properties": {"workflow": {"graph": workflow, "node": node}}},
 )
 
 # METADATA

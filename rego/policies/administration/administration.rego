@@ -27,7 +27,7 @@ _person if {
 
 _answers_for_data if {
 	some name in subject.groups
-	concat(":", ["group", name]) in owners.all
+	concat(":", ["group", name]) in owners.everybody
 }
 
-_answers_for_data if concat(":", ["user", input.subject.id]) in owners.all
+_answers_for_data if concat(":", ["user", input.subject.id]) in owners.everybody

@@ -22,7 +22,8 @@ test_nobody_in_particular_does_nothing if {
 test_housekeeping if {
 	_allowed({"class": "transaction", "kind": "begin"})
 	_allowed({"class": "setting", "kind": "set", "settings": ["application_name"]})
-	_allowed({"class": "setting", "kind": "show", "settings": ["server_version"]})
+	_allowed({"class": "catalog", "kind": "show", "settings": ["server_version"]})
+	_allowed({"class": "catalog", "kind": "empty"})
 }
 
 test_set_role_is_no_housekeeping if {

@@ -3,7 +3,7 @@ package checkrein.examples_test
 import data.checkrein.testing as t
 
 # Read back as JSON: the decision service sees arrays where the policy has sets.
-_answers := {name: json.unmarshal(json.marshal(answer)) |
+_answers[name] := json.unmarshal(json.marshal(answer)) if {
 	some name, example in data.examples
 	answer := t.decide_as_bound(example.input)
 }
