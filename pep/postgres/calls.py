@@ -11,19 +11,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pep.postgres import settings
-from pep.postgres.catalog import Relation
-from pep.postgres.classification import Change
+from pep.postgres.catalog import FIRST_USER_OID, Relation
+from pep.postgres.classification import Change, words
 from pep.postgres.findings import Findings
 from pep.postgres.functions import Effect, effect
 
 Node = Mapping[str, Any]
 
-_COLLECTING: Final = frozenset(
+_COLLECTING: Final = words(
     """
     array_agg json_agg json_agg_strict json_object_agg json_object_agg_strict json_object_agg_unique
     json_object_agg_unique_strict jsonb_agg jsonb_agg_strict jsonb_object_agg jsonb_object_agg_strict
     jsonb_object_agg_unique jsonb_object_agg_unique_strict range_agg string_agg xmlagg
-    """.split()
+    """
 )
 _SEQUENCES: Final = frozenset({"nextval", "setval"})
 # With a constant name they are looked into; in any other form they are not understood.
@@ -42,6 +42,9 @@ def call(found: Findings, names: Sequence[str], arguments: Sequence[Node], *, ro
                 type_name(found, names)  # int4(x) is a cast
             else:
                 found.not_understood(f"unknown function: {'.'.join(names)}")
+        return
+    if names[0] == "information_schema":
+        found.functions.add(f"information_schema.{name}")
         return
     found.functions.add(f"pg_catalog.{name}")
     if name == "set_config":
@@ -85,6 +88,8 @@ def _candidates(found: Findings, names: Sequence[str]) -> tuple[bool, list[str]]
         found.not_understood(f"unknown function: {'.'.join(names)}")
         return False, []
     candidates = catalog.functions(schema, name)
+    if schema == "information_schema" and candidates and all(c.oid < FIRST_USER_OID for c in candidates):
+        return True, []  # what its views are made of: pure functions of their arguments and the catalog
     if schema != "pg_catalog":
         found.resolves = True
         return False, [schema] if candidates else []
@@ -133,7 +138,7 @@ def constant(node: Node) -> str | None:
 
 
 def change_setting(found: Findings, name: str, value: str | None, *, given: bool) -> None:
-    """SET and set_config. `value` None is one that the statement does not show; `given`: it is the client's own word."""
+    """SET and set_config. `value` None: the statement does not show it. `given`: it is the client's own word."""
     name = settings.canonical(name)
     found.settings.add(name)
     found.refused = found.refused or settings.refusal(name, value)

@@ -33,6 +33,11 @@ RESERVED_PREFIX: Final = "checkrein_"
 """Prepared statements and cursors of the proxy itself; a client cannot make or use one of such a name."""
 
 
+def words(text: str) -> frozenset[str]:
+    """A table of names, written as a paragraph."""
+    return frozenset(text.split())
+
+
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
     """What resolution depends on in this session. `search_path` is in effect, as `current_schemas(true)` says it."""

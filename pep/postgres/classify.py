@@ -32,12 +32,12 @@ _STRICTEST_FIRST: Final = ("delete", "merge", "update", "insert")
 def classify(statement: ParsedStatement, catalog: Catalog, session: SessionFacts, names: Names) -> Classification:
     """What the statement does. Nesting deeper than the walk can follow is opaque, never an error."""
     try:
-        return _Classifier(statement, catalog, session, names).classify({statement.kind: statement.node})
+        return _Classifier(statement, catalog, session, names).classify(statement.node)
     except RecursionError:
         return opaque("nested too deeply")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # A tree of a shape that this code does not expect: what it means is not known.
-        return opaque(f"unexpected {type(error).__name__} in {statement.kind}")
+        return opaque(f"unexpected {type(error).__name__} in {next(iter(statement.node))}")
 
 
 def empty() -> Classification:
@@ -125,6 +125,3 @@ def _limit(node: Node) -> int | None:
         return None
     value = node.get("limitCount", {}).get("A_Const", {})
     return int(value["ival"].get("ival", 0)) if "ival" in value else None
-
-
-

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pep.postgres import calls, settings
 from pep.postgres.catalog import TEMPORARY, Catalog, Relation
-from pep.postgres.classification import Change, Class, Classification, Names, SessionFacts
+from pep.postgres.classification import Change, Class, Classification, Names, SessionFacts, words
 from pep.postgres.expressions import Node
 from pep.postgres.findings import Findings
 from pep.postgres.queries import Queries
@@ -21,20 +21,20 @@ Inner = Callable[[Node], Classification]
 
 _SCHEMA: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        """
+        words("""
         CompositeTypeStmt CreateAmStmt CreateCastStmt CreateConversionStmt CreateDomainStmt CreateEnumStmt
         CreateForeignTableStmt CreateFunctionStmt CreateOpClassStmt CreateOpFamilyStmt CreatePLangStmt CreatePolicyStmt
         CreateRangeStmt CreateSchemaStmt CreateSeqStmt CreateStatsStmt CreateStmt CreateTableAsStmt CreateTransformStmt
         CreateTrigStmt DefineStmt IndexStmt RuleStmt ViewStmt
-        """.split(),
+        """),
         "create",
     ),
     **dict.fromkeys(
-        """
+        words("""
         AlterCollationStmt AlterDomainStmt AlterEnumStmt AlterFunctionStmt AlterObjectDependsStmt
         AlterObjectSchemaStmt AlterOpFamilyStmt AlterOperatorStmt AlterPolicyStmt AlterSeqStmt AlterStatsStmt
         AlterTSConfigurationStmt AlterTSDictionaryStmt AlterTableStmt AlterTypeStmt RenameStmt
-        """.split(),
+        """),
         "alter",
     ),
     "CommentStmt": "comment",
@@ -89,11 +89,11 @@ _ADMIN: Final[Mapping[str, tuple[str, str, str]]] = {
     "VacuumStmt": ("vacuum", "", ""),
 }
 # Nothing of the table's columns is read, or only into statistics that the server keeps.
-_READS_NOTHING: Final = frozenset(
+_READS_NOTHING: Final = words(
     """
     AlterOwnerStmt ClusterStmt CommentStmt DropStmt GrantStmt ReindexStmt SecLabelStmt VacuumStmt
     AlterDefaultPrivilegesStmt AlterPublicationStmt CreatePublicationStmt
-    """.split()
+    """
 )
 _CODE: Final[Mapping[str, str]] = {
     "CreateFunctionStmt": "code in a function",

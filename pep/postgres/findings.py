@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 from pep.postgres.catalog import TEMPORARY, WHOLE_ROW, Catalog, Column, Relation, Type
 from pep.postgres.classification import Change, Class, Classification, NameChange, NameUse, Refusal, SessionFacts
 from pep.postgres.classification import document as blank
+from pep.postgres.functions import Effect, effect
 
 Usage = Literal["output", "other"]
 Access = Literal["read", "insert", "update", "delete", "truncate", "schema", "lock"]
@@ -50,8 +51,8 @@ class Findings:
         "refused",
         "resolves",
         "session",
-        "settings",
         "setting_class",
+        "settings",
         "uses",
         "wheres",
         "writes",
@@ -133,6 +134,15 @@ class Findings:
             return
         self._reads.add(relation.oid)
         name = self.name_of(relation)
+        self._read_alone(relation, name)
+        for oid in self._family(relation):
+            if (other := self.catalog.by_oid(oid)) is not None:
+                self.touch(other, "read", name)
+                self._read_alone(other, self.name_of(other))
+        if relation.is_view:
+            self._read_view(relation, name)
+
+    def _read_alone(self, relation: Relation, name: str) -> None:
         if relation.kind == "f":
             self.reaches.add(f"foreign table {name}")
         elif relation.kind not in "rpvmS":
@@ -141,12 +151,6 @@ class Findings:
             self._hidden_calls(relation)
         if any(rule.event == "select" for rule in relation.rules) and not relation.is_view:
             self.reaches.add(f"rule on {name}")
-        for oid in self._family(relation):
-            if (other := self.catalog.by_oid(oid)) is not None:
-                self.touch(other, "read", name)
-                self._read_under(other)
-        if relation.is_view:
-            self._read_view(relation, name)
 
     def _read_view(self, view: Relation, name: str) -> None:
         closure = self.catalog.closure(view.oid)
@@ -163,8 +167,15 @@ class Findings:
                     if (column := under.column_at(number)) is not None:
                         self.column(under, column, "other")
         for oid in closure.functions:
+            self._called_by_view(oid, name)
+
+    def _called_by_view(self, oid: int, view: str) -> None:
+        function = self.catalog.function(oid)
+        if function is None or not function.is_builtin:
             self._define(oid)
-            self.not_understood(f"view {name} calls function {self._function(oid)}")
+            self.not_understood(f"view {view} calls function {self._function(oid)}")
+        elif effect(function.name) is Effect.BEYOND:
+            self.reaches.add(f"function {function.name} behind {view}")
 
     def _family(self, relation: Relation) -> Iterable[int]:
         if relation.children:
@@ -343,6 +354,7 @@ class Findings:
 
     def finish(self, class_: Class, kind: str, *, returns_rows: bool = False, **known: Any) -> Classification:
         """The classification; `known` are further fields of the document."""
+        self._reads_of_targets()
         if self.locking:
             self.writes = True
             self._relations |= {
@@ -382,6 +394,15 @@ class Findings:
             definitions=tuple(sorted(self.definitions)),
             object_names=frozenset(self.object_names),
         )
+
+    def _reads_of_targets(self) -> None:
+        """A table that is written is read as well where one of its columns is: WHERE, RETURNING, SET a = b."""
+        read = {dataset for dataset, _ in self._columns}
+        self._relations |= {
+            (*relation[:3], "read", *relation[4:])
+            for relation in self._relations
+            if relation[3] in _EVENTS and relation[0] in read
+        }
 
     def _user_casts(self) -> None:
         """A cast that somebody wrote and that needs no words in the statement runs wherever its types meet."""

@@ -3,7 +3,7 @@
 Every column that is read is recorded; `output` only where it reaches the client unchanged, as a plain column of the
 outermost target list or of a subquery that does nothing else with it. Everything else is `other`. FROM is in `tables`.
 
-References: PostgreSQL documentation, "SELECT", "Name Resolution"; the server's parse_clause.c for GROUP BY and ORDER BY.
+References: PostgreSQL documentation, "SELECT"; the server's parse_clause.c for GROUP BY and ORDER BY.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from pep.postgres.classification import FetchCursor, Names
+from pep.postgres.classification import FetchCursor, Names, words
 from pep.postgres.expressions import Expressions, Node
 from pep.postgres.findings import Access, Findings, Usage
 from pep.postgres.scopes import IsColumn, Lineage, Rows, Scope, Source, renamed, whole
 from pep.postgres.tables import Tables
 
-_SELECT_FIELDS: Final = frozenset(
+_SELECT_FIELDS: Final = words(
     """
     distinctClause intoClause targetList fromClause whereClause groupClause groupDistinct havingClause windowClause
     valuesLists sortClause limitOffset limitCount limitOption lockingClause withClause op all larg rarg
-    """.split()
+    """
 )
-_DML_FIELDS: Final = frozenset(
+_DML_FIELDS: Final = words(
     """
     relation cols selectStmt onConflictClause returningClause withClause override targetList fromClause whereClause
     usingClause sourceRelation joinCondition mergeWhenClauses
-    """.split()
+    """
 )
 _MERGE: Final[Mapping[str, Access]] = {"CMD_INSERT": "insert", "CMD_UPDATE": "update", "CMD_DELETE": "delete"}
 _NOTHING: Final = Rows([])
@@ -102,17 +102,16 @@ class Queries:
         for clause in ("whereClause", "havingClause", "limitOffset", "limitCount"):
             if clause in node:
                 walk(node[clause], level)
-        targets = node.get("targetList", ())
         for item in node.get("groupClause", ()):
-            self._group(item, level, targets, rows)
+            self._group(item, level, rows)
         for item in node.get("windowClause", ()):
             walk(item, level)
         for item in node.get("sortClause", ()):
-            self._sort(item, level, targets, rows)
+            self._sort(item, level, rows)
         distinct = node.get("distinctClause", ())
         if any(distinct):
             for item in distinct:
-                self._sort_key(item, level, targets, rows)
+                self._sort_key(item, level, rows)
         elif distinct:
             self._record(rows, "other")
         self._locking(node)
@@ -175,25 +174,25 @@ class Queries:
 
     # --- GROUP BY, ORDER BY, DISTINCT ON: ordinals and output names ---
 
-    def _group(self, item: Node, level: Scope, targets: Sequence[Node], rows: Rows) -> None:
+    def _group(self, item: Node, level: Scope, rows: Rows) -> None:
         """A name in GROUP BY is a column of FROM first, then an output name."""
         if "GroupingSet" in item:
             for inner in item["GroupingSet"].get("content", ()):
-                self._group(inner, level, targets, rows)
+                self._group(inner, level, rows)
             return
         name = _bare_name(item)
         if name is not None and not any(name in source.by_name for source in level.sources):
-            self._sort_key(item, level, targets, rows)
+            self._sort_key(item, level, rows)
         elif not self._ordinal(item, rows):
             self.expressions.walk(item, level)
 
-    def _sort(self, item: Node, level: Scope, targets: Sequence[Node], rows: Rows) -> None:
+    def _sort(self, item: Node, level: Scope, rows: Rows) -> None:
         content = item["SortBy"]
         if "useOp" in content:
             self.expressions.operator(content["useOp"])
-        self._sort_key(content["node"], level, targets, rows)
+        self._sort_key(content["node"], level, rows)
 
-    def _sort_key(self, key: Node, level: Scope, targets: Sequence[Node], rows: Rows) -> None:
+    def _sort_key(self, key: Node, level: Scope, rows: Rows) -> None:
         """ORDER BY and DISTINCT ON: an ordinal, an output name, else an expression."""
         if self._ordinal(key, rows):
             return
@@ -230,7 +229,7 @@ class Queries:
             if clause in node:
                 self.expressions.walk(node[clause], level)
         for item in node.get("sortClause", ()):
-            self._sort(item, level, (), rows)
+            self._sort(item, level, rows)
         self._locking(node)
         return rows
 

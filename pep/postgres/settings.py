@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from pep.postgres.classification import Refusal
+from pep.postgres.classification import Refusal, words
 
 # How values look, how statements are planned, how long they may take.
-_HARMLESS: Final = frozenset(
+_HARMLESS: Final = words(
     """
     application_name array_nulls backend_flush_after bytea_output check_function_bodies client_connection_check_interval
     client_encoding client_min_messages constraint_exclusion cpu_index_tuple_cost cpu_operator_cost cpu_tuple_cost
@@ -32,7 +32,7 @@ _HARMLESS: Final = frozenset(
     temp_tablespaces timezone timezone_abbreviations transaction_deferrable transaction_isolation
     transaction_read_only transaction_timeout transform_null_equals vacuum_buffer_usage_limit work_mem xmlbinary
     xmloption
-    """.split()
+    """
 )
 
 ROLE_SETTINGS: Final = frozenset({"role", "session_authorization"})

@@ -130,7 +130,7 @@ class Statements:
         found = self.found
         kind, name = node["kind"], settings.canonical(node.get("name", ""))
         if kind == "VAR_RESET_ALL":
-            found.changes.update((Change.SEARCH_PATH, Change.UNKNOWN))
+            found.changes.update((Change.SEARCH_PATH, Change.ROLE))
             return self._quiet("setting", "reset")
         if kind == "VAR_SET_MULTI":
             return self._set_transaction(name, node.get("args", ()))
@@ -248,8 +248,7 @@ class Statements:
 
     def _part(self, node: Node) -> ParsedStatement:
         """A statement inside this one, as a statement of its own."""
-        ((kind, content),) = node.items()
-        return replace(self._statement, kind=kind, node=content)
+        return replace(self._statement, node=dict(node))
 
     # --- EXPLAIN, COPY, the rest ---
 
@@ -361,5 +360,3 @@ def _is_on(option: Node) -> bool:
             return bool(content.get("boolval", False))
         case _:
             return True
-
-

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pep.postgres import calls
 from pep.postgres.catalog import Relation
 from pep.postgres.expressions import Expressions, Node
 from pep.postgres.findings import Access, Findings
@@ -77,6 +76,7 @@ class Tables:
         if relation is None:
             return self._unknown_relation(node)
         self.found.write(relation, access)
+        self.found.origins.add(relation.oid)
         return self._source(node, relation, Rows(columns_of(relation)))
 
     def _unknown_relation(self, node: Node) -> Source:
@@ -119,13 +119,16 @@ class Tables:
     def _function(self, node: Node, level: Scope) -> Brought:
         """A function in FROM sees what is to its left. What it returns is known from a column list alone."""
         columns: list[tuple[str, Lineage]] = []
+        name = None
         for function in node["functions"]:
             call, *definitions = function["List"]["items"]
             self._expressions.walk(call, level)
+            if name is None and "FuncCall" in call:
+                name = call["FuncCall"]["funcname"][-1]["String"]["sval"]
             for definition in definitions:
                 columns.extend(self._definitions(definition.get("List", {}).get("items", ())))
         columns.extend(self._definitions(node.get("coldeflist", ())))
-        return _aliased(node, Rows(columns, complete=False), None)
+        return _aliased(node, Rows(columns, complete=False), name)
 
     def _definitions(self, definitions: Sequence[Node]) -> list[tuple[str, Lineage]]:
         for definition in definitions:
