@@ -66,7 +66,7 @@ def private_folder(path: Path) -> Path:
     """The folder, made for this user alone; ConfigError if others can enter it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.stat().st_mode & 0o077:
-        path.chmod(0o700)
+        raise ConfigError(f"others can enter {path}, which holds keys; run: chmod 700 {path}")
     return path
 
 

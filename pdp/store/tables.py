@@ -108,7 +108,8 @@ assents = Table(
     Column("subject_id", String(255), nullable=False),
     Column("groups", JSON, nullable=False),
     Column("at", Instant, nullable=False),
-    Column("requirement_codes", JSON, nullable=False),
+    # Positions of the requirements that the yes counts for.
+    Column("counts_for", JSON, nullable=False),
 )
 
 redemptions = Table(

@@ -96,7 +96,8 @@ _SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
 _BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
-def _duration(value: object) -> object:
+def parse_duration(value: object) -> datetime.timedelta:
+    """`500ms`, `30s`, `15m`, `12h` or `7d`; ValueError for anything else."""
     if isinstance(value, datetime.timedelta):
         return value
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
@@ -119,7 +120,7 @@ def _path(value: Path, info: ValidationInfo) -> Path:
     return value.expanduser() if base is None else base / value.expanduser()
 
 
-Duration = Annotated[datetime.timedelta, BeforeValidator(_duration)]
+Duration = Annotated[datetime.timedelta, BeforeValidator(parse_duration)]
 """A length of time with its unit."""
 Size = Annotated[int, BeforeValidator(_size)]
 """A number of bytes, with its unit or without."""

@@ -67,7 +67,7 @@ def upgrade() -> None:
         sa.Column("subject_id", sa.String(255), nullable=False),
         sa.Column("groups", sa.JSON, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
-        sa.Column("requirement_codes", sa.JSON, nullable=False),
+        sa.Column("counts_for", sa.JSON, nullable=False),
     )
     op.create_table(
         "redemptions",

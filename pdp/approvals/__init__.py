@@ -1,0 +1,1 @@
+"""Approvals: who may say yes, and what becomes of a question."""

@@ -1,0 +1,275 @@
+"""What becomes of a question to people: asked, answered, used once, or run out.
+
+The store decides every change of state, in transactions that exclude one another; what is kept in memory only wakes
+those who wait. An approval allows nothing: it is an input to a fresh decision, which `redeem` asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import weakref
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import Connection
+
+from pdp.approvals import rules
+from pdp.identity.subject import Authenticated, same_person
+from pdp.identity.tokens import Clock
+from pdp.store import approvals as stored
+from pdp.store.approvals import Approval, ApprovalState, Assent
+from pdp.store.database import Database
+
+log = structlog.get_logger("pdp.approvals")
+
+_WAITING: Final = (ApprovalState.PENDING,)
+_USABLE: Final = (ApprovalState.PENDING, ApprovalState.APPROVED)
+
+
+class NotPossible(Exception):
+    """The change cannot be made as things stand; the text is for the caller."""
+
+
+class NotPermitted(Exception):
+    """This subject may not make the change; the text is for the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redeemed:
+    """The fresh decision, serialised, and whether it is final: one that is not takes no use."""
+
+    decision: bytes
+    final: bool
+
+
+class Approvals:
+    """All of them."""
+
+    def __init__(
+        self, database: Database, now: Clock, *, max_sign_in_age: datetime.timedelta, pending_per_subject: int
+    ) -> None:
+        self._database = database
+        self._now = now
+        self._max_sign_in_age = max_sign_in_age
+        self._pending_per_subject = pending_per_subject
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._redeeming: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def create(self, approval: Approval) -> Approval:
+        """Asks; the same key in the same session gives the approval that was asked for first.
+
+        A grant of several uses that the holder has for this very action is that approval as well.
+        """
+
+        def work(connection: Connection) -> Approval:
+            known = stored.find_by_key(connection, approval.session_id, approval.idempotency_key)
+            if known is not None:
+                if known.action_digest != approval.action_digest:
+                    raise NotPossible("the idempotency key was used for another action")
+                return known
+            window = stored.find_window(connection, approval.holder, approval.action_digest, self._now())
+            if window is not None and window.requirements == approval.requirements:
+                return window
+            if stored.count_pending(connection, approval.root) >= self._pending_per_subject:
+                raise NotPossible("too many approvals are pending for this person or workload")
+            stored.insert(connection, approval)
+            return approval
+
+        made = await self._database.short.run(work)
+        if made.id == approval.id:
+            log.info(
+                "approval requested",
+                approval=made.id,
+                session=made.session_id,
+                subject=made.subject.key,
+                resource=made.resource,
+                decision_id=made.decision_id,
+                codes=[each["code"] for each in made.requirements],
+            )
+        return made
+
+    async def find(self, id: str) -> Approval | None:
+        return await self._database.short.run(lambda connection: stored.find(connection, id))
+
+    async def follow(self, id: str) -> AsyncIterator[Approval]:
+        """The approval as it stands, then each time it changes, until people have answered or it has ended."""
+        changed = asyncio.Event()
+        self._waiting[id].add(changed)
+        try:
+            while True:
+                changed.clear()
+                approval = await self.find(id)
+                if approval is None:
+                    return
+                yield approval
+                if approval.state is not ApprovalState.PENDING:
+                    return
+                await self._changed_or_late(changed, approval.expires_at)
+        finally:
+            self._waiting[id].discard(changed)
+            if not self._waiting[id]:
+                del self._waiting[id]
+
+    async def _changed_or_late(self, changed: asyncio.Event, end: datetime.datetime) -> None:
+        left = (end - self._now()).total_seconds()
+        try:
+            async with asyncio.timeout(max(left, 0.001)):
+                await changed.wait()
+        except TimeoutError:
+            await self.expire()
+
+    def _changed(self, id: str) -> None:
+        for event in self._waiting.get(id, ()):
+            event.set()
+
+    async def cancel(self, id: str, why: str) -> None:
+        """Withdraws a question, or a yes that was not used; nothing if it has ended already."""
+        cancelled = await self._database.short.run(
+            lambda connection: stored.change(connection, id, _USABLE, ApprovalState.CANCELLED)
+        )
+        if cancelled:
+            log.info("approval cancelled", approval=id, why=rules.shown(why))
+            self._changed(id)
+
+    async def session_ended(self, session_id: str) -> None:
+        """Nothing that a session waited for happens after it. A grant of several uses outlives it."""
+        held = await self._database.short.run(lambda connection: stored.held_by_session(connection, session_id))
+        for approval in held:
+            if approval.state is ApprovalState.PENDING or not stored.is_window(approval):
+                await self.cancel(approval.id, "the session ended")
+
+    async def expire(self) -> None:
+        """Ends what has run out."""
+        now = self._now()
+        for each in await self._database.short.run(lambda connection: stored.expire(connection, now)):
+            log.info("approval expired", approval=each)
+            self._changed(each)
+
+    async def resolve(self, id: str, who: Authenticated, digest: bytes, refusal: str | None) -> Approval:
+        """One person's answer: yes, or no with a comment (`refusal`). NotPermitted or NotPossible say why not."""
+
+        def work(connection: Connection) -> Approval:
+            approval = stored.find(connection, id)
+            if approval is None:
+                raise NotPossible("there is no such approval")
+            now = self._now()
+            positions = self._permitted(approval, who, digest, now)
+            if refusal is not None:
+                stored.change(connection, id, _WAITING, ApprovalState.DENIED, comment=rules.shown(refusal))
+            else:
+                self._assent(connection, approval, who, positions, now)
+            resolved = stored.find(connection, id)
+            assert resolved is not None
+            return resolved
+
+        approval = await self._database.short.run(work)
+        log.info(
+            "approval answered",
+            approval=id,
+            by=who.subject.key,
+            answer="yes" if refusal is None else "no",
+            state=approval.state.value,
+        )
+        self._changed(id)
+        return approval
+
+    def _permitted(
+        self, approval: Approval, who: Authenticated, digest: bytes, now: datetime.datetime
+    ) -> tuple[int, ...]:
+        if (why := rules.unfit(who, approval.subject, now, self._max_sign_in_age)) is not None:
+            raise NotPermitted(why)
+        positions = rules.counts_for(approval, who.subject, now)
+        if not positions:
+            raise NotPermitted("you are not among those who are asked")
+        if approval.state is not ApprovalState.PENDING or approval.expires_at <= now:
+            state = "expired" if approval.state is ApprovalState.PENDING else approval.state.value
+            raise NotPossible(f"it is no longer pending but {state}")
+        if digest != approval.action_digest:
+            raise NotPossible("what you saw is not what is asked now; look again")
+        return positions
+
+    def _assent(
+        self,
+        connection: Connection,
+        approval: Approval,
+        who: Authenticated,
+        positions: tuple[int, ...],
+        now: datetime.datetime,
+    ) -> None:
+        person = same_person(who.subject.id)
+        if any(assent.person == person for assent in approval.assents):
+            return
+        assent = Assent(person, who.subject.id, who.subject.groups, now, positions)
+        stored.add_assent(connection, approval.id, assent)
+        if rules.met(approval.requirements, [*approval.assents, assent]):
+            end = now + rules.grant_life(approval.requirements)
+            stored.change(connection, approval.id, _WAITING, ApprovalState.APPROVED, grant_expires_at=end)
+
+    async def redeem(
+        self,
+        approval: Approval,
+        execution_id: str,
+        decide: Callable[[dict[str, Any]], Awaitable[Redeemed]],
+    ) -> bytes:
+        """Decides again with the approval, and takes one use together with keeping the answer.
+
+        The same execution gets the same answer. NotPossible if there is nothing left to use.
+        """
+        # One at a time for one approval; the transaction below would keep two uses apart even without it.
+        async with self._redeeming.setdefault(approval.id, asyncio.Lock()):
+            return await self._redeem(approval.id, execution_id, decide)
+
+    async def _redeem(
+        self, id: str, execution_id: str, decide: Callable[[dict[str, Any]], Awaitable[Redeemed]]
+    ) -> bytes:
+        kept, approval = await self._database.short.run(
+            lambda connection: (stored.redemption(connection, id, execution_id), stored.find(connection, id))
+        )
+        if kept is not None:
+            return kept
+        if approval is None or approval.state is not ApprovalState.APPROVED:
+            raise NotPossible(f"the approval is {approval.state.value if approval else 'not known'}")
+        answer = await decide(context_document(approval))
+        if not answer.final:
+            return answer.decision
+        now = self._now()
+        given = await self._database.short.run(
+            lambda connection: stored.redeem(connection, id, execution_id, answer.decision, now)
+        )
+        if given is None:
+            raise NotPossible("the approval has been used, or has run out")
+        log.info("approval redeemed", approval=id, execution=execution_id, session=approval.session_id)
+        return given
+
+    async def list(self, states: Sequence[ApprovalState]) -> Sequence[Approval]:
+        return await self._database.short.run(lambda connection: stored.newest(connection, states))
+
+    async def find_by_prefix(self, prefix: str) -> Sequence[Approval]:
+        return await self._database.short.run(lambda connection: stored.find_by_prefix(connection, prefix))
+
+    async def pending_count(self) -> int:
+        return await self._database.short.run(stored.count_pending)
+
+
+def context_document(approval: Approval) -> dict[str, Any]:
+    """`context.approval` of the input document: the requirements exactly as the policies gave them."""
+    document: dict[str, Any] = {
+        "id": approval.id,
+        "state": approval.state.value,
+        "requirements": [dict(each) for each in approval.requirements],
+        "by": [
+            {"id": assent.subject_id, "groups": list(assent.groups), "at": _text(assent.at)}
+            for assent in approval.assents
+        ],
+    }
+    if approval.grant_expires_at is not None:
+        document["expires"] = _text(approval.grant_expires_at)
+    return document
+
+
+def _text(instant: datetime.datetime) -> str:
+    return instant.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

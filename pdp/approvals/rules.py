@@ -1,0 +1,87 @@
+"""Who may say yes, and when enough people have; pure.
+
+Never the requester, nor anybody who stands behind the requester: neither the person it works for, nor another agent of
+the chain, nor whoever had its token made. Only people, and only each for themselves. `separate_people` is always
+taken as true: a person counts once for a requirement, whatever number of identities they have in one spelling.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pdp.identity.subject import Authenticated, Subject, same_person
+from pdp.store.approvals import Approval, Assent
+from pdp.v1.strict_yaml import parse_duration
+
+Requirement = Mapping[str, Any]
+
+
+def unfit(
+    who: Authenticated, requester: Subject, now: datetime.datetime, max_sign_in_age: datetime.timedelta
+) -> str | None:
+    """Why this subject may not answer this requester's question, whatever the requirements say; None if it may."""
+    approver = who.subject
+    if approver.type != "user":
+        return "only people approve"
+    if approver.on_behalf_of is not None or approver.behind:
+        return "people approve for themselves only, with a token that they got themselves"
+    if who.signed_in_at is None:
+        return "a key does not approve; sign in"
+    if now - who.signed_in_at > max_sign_in_age:
+        return "you signed in too long ago; sign in again"
+    if same_person(approver.id) in requester.chain:
+        return "nobody approves their own request, nor one that is made on their behalf"
+    return None
+
+
+def counts_for(approval: Approval, approver: Subject, now: datetime.datetime) -> tuple[int, ...]:
+    """The requirements, by position, whose approvers this person is among."""
+    names = {f"user:{approver.id}", *(f"group:{group}" for group in approver.groups)}
+    return tuple(
+        index
+        for index, requirement in enumerate(approval.requirements)
+        if names & set(_approvers(requirement, approval.created_at, now))
+    )
+
+
+def _approvers(requirement: Requirement, asked_at: datetime.datetime, now: datetime.datetime) -> list[str]:
+    approvers = list(requirement["approvers"])
+    escalate = requirement.get("escalate")
+    if escalate and now >= asked_at + parse_duration(escalate["after"]):
+        approvers += escalate["approvers"]
+    return approvers
+
+
+def met(requirements: Sequence[Requirement], assents: Sequence[Assent]) -> bool:
+    """Whether every requirement has enough people; one person's yes counts for each requirement that it fits."""
+    return bool(requirements) and all(
+        len({assent.person for assent in assents if index in assent.counts_for}) >= int(requirement["count"])
+        for index, requirement in enumerate(requirements)
+    )
+
+
+def grant_life(requirements: Sequence[Requirement]) -> datetime.timedelta:
+    """How long the yes may be used: the shortest that any requirement grants."""
+    return min(parse_duration(each["grant"]["for"]) for each in requirements)
+
+
+def uses(requirements: Sequence[Requirement]) -> int:
+    """How often the yes may be used: the least that any requirement grants."""
+    return min(int(each["grant"]["uses"]) for each in requirements)
+
+
+def holder(subject: Subject) -> str:
+    """Who may use a yes: the subject, the one behind it, and the thread and run of its workflow where it has them."""
+    parts = (subject.key, subject.root.type, subject.root.id, *(str(subject.workflow.get(k, "")) for k in _BOUND))
+    return "|".join(part.replace("\\", "\\\\").replace("|", "\\p") for part in parts)
+
+
+_BOUND = ("thread", "run")
+
+
+def shown(comment: str) -> str:
+    """A person's words, fit to be shown to a client: printable characters on one line, not too many of them."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in comment)
+    return " ".join(printable.split())[:240]

@@ -1,0 +1,1 @@
+"""Records of sessions: taken in order, byte for byte, and given out again."""

@@ -1,0 +1,262 @@
+"""The decision service as a process: what it is put together from, how it starts, and how it ends.
+
+`serve` is what `pdp serve` runs. `running` is the same without signals and the file that says it is ready. It answers
+`grpc.health.v1` with SERVING while OPA answers with a loaded policy; before that, calls are answered by denying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from pdp.approvals.approvals import Approvals
+from pdp.certificates import Authority, Certificate, private_folder, server_credentials
+from pdp.config import Config
+from pdp.identity.authenticator import Authenticator
+from pdp.identity.tokens import Clock, now_utc, open_issuer
+from pdp.opa.engine import PolicyEngine
+from pdp.service.admin_service import AdminService
+from pdp.service.approval_service import ApprovalService
+from pdp.service.audit_service import AuditService
+from pdp.service.decider import Decider
+from pdp.service.decision_service import DecisionService
+from pdp.service.peers import Peers
+from pdp.service.refusal import Refusals
+from pdp.service.session_tokens import PURPOSE, SessionTokens
+from pdp.service.sessions import LiveSession, Sessions, every
+from pdp.service.watch import Watchers
+from pdp.store.database import Database
+from pdp.store.keys import signing_keys
+from pdp.store.sessions import SessionState
+from pdp.v1 import (
+    admin_service_pb2_grpc,
+    approval_service_pb2_grpc,
+    audit_service_pb2_grpc,
+    decision_service_pb2_grpc,
+)
+from pdp.v1.strict_yaml import ConfigError, UnixAddress
+
+log = structlog.get_logger("pdp")
+
+SERVICES: Final = (
+    "",
+    "pdp.v1.DecisionService",
+    "pdp.v1.ApprovalService",
+    "pdp.v1.AuditService",
+    "pdp.v1.AdminService",
+)
+_GRACE: Final = 1.0
+_SWEEP: Final = 1.0
+_HEALTH: Final = 0.25
+# Requests of a proxy are at most 1 MiB, a body of a record 8.
+_LARGEST_MESSAGE: Final = 10 << 20
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", _LARGEST_MESSAGE),
+    # Proxies ping every 5 seconds, with or without a call; the default takes that for abuse.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.keepalive_timeout_ms", 2000),
+    # Two services on one port would share the proxies between them.
+    ("grpc.so_reuseport", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The parts of a service that runs."""
+
+    address: str
+    engine: PolicyEngine
+    sessions: Sessions
+    approvals: Approvals
+    watchers: Watchers
+    database: Database
+
+
+@asynccontextmanager
+async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) -> AsyncIterator[Running]:
+    """The service, listening. Ends calls, background work, OPA and the store in this order."""
+    certificate = certificate_of(config)
+    with only_one(config.state):
+        async with Database(config.store_url) as database, engine:
+            parts = await _parts(config, engine, database, now)
+            server = grpc.aio.server(interceptors=[Refusals()], options=_OPTIONS)
+            checks = health.aio.HealthServicer()
+            _add(server, config, parts, now, checks)
+            address = _listen(server, config, certificate)
+            async with asyncio.TaskGroup() as background:
+                tasks = [
+                    background.create_task(every(_SWEEP, parts.sessions.sweep)),
+                    background.create_task(every(_SWEEP, parts.approvals.expire)),
+                    background.create_task(_announce(engine, parts.watchers)),
+                    background.create_task(_report_health(engine, checks)),
+                ]
+                await server.start()
+                if isinstance(config.listen, UnixAddress):
+                    config.listen.path.chmod(0o600)
+                try:
+                    yield Running(address, engine, parts.sessions, parts.approvals, parts.watchers, database)
+                finally:
+                    await checks.enter_graceful_shutdown()
+                    await server.stop(_GRACE)
+                    for task in tasks:
+                        task.cancel()
+
+
+async def serve(config: Config, engine: PolicyEngine, stop: asyncio.Event | None = None) -> None:
+    """Runs until SIGTERM, SIGINT or `stop`. Writes `pdp.ready` into the state folder while it listens."""
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    ready = config.state / "pdp.ready"
+    ready.unlink(missing_ok=True)
+    try:
+        async with running(config, engine) as service:
+            ready.write_text(f"{os.getpid()} {service.address}\n", "utf-8")
+            log.info("listening", address=service.address, revision=engine.revision, pid=os.getpid())
+            await stop.wait()
+            log.info("stopping")
+    finally:
+        ready.unlink(missing_ok=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def certificate_of(config: Config) -> Certificate:
+    """The service's certificate: the configured one, or one of the local authority, made with those of its proxies."""
+    private_folder(config.state)
+    if config.pdp.tls is not None:
+        return Certificate(config.pdp.tls.cert, config.pdp.tls.key, config.pdp.tls.client_ca)
+    authority = Authority.open(config.state)
+    for proxy in config.proxies:
+        authority.issue(proxy.name)
+    authority.command_line()
+    listen = config.listen
+    return authority.server(() if isinstance(listen, UnixAddress) else (listen.host,))
+
+
+@contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Holds the state folder for this process; ConfigError if another service has it."""
+    descriptor = os.open(private_folder(state) / ".pdp.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(f"another decision service runs with the state folder {state}") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    database: Database
+    sessions: Sessions
+    approvals: Approvals
+    watchers: Watchers
+    decider: Decider
+    engine: PolicyEngine
+
+
+async def _parts(config: Config, engine: PolicyEngine, database: Database, now: Clock) -> _Parts:
+    settings = config.pdp
+    keys = await database.short.run(lambda connection: signing_keys(connection, PURPOSE, now()))
+    sessions = Sessions(database, SessionTokens(keys, settings.session_tokens.ttl, now), settings.limits, now)
+    approvals = Approvals(
+        database,
+        now,
+        max_sign_in_age=settings.approvals.max_sign_in_age,
+        pending_per_subject=settings.limits.pending_approvals_per_subject,
+    )
+    watchers = Watchers(now)
+
+    async def ended(session: LiveSession) -> None:
+        if session.state is not SessionState.CLOSED:
+            watchers.session_ended(session.stored.proxy, session.id, session.ended_because)
+        await approvals.session_ended(session.id)
+
+    sessions.on_end(ended)
+    await sessions.load()
+    return _Parts(database, sessions, approvals, watchers, Decider(engine, settings, now), engine)
+
+
+def _add(server: grpc.aio.Server, config: Config, parts: _Parts, now: Clock, checks: Any) -> None:
+    settings = config.pdp
+    peers = Peers(config.grants)
+    issuer = open_issuer(config, now)
+    authenticator = Authenticator(settings.identity, issuer, now)
+    shared: dict[str, Any] = {"sessions": parts.sessions, "decider": parts.decider, "engine": parts.engine}
+    decisions = DecisionService(
+        peers=peers,
+        authenticator=authenticator,
+        watchers=parts.watchers,
+        database=parts.database,
+        now=now,
+        **shared,
+    )
+    approvals = ApprovalService(peers=peers, approvals=parts.approvals, settings=settings.approvals, now=now, **shared)
+    admin = AdminService(
+        authenticator=authenticator,
+        issuer=issuer,
+        approvals=parts.approvals,
+        watchers=parts.watchers,
+        database=parts.database,
+        **shared,
+    )
+    decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(decisions, server)
+    approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server(approvals, server)
+    audit = AuditService(peers=peers, database=parts.database)
+    audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+
+
+def _listen(server: grpc.aio.Server, config: Config, certificate: Certificate) -> str:
+    address = config.listen
+    if isinstance(address, UnixAddress):
+        address.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        port = server.add_secure_port(str(address), server_credentials(certificate))
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"cannot listen on {address}: {error}") from None
+    return str(address) if isinstance(address, UnixAddress) else f"{address.host}:{port}"
+
+
+async def _announce(engine: PolicyEngine, watchers: Watchers) -> None:
+    """Tells proxies of each new revision. The first is the one that a snapshot names already."""
+    told = engine.revision
+    async for revision in engine.revisions():
+        if revision != told:
+            told = revision
+            log.info("policies in force", revision=revision)
+            watchers.revision(revision)
+
+
+async def _report_health(engine: PolicyEngine, checks: Any) -> None:
+    serving = health_pb2.HealthCheckResponse.SERVING
+    not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+    last: int | None = None
+    while True:
+        now = serving if engine.ready else not_serving
+        if now != last:
+            last = now
+            for service in SERVICES:
+                await checks.set(service, now)
+        await asyncio.sleep(_HEALTH)

@@ -1,0 +1,301 @@
+"""AdminService of the contract: what people do at the command line, each with their own token.
+
+Every action is decided by the same policies, on the resource `checkrein`. Beside what policies say, some things are
+never possible: nobody answers their own request (`pdp.approvals.rules`), and a token that is minted here speaks for no
+other person than the one who has it made.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+import orjson
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pdp.approvals.approvals import Approvals, NotPermitted, NotPossible
+from pdp.config import ADMINISTRATION
+from pdp.identity.authenticator import Authenticator
+from pdp.identity.subject import Authenticated, AuthenticationFailed, Party, Subject, same_person
+from pdp.identity.tokens import OwnIssuer, TokenRequest
+from pdp.opa.engine import PolicyEngine
+from pdp.service.approval_service import STATES
+from pdp.service.decider import Asker, Decider, new_id
+from pdp.service.refusal import Refused
+from pdp.service.sessions import Sessions
+from pdp.service.subjects import subject_message
+from pdp.service.watch import Watchers
+from pdp.store import records as stored_records
+from pdp.store import sessions as stored
+from pdp.store.approvals import Approval, ApprovalState
+from pdp.store.database import Database
+from pdp.store.sessions import SessionState, StoredSession
+from pdp.v1 import access_pb2, admin_service_pb2_grpc, decision_pb2
+from pdp.v1 import admin_service_pb2 as pb
+
+log = structlog.get_logger("pdp.admin")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+T = TypeVar("T")
+
+_PAGE: Final = 200
+_MOST_SESSIONS: Final = 1000
+_BY_NUMBER: Final = {number: state for state, number in STATES.items()}
+
+
+class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
+    """The calls of people."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        issuer: OwnIssuer | None,
+        sessions: Sessions,
+        approvals: Approvals,
+        decider: Decider,
+        engine: PolicyEngine,
+        watchers: Watchers,
+        database: Database,
+    ) -> None:
+        self._authenticator = authenticator
+        self._issuer = issuer
+        self._sessions = sessions
+        self._approvals = approvals
+        self._decider = decider
+        self._engine = engine
+        self._watchers = watchers
+        self._database = database
+
+    async def ListApprovals(self, request: pb.ListApprovalsRequest, context: Context) -> pb.ListApprovalsResponse:  # noqa: N802
+        await self._permitted(context, "approvals.read")
+        states = [_BY_NUMBER[state] for state in request.states if state in _BY_NUMBER] or [ApprovalState.PENDING]
+        found = await self._approvals.list(states)
+        return pb.ListApprovalsResponse(approvals=[approval_message(each) for each in found])
+
+    async def GetApproval(self, request: pb.GetApprovalRequest, context: Context) -> pb.GetApprovalResponse:  # noqa: N802
+        await self._permitted(context, "approvals.read", request.approval_id)
+        approval = _only(await self._approvals.find_by_prefix(request.approval_id), "approval")
+        return pb.GetApprovalResponse(approval=approval_message(approval))
+
+    async def ResolveApproval(  # noqa: N802
+        self, request: pb.ResolveApprovalRequest, context: Context
+    ) -> pb.ResolveApprovalResponse:
+        who = await self._permitted(context, "approve", request.approval_id)
+        match request.WhichOneof("answer"):
+            case "yes":
+                refusal = None
+            case "no":
+                refusal = request.no.comment
+            case _:
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "neither yes nor no")
+        try:
+            approval = await self._approvals.resolve(request.approval_id, who, request.action_digest, refusal)
+        except NotPermitted as error:
+            log.warning("approval not permitted", approval=request.approval_id, by=who.subject.key, why=str(error))
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
+        except NotPossible as error:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from None
+        return pb.ResolveApprovalResponse(approval=approval_message(approval))
+
+    async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:  # noqa: N802
+        await self._permitted(context, "sessions.read")
+        limit = min(request.limit or 50, _MOST_SESSIONS)
+        found = await self._database.short.run(
+            lambda connection: stored.newest(connection, limit=limit, open_only=request.open_only, run=request.run)
+        )
+        return pb.ListSessionsResponse(sessions=await self._session_messages(found))
+
+    async def GetSession(  # noqa: N802
+        self, request: pb.GetSessionRequest, context: Context
+    ) -> AsyncIterator[pb.GetSessionResponse]:
+        await self._permitted(context, "sessions.read", request.session_id)
+        session = await self._session(request.session_id)
+        (message,) = await self._session_messages([session])
+        yield pb.GetSessionResponse(session=message)
+        start = 0
+        while page := await self._page(session.id, start):
+            for each in page:
+                event = pb.RecordedEvent(seq=each.seq, event=each.event, hash=each.hash, bodies=dict(each.bodies))
+                yield pb.GetSessionResponse(event=event)
+            start = page[-1].seq + 1
+
+    async def _page(self, session_id: str, start: int) -> list[stored_records.StoredEvent]:
+        return await self._database.bulk.run(
+            lambda connection: stored_records.page(connection, session_id, start, _PAGE)
+        )
+
+    async def KillSession(self, request: pb.KillSessionRequest, context: Context) -> pb.KillSessionResponse:  # noqa: N802
+        who = await self._permitted(context, "sessions.kill", request.session_id)
+        session = await self._session(request.session_id)
+        reason = request.reason or "ended by an operator"
+        if not await self._sessions.end(session.id, SessionState.KILLED, reason):
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "the session has ended already")
+        log.info("session killed", session=session.id, by=who.subject.key)
+        return pb.KillSessionResponse()
+
+    async def MintToken(self, request: pb.MintTokenRequest, context: Context) -> pb.MintTokenResponse:  # noqa: N802
+        who = await self._permitted(context, "token.mint", f"{request.subject_type}:{request.subject_id}")
+        if self._issuer is None:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "identity.issuers has none with self: true")
+        try:
+            wanted = token_request(request, who.subject)
+            if not self._decider.knows(wanted.audience):
+                raise ValueError(f"there is no resource {wanted.audience}")
+            minted = self._issuer.mint(wanted)
+        except PermissionError as error:
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
+        except ValueError as error:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        log.info("token minted", subject=wanted.subject.id, audience=wanted.audience, by=who.subject.key)
+        return pb.MintTokenResponse(token=minted.token, expires_at=timestamp(minted.expires_at))
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002, N802
+        await self._permitted(context, "status.read")
+        engine = self._engine
+        return pb.GetStatusResponse(
+            policy_revision=engine.revision,
+            activated_at=timestamp(engine.activated_at),
+            in_force=self._watchers.in_force(engine.revision),
+            policy_error=engine.policy_error,
+            opa_ready=engine.ready,
+            opa_restarts=engine.restarts,
+            proxies=[pb.ProxyStatus(name=each.name, policy_revision=each.revision) for each in self._watchers.leases()],
+            open_sessions=self._sessions.open_count,
+            pending_approvals=await self._approvals.pending_count(),
+        )
+
+    async def _permitted(self, context: Context, action: str, target: str = "") -> Authenticated:
+        """Who calls, if the policies allow them this; Refused otherwise."""
+        try:
+            who = await self._authenticator.bearer(_token(context), ADMINISTRATION)
+        except AuthenticationFailed as error:
+            log.warning("authentication failed", why=str(error), action=action)
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "the token was not accepted") from None
+        properties = {"target": target} if target else {}
+        asked = access_pb2.Action(name=action, protocol=ADMINISTRATION, properties_json=orjson.dumps(properties))
+        asker = Asker(who.subject, ADMINISTRATION, new_id("admin"))
+        (answer,) = await self._decider.decide(asker, [asked])
+        if answer.decision.WhichOneof("verdict") != "allow" or answer.decision.allow.obligations:
+            said = "; ".join(reason.message for reason in answer.decision.reasons if reason.message)
+            text = f"{said or 'the policies do not allow it'} ({answer.decision.decision_id})"
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, text)
+        return who
+
+    async def _session(self, prefix: str) -> StoredSession:
+        found = await self._database.short.run(lambda connection: stored.find_by_prefix(connection, prefix))
+        return _only(found, "session")
+
+    async def _session_messages(self, sessions: Sequence[StoredSession]) -> list[pb.Session]:
+        ids = [each.id for each in sessions]
+        counts = await self._database.short.run(lambda connection: stored.event_counts(connection, ids))
+        return [
+            pb.Session(
+                session_id=each.id,
+                subject=subject_message(each.subject),
+                resource=each.resource,
+                protocol=each.protocol,
+                proxy=each.proxy.rpartition("/")[2],
+                client_address=each.client_address,
+                state=each.state.value,
+                opened_at=timestamp(each.opened_at),
+                closed_at=timestamp(each.closed_at),
+                close_reason=each.close_reason,
+                events=counts.get(each.id, 0),
+                verdicts=dict(self._sessions.verdicts(each.id) or each.verdicts or {}),
+            )
+            for each in sessions
+        ]
+
+
+def token_request(request: pb.MintTokenRequest, minter: Subject) -> TokenRequest:
+    """What the token is to say. PermissionError where it would speak for another person than the one who asks."""
+    person = same_person(minter.id) if minter.type == "user" else None
+    subject = Party(request.subject_type, request.subject_id, tuple(request.groups))
+    behind = None
+    if request.HasField("on_behalf_of"):
+        party = request.on_behalf_of
+        behind = Party(party.type, party.id, tuple(party.groups))
+    for each in (subject, behind):
+        if each is None:
+            continue
+        if each.type not in {"agent", "user", "service"} or not each.id:
+            raise ValueError("a subject is an agent, a user or a service, and has an id")
+        if each.type != "user":
+            continue
+        if same_person(each.id) != person:
+            raise PermissionError("a token speaks for no other person than the one who has it made")
+        if not set(each.groups) <= set(minter.groups):
+            raise PermissionError("a token names no group that its person is not in")
+    return TokenRequest(
+        subject=subject,
+        audience=request.audience,
+        on_behalf_of=behind,
+        workflow=dict(request.workflow),
+        minted_by=tuple(dict.fromkeys((minter.id, minter.root.id, *minter.behind))),
+        lifetime=request.lifetime.ToTimedelta() if request.HasField("lifetime") else None,
+    )
+
+
+def approval_message(approval: Approval) -> pb.Approval:
+    """An approval as people see it."""
+    return pb.Approval(
+        approval_id=approval.id,
+        state=STATES[approval.state],
+        subject=subject_message(approval.subject),
+        resource=approval.resource,
+        action=access_pb2.Action.FromString(approval.action),
+        requirements=[
+            decision_pb2.Requirement(
+                policy=each["policy"],
+                code=each["code"],
+                approvers=each["approvers"],
+                count=int(each["count"]),
+                about=each.get("about", ""),
+                message=each.get("message", ""),
+            )
+            for each in approval.requirements
+        ],
+        assents=[
+            pb.Assent(
+                subject_id=each.subject_id,
+                at=timestamp(each.at),
+                requirement_codes=[approval.requirements[index]["code"] for index in each.counts_for],
+            )
+            for each in approval.assents
+        ],
+        created_at=timestamp(approval.created_at),
+        expires_at=timestamp(approval.grant_expires_at or approval.expires_at),
+        action_digest=approval.action_digest,
+        in_transaction=approval.in_transaction,
+        session_id=approval.session_id,
+        decision_id=approval.decision_id,
+        comment=approval.comment,
+    )
+
+
+def timestamp(instant: datetime.datetime | None) -> Timestamp | None:
+    """An instant as a message; None stays unset."""
+    if instant is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(instant)
+    return stamp
+
+
+def _token(context: Context) -> str:
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization" and isinstance(value, str) and value[:7].lower() == "bearer ":
+            return value[7:].strip()
+    raise Refused(grpc.StatusCode.UNAUTHENTICATED, "no token; run `pdp token` or sign in, and send it")
+
+
+def _only(found: Sequence[T], what: str) -> T:
+    if len(found) != 1:
+        text = f"more than one {what} begins with that" if found else f"there is no such {what}"
+        raise Refused(grpc.StatusCode.NOT_FOUND, text)
+    return found[0]

@@ -1,0 +1,145 @@
+"""One question to the policies: the input document is built, checked, asked, answered and logged here, and only here.
+
+The log entry has the shape of Open Policy Agent's decision log, without what a client wrote: no statement, no
+parameter, nothing of what the proxy says of the action.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+
+from pdp import input as policy_input
+from pdp.config import ADMINISTRATION, Service
+from pdp.identity.subject import Subject
+from pdp.identity.tokens import Clock
+from pdp.opa.engine import PolicyEngine
+from pdp.policy_result import PolicyResult, denied, expired, to_proto
+from pdp.service.refusal import Refused
+from pdp.v1 import access_pb2, decision_pb2
+
+log = structlog.get_logger("pdp.decisions")
+
+_ENTRYPOINT = "checkrein/decision/result"
+_ERASED = ["/input/action/properties"]
+
+
+def new_id(kind: str) -> str:
+    """An id that nobody can guess, short enough for an error message: `d-` and sixteen letters and digits."""
+    return f"{kind}-{base64.b32encode(os.urandom(10)).decode().lower()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """On whose behalf, and out of which session, the policies are asked."""
+
+    subject: Subject
+    resource: str
+    session: str
+    client_address: str = ""
+    labels: Mapping[str, str] | None = None
+    supported: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A decision as it is sent, and as the policies gave it."""
+
+    decision: decision_pb2.Decision
+    result: PolicyResult
+
+
+class Decider:
+    """Asks the policies."""
+
+    def __init__(self, engine: PolicyEngine, settings: Service, now: Clock) -> None:
+        self._engine = engine
+        self._now = now
+        self._resources = {
+            name: policy_input.Resource(name, each.type, each.labels, each.database or "")
+            for name, each in settings.resources.items()
+        }
+        self._resources[ADMINISTRATION] = policy_input.Resource(ADMINISTRATION, ADMINISTRATION)
+
+    def knows(self, resource: str) -> bool:
+        """Whether the resource is configured."""
+        return resource in self._resources
+
+    async def decide(
+        self,
+        asker: Asker,
+        actions: Sequence[access_pb2.Action],
+        *,
+        approval: Mapping[str, Any] | None = None,
+        batch: tuple[int, int] | None = None,
+    ) -> list[Answer]:
+        """One answer for each action, in order; Refused with INVALID_ARGUMENT if any action is not well formed.
+
+        `batch` is the place of a single action in the exchange that it is of; by default its place among `actions`.
+        """
+        documents = []
+        for index, action in enumerate(actions):
+            place = batch or (index, len(actions))
+            try:
+                documents.append(self._document(asker, action, approval, place))
+            except policy_input.InvalidAction as error:
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"action {index}: {error}") from None
+            except policy_input.InvalidInput:
+                log.exception("input document invalid", session=asker.session)
+                raise Refused(grpc.StatusCode.INTERNAL, "the input document could not be built") from None
+        if len(documents) == 1:
+            return [await self._ask(asker, documents[0])]
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(self._ask(asker, document)) for document in documents]
+        return [task.result() for task in asked]
+
+    def deny(self, asker: Asker | None, code: str, message: str, *, action: str, retry: bool = False) -> Answer:
+        """A denial of this service itself, logged like every other."""
+        result = denied(code, message, retry=retry, revision=self._engine.revision)
+        return self._logged(asker, action, result)
+
+    def _document(
+        self, asker: Asker, action: access_pb2.Action, approval: Mapping[str, Any] | None, batch: tuple[int, int]
+    ) -> dict[str, Any]:
+        context = policy_input.Context(
+            time=self._now(),
+            session=asker.session,
+            client_address=asker.client_address,
+            batch=batch,
+            supported_obligations=asker.supported,
+            labels=asker.labels or {},
+            approval=approval,
+        )
+        return policy_input.build_input(action, asker.subject.document(), self._resources[asker.resource], context)
+
+    async def _ask(self, asker: Asker, document: Mapping[str, Any]) -> Answer:
+        result = await self._engine.decide(document)
+        return self._logged(asker, document["action"]["name"], expired(result, self._now()))
+
+    def _logged(self, asker: Asker | None, action: str, result: PolicyResult) -> Answer:
+        decision = to_proto(result, new_id("d"))
+        reasons = [{"policy": each.policy, "code": each.code} for each in result.reasons]
+        asked: dict[str, Any] = {"action": {"name": action}}
+        if asker is not None:
+            asked |= {
+                "subject": {"type": asker.subject.type, "id": asker.subject.id},
+                "resource": {"id": asker.resource},
+                "context": {"session": {"id": asker.session}},
+            }
+        log.info(
+            "decision",
+            decision_id=decision.decision_id,
+            path=_ENTRYPOINT,
+            bundles={"checkrein": {"revision": result.revision}},
+            input=asked,
+            result={"verdict": result.verdict.value, "reasons": reasons},
+            erased=_ERASED,
+        )
+        return Answer(decision, result)

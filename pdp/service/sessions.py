@@ -1,0 +1,251 @@
+"""The sessions that proxies hold: who they are of, whether they still live, and how they end.
+
+Kept in memory so that a decision waits for no disk, and in the store so that they outlive this process. A session
+that no proxy has named for a minute is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import grpc
+import structlog
+
+from pdp.config import Limits
+from pdp.identity.subject import Authenticated, same_person
+from pdp.identity.tokens import Clock
+from pdp.service.decider import Asker
+from pdp.service.peers import Peer
+from pdp.service.refusal import Refused
+from pdp.service.session_tokens import REFRESH_GRACE, SessionTokens, TokenRefused
+from pdp.store import sessions as stored
+from pdp.store.database import Database
+from pdp.store.sessions import SessionState, StoredSession
+
+log = structlog.get_logger("pdp.sessions")
+
+LEASE: Final = datetime.timedelta(seconds=60)
+_HELD_DECISIONS: Final = 256
+_LONGEST_REASON: Final = 500
+
+# Told of every session that ends from this side or from the proxy's.
+OnEnd = Callable[["LiveSession"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A decision that required approval: what it was about, and its place in the exchange."""
+
+    fingerprint: bytes
+    batch: tuple[int, int]
+
+
+@dataclass(slots=True)
+class LiveSession:
+    """A session in memory."""
+
+    stored: StoredSession
+    kept_at: datetime.datetime
+    state: SessionState = SessionState.OPEN
+    ended_because: str = ""
+    verdicts: Counter[str] = field(default_factory=Counter)
+    counted: bool = True
+    held: OrderedDict[str, Held] = field(default_factory=OrderedDict)
+
+    @property
+    def id(self) -> str:
+        return self.stored.id
+
+    def hold(self, decision_id: str, held: Held) -> None:
+        """Remembers a decision for which an approval may be asked."""
+        self.held[decision_id] = held
+        if len(self.held) > _HELD_DECISIONS:
+            self.held.popitem(last=False)
+
+    def count(self, verdict: str | None) -> None:
+        self.verdicts[verdict or "deny"] += 1
+        self.counted = False
+
+    def asker(self) -> Asker:
+        kept = self.stored
+        return Asker(kept.subject, kept.resource, kept.id, kept.client_address, kept.labels, kept.supported)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a proxy says about a client that connects."""
+
+    resource: str
+    protocol: str
+    client_address: str
+    labels: Mapping[str, str]
+    supported: tuple[str, ...]
+
+
+class Sessions:
+    """All of them."""
+
+    def __init__(self, database: Database, tokens: SessionTokens, limits: Limits, now: Clock) -> None:
+        self._database = database
+        self._tokens = tokens
+        self._limits = limits
+        self._now = now
+        self._live: dict[str, LiveSession] = {}
+        self._on_end: list[OnEnd] = []
+
+    def on_end(self, told: OnEnd) -> None:
+        self._on_end.append(told)
+
+    async def load(self) -> None:
+        """Takes up the sessions that were open when the service last ran; their leases start now."""
+        for each in await self._database.short.run(stored.open_sessions):
+            self._live[each.id] = self._revived(each)
+
+    def _revived(self, kept: StoredSession) -> LiveSession:
+        return LiveSession(kept, self._now(), kept.state, kept.close_reason, Counter(kept.verdicts or {}))
+
+    def full(self, root: str) -> bool:
+        """Whether the person or workload has used up its share."""
+        person = same_person(root)
+        roots = (same_person(each.stored.subject.root.id) for each in self._live.values())
+        return sum(each == person for each in roots) >= self._limits.sessions_per_subject
+
+    async def open(self, peer: Peer, who: Authenticated, opening: Opening, id: str) -> LiveSession:
+        """Stores and remembers a session that was granted."""
+        kept = StoredSession(
+            id=id,
+            proxy=peer.uri,
+            resource=opening.resource,
+            protocol=opening.protocol,
+            client_address=opening.client_address,
+            labels=opening.labels,
+            supported=opening.supported,
+            subject=who.subject,
+            credential_expires_at=who.expires_at,
+            opened_at=self._now(),
+        )
+        await self._database.short.run(lambda connection: stored.insert(connection, kept))
+        session = LiveSession(kept, self._now())
+        self._live[id] = session
+        log.info("session opened", session=id, subject=who.subject.key, resource=opening.resource, proxy=peer.name)
+        return session
+
+    def token(self, session: LiveSession) -> tuple[str, datetime.datetime]:
+        """A fresh token for the session, and its end."""
+        kept = session.stored
+        return self._tokens.make(
+            session=kept.id,
+            proxy=kept.proxy,
+            resource=kept.resource,
+            subject=kept.subject.digest(),
+            not_after=kept.credential_expires_at,
+        )
+
+    async def authorize(self, token: str, peer: Peer) -> LiveSession:
+        """The open session of a token that this very proxy presents; Refused otherwise."""
+        session = await self._presented(token, peer, datetime.timedelta(0))
+        if session.state is not SessionState.OPEN:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"the session has ended: {session.ended_because}")
+        return session
+
+    async def refreshable(self, token: str, peer: Peer) -> LiveSession:
+        """The session of a token that may have run out just now, whether it is open or not."""
+        return await self._presented(token, peer, REFRESH_GRACE)
+
+    async def _presented(self, token: str, peer: Peer, grace: datetime.timedelta) -> LiveSession:
+        try:
+            claims = self._tokens.verify(token, grace=grace)
+        except TokenRefused as error:
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, str(error)) from None
+        if claims.proxy != peer.uri or not peer.serves(claims.resource):
+            log.warning("token of another proxy presented", session=claims.session, proxy=peer.uri)
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, "the session's token was not given to this proxy")
+        session = await self._find(claims.session)
+        if session is None:
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "the session is not known")
+        kept = session.stored
+        if (kept.proxy, kept.resource, kept.subject.digest()) != (claims.proxy, claims.resource, claims.subject):
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "the session's token is of another session")
+        return session
+
+    async def _find(self, id: str) -> LiveSession | None:
+        if (session := self._live.get(id)) is not None:
+            return session
+        kept = await self._database.short.run(lambda connection: stored.find(connection, id))
+        return None if kept is None else self._revived(kept)
+
+    def keep(self, ids: Iterable[str], peer: Peer) -> list[str]:
+        """Renews the leases of this proxy's open sessions; returns those that are not open or not its own."""
+        ended = []
+        for each in ids:
+            session = self._live.get(each)
+            if session is None or session.stored.proxy != peer.uri or session.state is not SessionState.OPEN:
+                ended.append(each)
+            else:
+                session.kept_at = self._now()
+        return ended
+
+    async def end(self, session_id: str, state: SessionState, reason: str, last_seq: int | None = None) -> bool:
+        """Ends an open session, here and for everybody who is told; False if it was not open."""
+        text = reason[:_LONGEST_REASON]
+        now = self._now()
+        session = self._live.get(session_id)
+        if session is not None:
+            if session.state is not SessionState.OPEN:
+                return False
+            # First in memory: nothing is decided for it while the store still writes.
+            session.state, session.ended_because = state, text
+            await self._flush([session])
+        ended = await self._database.short.run(
+            lambda connection: stored.end(connection, session_id, state, text, now, last_seq)
+        )
+        self._live.pop(session_id, None)
+        if not ended:
+            return False
+        log.info("session ended", session=session_id, state=state.value, reason=text)
+        if session is None and (kept := await self._database.short.run(lambda c: stored.find(c, session_id))):
+            session = self._revived(kept)
+        if session is not None:
+            for told in self._on_end:
+                await told(session)
+        return True
+
+    async def sweep(self) -> None:
+        """Marks as lost what no proxy keeps, and writes down what was counted."""
+        late = self._now() - LEASE
+        late_ones = [each for each in self._live.values() if each.kept_at <= late]
+        for session in late_ones:
+            await self.end(session.id, SessionState.LOST, "its proxy no longer keeps it")
+        await self._flush(self._live.values())
+
+    async def _flush(self, sessions: Iterable[LiveSession]) -> None:
+        changed = [each for each in sessions if not each.counted]
+        for each in changed:
+            each.counted = True
+        counts = {each.id: dict(each.verdicts) for each in changed}
+        if counts:
+            await self._database.short.run(lambda connection: stored.set_verdicts(connection, counts))
+
+    def verdicts(self, session_id: str) -> Mapping[str, int] | None:
+        """The counts of an open session, which may be ahead of the store's."""
+        session = self._live.get(session_id)
+        return None if session is None else session.verdicts
+
+    @property
+    def open_count(self) -> int:
+        return len(self._live)
+
+
+async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Does the work again and again. An error is logged, and the work is tried again next time."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:
+            log.exception("background work failed", work=work.__qualname__)

@@ -1,0 +1,105 @@
+"""What proxies are told unasked, and what they have acknowledged.
+
+Each stream is a list of numbered messages. A proxy's lease lives while it acknowledges; a revision is in force when
+every proxy with a live lease has acknowledged a message that carried it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pdp.identity.tokens import Clock
+from pdp.service.peers import Peer
+from pdp.v1 import decision_service_pb2 as pb
+
+LEASE: Final = datetime.timedelta(seconds=3)
+HEARTBEAT: Final = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Watcher:
+    """One stream to one proxy."""
+
+    peer: Peer
+    seen_at: datetime.datetime
+    connected: bool = True
+    number: int = 0
+    revision: str = ""
+    waiting: deque[pb.WatchResponse] = field(default_factory=deque)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    # Revisions sent and not acknowledged yet, with the number of their message.
+    unacknowledged: deque[tuple[int, str]] = field(default_factory=deque)
+
+    def push(self, message: pb.WatchResponse) -> None:
+        self.waiting.append(message)
+        self.news.set()
+
+    def take(self) -> pb.WatchResponse | None:
+        """The next message, numbered; None if there is none."""
+        if not self.waiting:
+            self.news.clear()
+            return None
+        return self.numbered(self.waiting.popleft())
+
+    def numbered(self, message: pb.WatchResponse) -> pb.WatchResponse:
+        self.number += 1
+        message.number = self.number
+        revision = message.policy_revision or message.snapshot.policy_revision
+        if revision:
+            self.unacknowledged.append((self.number, revision))
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A proxy with a live lease and the revision that it has acknowledged."""
+
+    name: str
+    revision: str
+
+
+class Watchers:
+    """All streams, the ended ones as long as their leases live."""
+
+    def __init__(self, now: Clock) -> None:
+        self._now = now
+        self._watchers: list[Watcher] = []
+
+    def add(self, peer: Peer) -> Watcher:
+        watcher = Watcher(peer, self._now())
+        self._watchers.append(watcher)
+        return watcher
+
+    def acknowledge(self, watcher: Watcher, number: int) -> None:
+        """Renews the lease, and notes what is in force at the proxy."""
+        watcher.seen_at = self._now()
+        while watcher.unacknowledged and watcher.unacknowledged[0][0] <= number:
+            watcher.revision = watcher.unacknowledged.popleft()[1]
+
+    def revision(self, revision: str) -> None:
+        for watcher in self._connected():
+            watcher.push(pb.WatchResponse(policy_revision=revision))
+
+    def session_ended(self, proxy: str, session: str, reason: str) -> None:
+        for watcher in self._connected():
+            if watcher.peer.uri == proxy:
+                ended = pb.SessionEnded(session_id=session, reason=reason)
+                watcher.push(pb.WatchResponse(session_ended=ended))
+
+    def leases(self) -> Sequence[Lease]:
+        """Every live lease; a proxy that only just went away may still decide by what it has."""
+        oldest = self._now() - LEASE
+        self._watchers = [each for each in self._watchers if each.connected or each.seen_at > oldest]
+        live = [each for each in self._watchers if each.seen_at > oldest]
+        return sorted((Lease(each.peer.name, each.revision) for each in live), key=lambda lease: lease.name)
+
+    def in_force(self, revision: str) -> bool:
+        return bool(revision) and all(lease.revision == revision for lease in self.leases())
+
+    def _connected(self) -> list[Watcher]:
+        return [each for each in self._watchers if each.connected]

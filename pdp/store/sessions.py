@@ -1,0 +1,153 @@
+"""Sessions in the store. Functions of a connection; the caller has the transaction."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from pdp.identity.subject import Subject, restored
+from pdp.store import tables
+
+_t = tables.sessions.c
+
+
+class SessionState(enum.StrEnum):
+    """Where a session stands."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    KILLED = "killed"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session. `proxy` is the URI of the certificate that opened it."""
+
+    id: str
+    proxy: str
+    resource: str
+    protocol: str
+    client_address: str
+    labels: Mapping[str, str]
+    supported: Sequence[str]
+    subject: Subject
+    credential_expires_at: datetime.datetime | None
+    opened_at: datetime.datetime
+    state: SessionState = SessionState.OPEN
+    closed_at: datetime.datetime | None = None
+    close_reason: str = ""
+    last_seq: int | None = None
+    verdicts: Mapping[str, int] | None = None
+
+    @property
+    def run(self) -> str:
+        """The run of the workflow, or nothing."""
+        return str(self.subject.workflow.get("run", ""))
+
+
+def insert(connection: Connection, session: StoredSession) -> None:
+    connection.execute(
+        tables.sessions.insert().values(
+            id=session.id,
+            proxy=session.proxy,
+            resource=session.resource,
+            protocol=session.protocol,
+            client_address=session.client_address,
+            labels=dict(session.labels),
+            supported=list(session.supported),
+            subject=session.subject.stored(),
+            run=session.run,
+            credential_expires_at=session.credential_expires_at,
+            opened_at=session.opened_at,
+            state=session.state.value,
+            close_reason="",
+            verdicts={},
+        )
+    )
+
+
+def find(connection: Connection, id: str) -> StoredSession | None:
+    row = connection.execute(select(tables.sessions).where(_t.id == id)).one_or_none()
+    return None if row is None else _session(row)
+
+
+def find_by_prefix(connection: Connection, prefix: str) -> list[StoredSession]:
+    """At most two: a prefix that fits more than one names none."""
+    wanted = select(tables.sessions).where(_t.id.startswith(prefix, autoescape=True)).limit(2)
+    return [_session(row) for row in connection.execute(wanted)]
+
+
+def newest(connection: Connection, *, limit: int, open_only: bool, run: str) -> list[StoredSession]:
+    wanted = select(tables.sessions).order_by(_t.opened_at.desc(), _t.id).limit(limit)
+    if open_only:
+        wanted = wanted.where(_t.state == SessionState.OPEN.value)
+    if run:
+        wanted = wanted.where(_t.run == run)
+    return [_session(row) for row in connection.execute(wanted)]
+
+
+def open_sessions(connection: Connection) -> list[StoredSession]:
+    wanted = select(tables.sessions).where(_t.state == SessionState.OPEN.value)
+    return [_session(row) for row in connection.execute(wanted)]
+
+
+def ended_since(connection: Connection, proxy: str, since: datetime.datetime) -> list[StoredSession]:
+    """Sessions of the proxy that were ended from this side."""
+    states = [SessionState.KILLED.value, SessionState.LOST.value]
+    wanted = select(tables.sessions).where(_t.proxy == proxy, _t.state.in_(states), _t.closed_at >= since)
+    return [_session(row) for row in connection.execute(wanted)]
+
+
+def end(
+    connection: Connection,
+    id: str,
+    state: SessionState,
+    reason: str,
+    at: datetime.datetime,
+    last_seq: int | None = None,
+) -> bool:
+    """Ends an open session; False if it was not open."""
+    ended = connection.execute(
+        tables.sessions.update()
+        .where(_t.id == id, _t.state == SessionState.OPEN.value)
+        .values(state=state.value, close_reason=reason, closed_at=at, last_seq=last_seq)
+    )
+    return ended.rowcount == 1
+
+
+def set_verdicts(connection: Connection, verdicts: Mapping[str, Mapping[str, int]]) -> None:
+    for session, counts in verdicts.items():
+        connection.execute(tables.sessions.update().where(_t.id == session).values(verdicts=dict(counts)))
+
+
+def event_counts(connection: Connection, ids: Sequence[str]) -> dict[str, int]:
+    """How many events each session's record has."""
+    column = tables.records.c.session_id
+    wanted = select(column, func.count()).where(column.in_(ids)).group_by(column)
+    return {row[0]: row[1] for row in connection.execute(wanted)}
+
+
+def _session(row: Row[Any]) -> StoredSession:
+    return StoredSession(
+        id=row.id,
+        proxy=row.proxy,
+        resource=row.resource,
+        protocol=row.protocol,
+        client_address=row.client_address,
+        labels=row.labels,
+        supported=tuple(row.supported),
+        subject=restored(row.subject),
+        credential_expires_at=row.credential_expires_at,
+        opened_at=row.opened_at,
+        state=SessionState(row.state),
+        closed_at=row.closed_at,
+        close_reason=row.close_reason,
+        last_seq=row.last_seq,
+        verdicts=row.verdicts,
+    )

@@ -1,0 +1,343 @@
+"""Sessions and decisions, each call over a real channel."""
+
+import asyncio
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pdp.identity.subject import Party
+from pdp.policy_result import denied
+from pdp.v1 import access_pb2, approval_service_pb2, audit_service_pb2
+from pdp.v1 import decision_service_pb2 as pb
+from tests.pdp.serving import (
+    AGENT,
+    ALICE,
+    DELETE,
+    SELECT,
+    Clock,
+    Document,
+    Script,
+    action,
+    folder,
+    result,
+    serving,
+    status_of,
+)
+
+DENIED = grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_session_opens_with_the_subject_its_duties_and_what_policies_read():
+    async def scenario():
+        engine = Script(
+            policy=lambda document: result("allow", obligations={"read_only": True}),
+            paths=("action.properties.statement.text",),
+        )
+        with folder() as path:
+            async with serving(path, engine) as service:
+                opened = await (await service.proxy()).open(
+                    client_address="10.0.0.1", labels={"application_name": "x"}, supported_obligations=["limit_rows"]
+                )
+        assert opened.decision.WhichOneof("verdict") == "allow"
+        assert (opened.subject.type, opened.subject.id) == ("agent", "planner")
+        assert (opened.subject.root.type, opened.subject.root.id) == ("user", "alice")
+        assert opened.subject.workflow == "g/n/r"
+        assert [each.WhichOneof("duty") for each in opened.obligations] == ["read_only"]
+        assert list(opened.input_paths) == ["action.properties.statement.text"]
+        assert opened.token_expires_at.ToDatetime() <= opened.credential_expires_at.ToDatetime()
+        (asked,) = engine.asked
+        assert asked["action"] == {"name": "connect", "properties": {}}
+        assert asked["subject"]["properties"]["on_behalf_of"] == ALICE.document()
+        assert asked["context"]["session"] == {"id": opened.session_id}
+        assert asked["context"]["labels"] == {"application_name": "x"}
+
+    asyncio.run(scenario())
+
+
+def test_a_bad_credential_is_a_denial_that_tells_nothing():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                for credential in ("", "x", "ck_a_0123456789abcdef", service.token(AGENT, "pay")):
+                    opened = await proxy.open(credential)
+                    assert opened.decision.WhichOneof("verdict") == "deny"
+                    (reason,) = opened.decision.reasons
+                    assert (reason.code, reason.message) == (
+                        "authentication-failed",
+                        "The credential was not accepted.",
+                    )
+                    assert not opened.token
+                assert service.engine.asked == []
+
+    asyncio.run(scenario())
+
+
+def test_a_session_that_the_policies_do_not_grant_is_none():
+    async def scenario():
+        with folder() as path:
+            async with serving(path, Script(policy=lambda _: denied("no", "Not you."))) as service:
+                opened = await (await service.proxy()).open()
+                assert opened.decision.WhichOneof("verdict") == "deny"
+                assert not opened.session_id
+                assert not opened.token
+                assert service.inside.sessions.open_count == 0
+
+    asyncio.run(scenario())
+
+
+def test_connect_cannot_wait_for_an_approval():
+    async def scenario():
+        engine = Script()
+        engine.policy = lambda _: result("require_approval", requirements=engine.requirements)
+        with folder() as path:
+            async with serving(path, engine) as service:
+                opened = await (await service.proxy()).open()
+        assert opened.decision.WhichOneof("verdict") == "deny"
+        assert opened.decision.reasons[0].code == "connect-cannot-wait"
+
+    asyncio.run(scenario())
+
+
+def test_a_proxy_opens_sessions_on_its_own_resource_only():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                request = pb.OpenSessionRequest(bearer=service.token(AGENT, "shop"), resource="shop")
+                code, _ = await status_of((await service.proxy("pay")).decisions.OpenSession(request))
+                assert code is DENIED
+                request.resource = "checkrein"
+                code, _ = await status_of((await service.proxy("pay")).decisions.OpenSession(request))
+                assert code is DENIED
+
+    asyncio.run(scenario())
+
+
+def test_one_answer_for_each_action_in_order():
+    def policy(document: Document):
+        return (
+            result("allow" if document["action"]["properties"].get("postgres", {}).get("kind") == "select" else "deny")
+            if document["action"]["name"] != "connect"
+            else result("allow")
+        )
+
+    async def scenario():
+        engine = Script(policy=policy)
+        with folder() as path:
+            async with serving(path, engine) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                kinds = (SELECT, DELETE, SELECT)
+                decisions = await proxy.decide(opened.token, *(action(kind) for kind in kinds))
+                assert [each.WhichOneof("verdict") for each in decisions] == ["allow", "deny", "allow"]
+                assert len({each.decision_id for each in decisions}) == 3
+                batches = [each["context"]["batch"] for each in engine.asked[1:]]
+                assert sorted(each["index"] for each in batches) == [0, 1, 2]
+                assert {each["size"] for each in batches} == {3}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "acting",
+    [
+        access_pb2.Action(name="query", protocol="postgres", properties_json=b"{"),
+        access_pb2.Action(name="query", protocol="postgres", properties_json=b'{"opaque": true}'),
+        access_pb2.Action(name="query", protocol="checkrein", properties_json=b"{}"),
+        access_pb2.Action(name="approve", protocol="checkrein", properties_json=b"{}"),
+        access_pb2.Action(name="connect"),
+    ],
+)
+def test_an_action_that_is_not_well_formed_gets_no_decision(acting: access_pb2.Action):
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                code, _ = await status_of(proxy.decide(opened.token, action(SELECT), acting))
+                assert code is grpc.StatusCode.INVALID_ARGUMENT
+                assert len(service.engine.asked) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_token_of_one_proxy_is_refused_from_another_on_each_call():
+    async def scenario():
+        more = "  proxies:\n    - {certificate: shop, resources: [shop]}\n    - {certificate: pay, resources: ['*']}\n"
+        with folder() as path:
+            async with serving(path, more=more) as service:
+                shop, pay = await service.proxy("shop"), await service.proxy("pay")
+                opened = await shop.open()
+                token, asked = opened.token, await shop.ask(opened, action())
+                approval = asked.approval_id
+                calls = [
+                    pay.decisions.Decide(pb.DecideRequest(token=token, actions=[action(SELECT)])),
+                    pay.decisions.RefreshSession(pb.RefreshSessionRequest(token=token)),
+                    pay.decisions.CloseSession(pb.CloseSessionRequest(token=token)),
+                    pay.approvals.RequestApproval(approval_service_pb2.RequestApprovalRequest(token=token)),
+                    pay.approvals.CancelApproval(
+                        approval_service_pb2.CancelApprovalRequest(token=token, approval_id=approval)
+                    ),
+                    pay.approvals.RedeemApproval(
+                        approval_service_pb2.RedeemApprovalRequest(token=token, approval_id=approval)
+                    ),
+                    pay.approvals.AwaitApproval(
+                        approval_service_pb2.AwaitApprovalRequest(token=token, approval_id=approval)
+                    ).read(),
+                ]
+                for call in calls:
+                    assert (await status_of(call))[0] is DENIED
+                kept = await pay.decisions.KeepSessions(pb.KeepSessionsRequest(session_ids=[opened.session_id]))
+                assert list(kept.ended_session_ids) == [opened.session_id]
+                shipped = iter([audit_service_pb2.RecordRequest(session_id=opened.session_id, event=b"{}")])
+                assert (await status_of(pay.audit.Record(shipped).read()))[0] is DENIED
+                # And nothing of it touched the session.
+                (decision,) = await shop.decide(token, action(SELECT))
+                assert decision.WhichOneof("verdict") == "allow"
+
+    asyncio.run(scenario())
+
+
+def test_a_certificate_of_no_proxy_may_not_call_for_one():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                stranger = await service.proxy("stranger")
+                assert (await status_of(stranger.open("x")))[0] is DENIED
+                assert (await status_of(stranger.decisions.Watch(iter([pb.WatchRequest()])).read()))[0] is DENIED
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_without_a_certificate_gets_no_connection():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                root = service.authority.server().authority.read_bytes()
+                options = [("grpc.ssl_target_name_override", "pdp.checkrein.internal")]
+                address = str(service.config.listen)
+                credentials = grpc.ssl_channel_credentials(root)
+                async with grpc.aio.secure_channel(address, credentials, options) as channel:
+                    check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+                    assert (await status_of(check))[0] is grpc.StatusCode.UNAVAILABLE
+                async with grpc.aio.insecure_channel(address) as channel:
+                    check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+                    assert (await status_of(check))[0] is grpc.StatusCode.UNAVAILABLE
+
+    asyncio.run(scenario())
+
+
+def test_a_token_is_renewed_until_the_credential_ends():
+    async def scenario():
+        clock = Clock()
+        with folder() as path:
+            async with serving(path, clock=clock) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                clock.pass_(minutes=5)
+                renewed = await proxy.decisions.RefreshSession(pb.RefreshSessionRequest(token=opened.token))
+                assert not renewed.ended_because
+                await proxy.decide(renewed.token, action(SELECT))
+                clock.pass_(minutes=5, seconds=10)
+                code, _ = await status_of(proxy.decide(renewed.token, action(SELECT)))
+                assert code is grpc.StatusCode.UNAUTHENTICATED
+                ended = await proxy.decisions.RefreshSession(pb.RefreshSessionRequest(token=renewed.token))
+                assert ended.ended_because == "the credential has run out"
+
+    asyncio.run(scenario())
+
+
+def test_a_session_that_nobody_keeps_is_lost():
+    async def scenario():
+        clock = Clock()
+        with folder() as path:
+            async with serving(path, clock=clock) as service:
+                proxy = await service.proxy()
+                kept, lost = await proxy.open(), await proxy.open()
+                clock.pass_(seconds=40)
+                request = pb.KeepSessionsRequest(session_ids=[kept.session_id])
+                assert list((await proxy.decisions.KeepSessions(request)).ended_session_ids) == []
+                clock.pass_(seconds=30)
+                await service.inside.sessions.sweep()
+                await proxy.decide(kept.token, action(SELECT))
+                code, text = await status_of(proxy.decide(lost.token, action(SELECT)))
+                assert (code, text) == (
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "the session has ended: its proxy no longer keeps it",
+                )
+
+    asyncio.run(scenario())
+
+
+def test_a_closed_session_decides_nothing_more():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                close = pb.CloseSessionRequest(token=opened.token, reason="the client left", last_seq=7)
+                await proxy.decisions.CloseSession(close)
+                await proxy.decisions.CloseSession(close)
+                code, _ = await status_of(proxy.decide(opened.token, action(SELECT)))
+                assert code is grpc.StatusCode.FAILED_PRECONDITION
+
+    asyncio.run(scenario())
+
+
+def test_sessions_and_tokens_outlive_a_restart():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                opened = await (await service.proxy()).open()
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                (decision,) = await proxy.decide(opened.token, action(SELECT))
+                assert decision.WhichOneof("verdict") == "allow"
+                request = pb.KeepSessionsRequest(session_ids=[opened.session_id])
+                assert list((await proxy.decisions.KeepSessions(request)).ended_session_ids) == []
+
+    asyncio.run(scenario())
+
+
+def test_an_identity_token_is_no_session_token():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                code, _ = await status_of(proxy.decide(service.token(AGENT), action(SELECT)))
+                assert code is grpc.StatusCode.UNAUTHENTICATED
+                opened = await proxy.open()
+                again = await proxy.open(opened.token)
+                assert again.decision.reasons[0].code == "authentication-failed"
+
+    asyncio.run(scenario())
+
+
+def test_a_person_has_a_share_of_the_sessions():
+    async def scenario():
+        with folder() as path:
+            async with serving(path, more="  limits: {sessions_per_subject: 1}") as service:
+                proxy = await service.proxy()
+                await proxy.open()
+                refused = await proxy.open(service.token(Party("agent", "other"), on_behalf_of=ALICE))
+                assert refused.decision.reasons[0].code == "too-many-sessions"
+                opened = await proxy.open(service.token(Party("user", "bob")))
+                assert opened.token
+
+    asyncio.run(scenario())
+
+
+def test_readiness_follows_the_policy_engine():
+    async def scenario():
+        engine = Script(ready=False)
+        with folder() as path:
+            async with serving(path, engine) as service:
+                health = health_pb2_grpc.HealthStub((await service.proxy()).channel)
+                states = health.Watch(health_pb2.HealthCheckRequest(service="pdp.v1.DecisionService"))
+                while (await states.read()).status != health_pb2.HealthCheckResponse.NOT_SERVING:
+                    pass
+                engine.ready = True
+                assert (await states.read()).status == health_pb2.HealthCheckResponse.SERVING
+
+    asyncio.run(scenario())
