@@ -40,6 +40,10 @@ class Body:
     content: bytes
     salt: bytes = field(default_factory=lambda: os.urandom(SALT_SIZE))
 
+    @classmethod
+    def of_json(cls, kind: str, document: object) -> Body:
+        return cls(kind, canonical_json(document))
+
     @property
     def digest(self) -> bytes:
         return body_digest(self.salt, self.content)

@@ -1,0 +1,68 @@
+"""What the execution of a granted statement changes about names and resolution, entered before it is sent."""
+
+from __future__ import annotations
+
+from pep.core.wire import SetTimer
+from pep.postgres import denial
+from pep.postgres.classification import (
+    RESERVED_PREFIX,
+    Classification,
+    CloseCursor,
+    DeallocateName,
+    DeclareCursor,
+    Discard,
+    PrepareName,
+)
+from pep.postgres.classification import (
+    Change as Barrier,
+)
+from pep.postgres.conversation import Conversation, timer_of
+from pep.postgres.names import Change, Portal, Prepared
+from pep.postgres.parser import ParsedStatement
+from pep.postgres.resolution import Resolution
+from pep.postgres.results import Execution
+from pep.postgres.stepping import Refused
+
+
+class Effects:
+    """For one session."""
+
+    def __init__(self, talk: Conversation, resolution: Resolution) -> None:
+        self._talk = talk
+        self._resolution = resolution
+
+    def name_change(self, statement: Classification, parsed: ParsedStatement | None) -> Change | None:
+        """What the statement changes about names once the server has carried it out."""
+        group = self._talk.group
+        match statement.name_change:
+            case PrepareName(name=name, statement=inner_parsed, inner=inner):
+                entry = Prepared(name, inner_parsed, (), None)
+                entry.seen[self._resolution.key] = inner
+                return Change(group, "statement", name, entry)
+            case DeallocateName(name=name):
+                return Change(group, "statement", name, None)
+            case DeclareCursor(name=name, inner=inner, holdable=holdable):
+                text = parsed.text if parsed is not None else ""
+                return Change(group, "portal", name, Portal(name, inner, None, group, text=text, holdable=holdable))
+            case CloseCursor(name=name):
+                return Change(group, "portal", name, None)
+            case Discard(what="all" | "plans"):
+                return Change(group, "statement", None, None)
+            case _:
+                return None
+
+    def listen(self, parsed: ParsedStatement | None) -> None:
+        if parsed is not None and "ListenStmt" in parsed.node:
+            self._talk.listening.add(parsed.node["ListenStmt"].get("conditionname", ""))
+
+    def barrier(self, statements: tuple[Classification, ...]) -> frozenset[Barrier]:
+        return frozenset().union(*(self._resolution.barrier(statement) for statement in statements))
+
+    def start_timer(self, execution: Execution) -> None:
+        if execution.duties.seconds is not None:
+            self._talk.emit(SetTimer(timer_of(execution.grant), execution.duties.seconds))
+
+
+def not_reserved(name: str) -> None:
+    if name.startswith(RESERVED_PREFIX):
+        raise Refused(denial.error(denial.RESERVED_NAME, f'names that begin with "{RESERVED_PREFIX}" are reserved'))

@@ -1,0 +1,144 @@
+"""One registry of prepared statements, portals and cursors, for the protocol's messages and for SQL alike.
+
+An entry changes only when the upstream confirms it (ParseComplete, BindComplete, CloseComplete, CommandComplete). Until
+then the change is pending, with the Sync group it belongs to: within one group the server either carries out all
+messages up to a point or skips the rest, so a later message of the same group may count on a pending change; a message
+of another group must wait for it (`UNCONFIRMED`). Nothing here resolves or decides.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from pep.core.model import Grant
+from pep.postgres.backend import RowDescription
+from pep.postgres.classification import Classification, merge
+from pep.postgres.parser import ParsedStatement
+from pep.postgres.results import Execution
+
+
+class _Marker(enum.Enum):
+    UNCONFIRMED = enum.auto()
+
+
+UNCONFIRMED: Final = _Marker.UNCONFIRMED
+
+
+@dataclass(slots=True, eq=False)
+class Prepared:
+    """A prepared statement: what its text was ever resolved to, by the epoch of resolution.
+
+    The server may go on using an older plan, so what is said of the name is the union (`seen`), which only grows.
+    `grant` is the grant of its preparation; None for SQL PREPARE. `parsed` is None for an empty statement.
+    """
+
+    name: str
+    parsed: ParsedStatement | None
+    parameter_oids: tuple[int, ...]
+    grant: Grant | None
+    seen: dict[tuple[int, str], Classification] = field(default_factory=dict)
+
+    def union(self) -> Classification:
+        return merge(list(self.seen.values()))
+
+
+@dataclass(slots=True, eq=False)
+class Portal:
+    """A portal or a cursor: the two share one name space at the server.
+
+    `grant` releases its first Execute while `group` is the group of its Bind; later it has to be asked for again.
+    """
+
+    name: str
+    classification: Classification
+    grant: Grant | None
+    group: int
+    parameters: tuple[object, ...] = ()
+    text: str = ""
+    prepared: Prepared | None = None
+    epoch: tuple[int, str] = (0, "")
+    holdable: bool = False
+    described: RowDescription | Literal["nothing"] | None = None
+    execution: Execution | None = None
+
+
+Kind = Literal["statement", "portal"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """A pending change: `entry` None removes; `name` None means every entry of the kind."""
+
+    group: int
+    kind: Kind
+    name: str | None
+    entry: Prepared | Portal | None
+
+
+class Names:
+    """The registry of one session."""
+
+    def __init__(self) -> None:
+        self._statements: dict[str, Prepared] = {}
+        self._portals: dict[str, Portal] = {}
+        self._pending: list[Change] = []
+
+    def statement(self, name: str, group: int) -> Prepared | Literal[_Marker.UNCONFIRMED] | None:
+        found = self._look("statement", self._statements, name, group)
+        assert found is None or found is UNCONFIRMED or isinstance(found, Prepared)
+        return found
+
+    def portal(self, name: str, group: int) -> Portal | Literal[_Marker.UNCONFIRMED] | None:
+        found = self._look("portal", self._portals, name, group)
+        assert found is None or found is UNCONFIRMED or isinstance(found, Portal)
+        return found
+
+    def _look(
+        self, kind: Kind, entries: Mapping[str, Prepared | Portal], name: str, group: int
+    ) -> Prepared | Portal | Literal[_Marker.UNCONFIRMED] | None:
+        found = entries.get(name)
+        for change in self._pending:
+            if change.kind != kind or change.name not in (name, None):
+                continue
+            if change.group != group:
+                return UNCONFIRMED
+            found = change.entry if change.name == name else None
+        return found
+
+    def pend(self, change: Change) -> Change:
+        """A change that was sent upstream and is not answered yet."""
+        self._pending.append(change)
+        return change
+
+    def named_change_before(self, group: int) -> bool:
+        """Whether an earlier group holds an unanswered change of a name other than the unnamed one."""
+        return any(change.group != group and change.name != "" for change in self._pending)
+
+    def confirm(self, change: Change) -> None:
+        """The upstream carried it out."""
+        self.drop(change)
+        entries: dict[str, Prepared] | dict[str, Portal]
+        entries = self._statements if change.kind == "statement" else self._portals
+        if change.name is None:
+            entries.clear()
+        elif change.entry is None:
+            entries.pop(change.name, None)
+        else:
+            entries[change.name] = change.entry  # type: ignore[assignment]
+
+    def drop(self, change: Change) -> None:
+        """The upstream refused or skipped it."""
+        if change in self._pending:
+            self._pending.remove(change)
+
+    def forget_unnamed(self) -> None:
+        """A simple Query ends the unnamed statement and portal at the server, whatever becomes of it."""
+        self._statements.pop("", None)
+        self._portals.pop("", None)
+
+    def end_transaction(self) -> None:
+        """Portals end with their transaction, unless they are WITH HOLD."""
+        self._portals = {name: portal for name, portal in self._portals.items() if portal.holdable}

@@ -1,0 +1,121 @@
+"""Steps that ask for a grant, wait for people, and ask again.
+
+A grant of the enforcer releases the message that was asked about; everything else ends the step with `Refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+from pep.core.model import Action, Deny, Grant, Held
+from pep.core.records import Event, EventType
+from pep.core.wire import Approved, Ask, CancelAsk, CancelRequested, Record, SetTimer
+from pep.postgres import denial
+from pep.postgres.backend import TransactionStatus
+from pep.postgres.classification import Classification
+from pep.postgres.conversation import Conversation
+from pep.postgres.obligations import duties, objection_before
+from pep.postgres.planner import Planned
+from pep.postgres.resolution import Resolution
+from pep.postgres.results import Execution
+from pep.postgres.stepping import Exchanges, Refused, Settings, Step, Wait
+
+NOTICE_EVERY: Final = 20.0  # seconds; shorter than the idle time-out of middleboxes
+
+
+class Permits:
+    """The steps, for one session."""
+
+    def __init__(self, talk: Conversation, resolution: Resolution, exchanges: Exchanges, settings: Settings) -> None:
+        self._talk = talk
+        self._resolution = resolution
+        self._exchanges = exchanges
+        self._settings = settings
+        self._held: Held | None = None
+
+    def remind(self) -> None:
+        """Tell a waiting client again what it waits for."""
+        if self._held is not None:
+            self._talk.send(denial.held(self._held).encode())
+            self._talk.emit(SetTimer("held", NOTICE_EVERY))
+
+    def withdraw(self, reason: str) -> None:
+        """The step that asks is given up."""
+        if self._exchanges.asking:
+            self._talk.emit(CancelAsk(self._exchanges.current, reason))
+            self._exchanges.asking = False
+        self._let_go()
+
+    def permit(
+        self,
+        prepare: Callable[[], Step],
+        name: str,
+        values: tuple[Any, ...] = (),
+        *,
+        execution: bool = True,
+    ) -> Generator[Wait, Any, tuple[Grant, Planned]]:
+        """A grant for what `prepare` plans; raises Refused. After a hold, everything is resolved again."""
+        planned: Planned = yield from prepare()
+        outcome = yield from self._ask(planned.actions(name, values), execution=execution)
+        if isinstance(outcome, Approved):
+            self._resolution.catalog_due = self._resolution.force = True
+            planned = yield from prepare()
+            outcome = yield from self._ask(planned.actions(name, values), redeem=outcome)
+        match outcome:
+            case Grant():
+                for statement, granted in zip(planned.statements, outcome.obligations, strict=True):
+                    reason = objection_before(self._settings.duties, granted, statement)
+                    if reason is not None:
+                        self._talk.emit(Record(_not_executed(outcome, reason)))
+                        raise Refused(denial.error(denial.INSUFFICIENT_PRIVILEGE, reason))
+                return outcome, planned
+            case Deny():
+                raise Refused(denial.refused(outcome))
+            case CancelRequested():
+                raise Refused(denial.error(denial.QUERY_CANCELED, "canceling statement due to user request"))
+            case _:
+                raise Refused(
+                    denial.error(
+                        denial.INSUFFICIENT_PRIVILEGE, "this statement is refused: its approval was not enough"
+                    )
+                )
+
+    def _ask(
+        self, actions: tuple[Action, ...], *, execution: bool = True, redeem: Approved | None = None
+    ) -> Generator[Wait, Any, Grant | Deny | Approved | CancelRequested]:
+        # An approval belongs to the exchange that asked for it.
+        exchange = self._exchanges.next() if redeem is None else redeem.exchange
+        self._exchanges.current, self._exchanges.asking = exchange, True
+        in_transaction = self._talk.status is not TransactionStatus.IDLE or not self._talk.idle
+        hold = self._settings.hold_in_transaction if in_transaction else self._settings.hold
+        approval = None if redeem is None else redeem.approval_id
+        self._talk.emit(Ask(exchange, actions, execution, approval, hold, in_transaction))
+        answer = yield Wait.ANSWER
+        while isinstance(answer, Held):
+            self._held = answer
+            self.remind()
+            answer = yield Wait.ANSWER
+        self._exchanges.asking = False
+        self._let_go()
+        if isinstance(answer, CancelRequested):
+            self._talk.emit(CancelAsk(exchange, "canceled by the client"))
+        assert isinstance(answer, Grant | Deny | Approved | CancelRequested)
+        return answer
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._held = None
+            self._talk.emit(SetTimer("held", None))
+
+    def execution(self, grant: Grant, statements: tuple[Classification, ...]) -> Execution:
+        granted = [obligation for action in grant.obligations for obligation in action]
+        resolved = duties(granted, statements, self._resolution.catalog)
+        execution = Execution(grant, statements, resolved, self._settings.hash_keys)
+        self._talk.redact_for(execution)
+        return execution
+
+
+def _not_executed(grant: Grant, reason: str) -> Event:
+    facts = {"execution_id": grant.execution_id, "executed": False, "reason": reason}
+    return Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts)

@@ -1,0 +1,265 @@
+"""Texts and prepared statements, resolved as the server will resolve them when it gets there.
+
+Steps that parse, wait for barriers, read the session's own view where it may have changed, and classify. They send
+nothing of the client's; their own frames are the look-ups of `pep.core.wire.Own`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, Final
+
+from pep.core.model import Obligation
+from pep.core.records import Body, Event, EventType
+from pep.core.wire import LookUp, Own, Record, SetTimer
+from pep.postgres import denial, secrets
+from pep.postgres.backend import TransactionStatus
+from pep.postgres.catalog import Catalog, SessionState
+from pep.postgres.catalog_sql import SESSION_QUERY, USER_QUERY
+from pep.postgres.classification import RESERVED_PREFIX, Classification
+from pep.postgres.conversation import Conversation
+from pep.postgres.frontend import Bind, Describe, Execute, Kind, Parse
+from pep.postgres.frontend import Close as CloseMessage
+from pep.postgres.names import Names, Portal, Prepared
+from pep.postgres.obligations import objection_before
+from pep.postgres.parser import ParseTree, Unparsable, fits_in_process, parse
+from pep.postgres.planner import Planned, node_type, plan
+from pep.postgres.replies import Capture, Expected, Owed
+from pep.postgres.resolution import (
+    BEFORE_SNAPSHOT,
+    NON_RESOLVING,
+    FreshCatalog,
+    ParseText,
+    Resolution,
+    SharedCatalog,
+)
+from pep.postgres.stepping import Exchanges, Refused, Step, Wait
+
+FACTS_NAME: Final = f"{RESERVED_PREFIX}facts"
+
+_CACHED_TEXTS: Final = 256
+_LONGEST_CACHED: Final = 4096
+# What a server in an aborted transaction still carries out: only how the transaction ends.
+_IN_FAILED: Final = frozenset({"TransactionStmt"})
+
+
+class Resolver:
+    """The steps, for one session. It is the classifier's `Names` as well."""
+
+    def __init__(
+        self,
+        talk: Conversation,
+        names: Names,
+        resolution: Resolution,
+        exchanges: Exchanges,
+        duties: Sequence[Obligation],
+    ) -> None:
+        self._talk = talk
+        self._names = names
+        self._resolution = resolution
+        self._exchanges = exchanges
+        self._duties = tuple(duties)
+        self._trees: dict[str, ParseTree | Unparsable] = {}
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, or may be by the time the server gets to the next message."""
+        return self._talk.status is not TransactionStatus.IDLE or not self._talk.idle
+
+    def plan(self, text: str) -> Generator[Wait, Any, Planned]:
+        """The statements of a text, resolved as the server will resolve them when it gets there."""
+        tree = yield from self._tree(text)
+        if isinstance(tree, Unparsable):
+            raise self._unparsable(tree)
+        nodes = {node_type(s) for s in tree.statements}
+        await_names = bool(nodes - {"TransactionStmt"})
+        while await_names and self._names.named_change_before(self._talk.group):
+            yield Wait.UPSTREAM
+        yield from self._known_status()
+        if self._talk.status is TransactionStatus.FAILED and nodes - _IN_FAILED:
+            raise Refused(denial.failed_transaction())
+        unresolvable = None
+        if nodes - NON_RESOLVING:
+            unresolvable = yield from self.settle(before_snapshot=bool(nodes & BEFORE_SNAPSHOT))
+        planned = plan(
+            tree,
+            self._resolution.catalog,
+            self._resolution.facts(self.in_transaction),
+            self,
+            unresolvable=unresolvable,
+        )
+        return self._checked(planned)
+
+    def plan_prepared(self, prepared: Prepared) -> Generator[Wait, Any, Planned]:
+        """A prepared statement as it would be resolved now, and as it ever was: the server may use an older plan."""
+        yield from self._known_status()
+        parsed = prepared.parsed
+        node = node_type(parsed) if parsed is not None else ""
+        if self._talk.status is TransactionStatus.FAILED and node not in ("", *_IN_FAILED):
+            raise Refused(denial.failed_transaction())
+        tree = _tree_of(prepared)
+        unresolvable = None
+        if node and node not in NON_RESOLVING:
+            unresolvable = yield from self.settle(before_snapshot=node in BEFORE_SNAPSHOT)
+        key = self._resolution.key
+        planned = plan(
+            tree,
+            self._resolution.catalog,
+            self._resolution.facts(self.in_transaction),
+            self,
+            unresolvable=unresolvable,
+        )
+        prepared.seen[key] = planned.statements[0]
+        return self._checked(Planned((prepared.union(),), planned.texts, planned.parsed, planned.path))
+
+    def _checked(self, planned: Planned) -> Planned:
+        for statement in planned.statements:
+            if statement.refused is not None:
+                raise Refused(denial.error(statement.refused.sqlstate, statement.refused.message))
+            reason = objection_before(self._duties, (), statement)
+            if reason is not None:
+                raise Refused(denial.error(denial.INSUFFICIENT_PRIVILEGE, reason))
+        return planned
+
+    def _known_status(self) -> Step:
+        """In a failed transaction, wait for what may have ended it: the answers of earlier groups say so."""
+        while self._talk.status is TransactionStatus.FAILED and self._talk.replies:
+            yield Wait.UPSTREAM
+
+    def _unparsable(self, found: Unparsable) -> Refused:
+        """PostgreSQL's own parser does not take it: nobody is asked, and the client hears what the server would say."""
+        facts = {"verdict": "deny", "code": "not-parsable", "message": found.reason}
+        body = Body("statement", found.redacted.encode())
+        self._talk.emit(Record(Event(EventType.DECISION, facts=facts, bodies=(body,))))
+        message = found.message or f"this statement is refused: {found.reason}"
+        error = denial.error(found.sqlstate, message)
+        if found.position:
+            error.fields["P"] = str(found.position)
+        return Refused(error)
+
+    def _tree(self, text: str) -> Generator[Wait, Any, ParseTree | Unparsable]:
+        known = self._trees.get(text)
+        if known is not None:
+            return known
+        if fits_in_process(text):
+            tree = parse(text)
+        else:
+            tree = yield from self._look_up(ParseText(text))
+        if len(text) < _LONGEST_CACHED:
+            if len(self._trees) >= _CACHED_TEXTS:
+                self._trees.clear()
+            self._trees[text] = tree
+        return tree
+
+    def prepared(self, name: str) -> Classification | None:
+        """`classification.Names`: what SQL EXECUTE may mean here."""
+        found = self._names.statement(name, self._talk.group)
+        if not isinstance(found, Prepared):
+            return None
+        if found.parsed is not None and self._resolution.key not in found.seen:
+            facts = self._resolution.facts(self.in_transaction)
+            tree = _tree_of(found)
+            again = plan(tree, self._resolution.catalog, facts, self)
+            found.seen[self._resolution.key] = again.statements[0]
+        return found.union()
+
+    def cursor(self, name: str) -> Classification | None:
+        """`classification.Names`: what FETCH may mean here."""
+        found = self._names.portal(name, self._talk.group)
+        return found.classification if isinstance(found, Portal) else None
+
+    # --- reading the session ------------------------------------------------------------------------------------------
+
+    def settle(self, *, before_snapshot: bool = False) -> Generator[Wait, Any, str | None]:
+        """Wait until names can be resolved, reading the session's view again if needed; or why they cannot be."""
+        group = self._talk.group
+        while self._talk.replies.barrier_before(group):
+            yield Wait.UPSTREAM
+        if self._talk.replies.barrier_in(group):
+            return "behind a barrier in one group of messages; send Sync first"
+        if self._resolution.stale or (self._resolution.catalog_due and self._resolution.private is not None):
+            if self._talk.dirty:
+                return "behind a barrier in one group of messages; send Sync first"
+            while self._talk.replies:
+                yield Wait.UPSTREAM
+            if self._talk.status is TransactionStatus.FAILED:
+                return "names cannot be resolved in a failed transaction"
+            if before_snapshot and self._talk.status is TransactionStatus.IN_TRANSACTION:
+                return "names have changed in this transaction, and reading them now would take its snapshot too early"
+            yield from self._read_session()
+        elif self._resolution.catalog_due:
+            yield from self._read_catalog()
+        return None
+
+    def _read_session(self) -> Step:
+        rows = yield from self._own_rows(SESSION_QUERY)
+        state = SessionState.parse(rows[0][0])
+        yield from self._read_catalog()
+        self._resolution.private = None
+        if state.temp_schema or (state.transaction and self._talk.status is TransactionStatus.IN_TRANSACTION):
+            # Objects that only this session sees: temporary ones, and its own DDL before it is committed.
+            shared = self._resolution.shared
+            assert shared is not None
+            own = yield from self._own_rows(USER_QUERY)
+            self._resolution.private = Catalog.build([(row[0], row[1]) for row in own], shared.builtins)
+        self._resolution.read(state)
+
+    def _read_catalog(self) -> Step:
+        shared = yield from self._look_up(FreshCatalog(force=self._resolution.force))
+        assert isinstance(shared, SharedCatalog)
+        self._resolution.shared = shared
+        self._resolution.force = self._resolution.catalog_due = False
+        self._talk.emit(SetTimer("catalog", shared.max_age))
+
+    def _look_up(self, question: object) -> Step:
+        self._talk.emit(LookUp(self._exchanges.next(), question))
+        return (yield Wait.ANSWER)
+
+    def _own_rows(self, text: str) -> Generator[Wait, Any, list[tuple[str, ...]]]:
+        """Rows of the proxy's own statement on this connection; only while it is idle between groups.
+
+        The extended protocol under reserved names leaves the client's unnamed statement alone; nothing stays behind.
+        """
+        capture = Capture()
+        group = self._talk.group
+        why = Own("look-up")
+        self._talk.forward(Parse(FACTS_NAME, text, ()).encode(), why, Expected(Owed.PARSE, group, capture=capture))
+        bind = Bind(FACTS_NAME, FACTS_NAME, (), (), ())
+        self._talk.forward(bind.encode(), why, Expected(Owed.BIND, group, capture=capture))
+        self._talk.forward(Execute(FACTS_NAME, 0).encode(), why, Expected(Owed.EXECUTE, group, capture=capture))
+        self._close_own(capture)
+        yield from self._captured(capture)
+        if capture.error is not None or not capture.rows:
+            code = "" if capture.error is None else f" ({capture.error.fields.get('C', '')})"
+            raise Refused(
+                denial.error(denial.SYSTEM_ERROR, f"this statement is refused: the session cannot be read{code}")
+            )
+        return [tuple((value or b"").decode() for value in row) for row in capture.rows]
+
+    def own_describe(self, text: str) -> Generator[Wait, Any, Capture]:
+        """What the server says about a statement's output, without executing it."""
+        capture = Capture()
+        group = self._talk.group
+        why = Own("describe")
+        self._talk.forward(Parse(FACTS_NAME, text, ()).encode(), why, Expected(Owed.PARSE, group, capture=capture))
+        describe = Describe(Kind.STATEMENT, FACTS_NAME).encode()
+        self._talk.forward(describe, why, Expected(Owed.DESCRIBE_STATEMENT, group, capture=capture))
+        self._close_own(capture)
+        yield from self._captured(capture)
+        return capture
+
+    def _close_own(self, capture: Capture) -> None:
+        why = Own("look-up")
+        for kind in (Kind.PORTAL, Kind.STATEMENT):
+            close = CloseMessage(kind, FACTS_NAME).encode()
+            self._talk.forward(close, why, Expected(Owed.CLOSE, self._talk.group, capture=capture))
+        self._talk.sync(capture, own="look-up")
+
+    def _captured(self, capture: Capture) -> Step:
+        while not capture.done:
+            yield Wait.UPSTREAM
+
+
+def _tree_of(prepared: Prepared) -> ParseTree:
+    parsed = prepared.parsed
+    return ParseTree((), "") if parsed is None else ParseTree((parsed,), secrets.redact(parsed.text))

@@ -1,0 +1,311 @@
+"""The PostgreSQL session: what each message of the client needs before it may reach the server.
+
+Sans-I/O (`pep.core.wire.Session`). Messages of the client are taken one at a time, in order, each by a *step*: a
+generator that yields where it has to wait, either for an answer (a decision, a look-up) or for the upstream. The wire
+is ordered, so one step blocks those behind it; while it waits, the upstream's answers go on being handled by
+`conversation`. A step that waits for people is a page of straight code this way, not a dozen states.
+
+Implements "Message Flow" of the PostgreSQL documentation (simple and extended query, COPY, pipelining, cancellation).
+What may go upstream without a grant is a closed list: see `pep.core.wire.By` and the calls of `forward`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from pep.core.errors import ClientProtocolError, ProtocolError, UpstreamProtocolError
+from pep.core.wire import (
+    Approved,
+    CancelRequested,
+    CancelUpstream,
+    ClientClosed,
+    ClientData,
+    Close,
+    Continuation,
+    Decided,
+    Effect,
+    Event,
+    Housekeeping,
+    LookedUp,
+    Record,
+    RecordFailed,
+    Revoked,
+    TimerFired,
+    UpstreamClosed,
+    UpstreamData,
+)
+from pep.postgres import denial
+from pep.postgres.backend import ErrorResponse, ReadyForQuery
+from pep.postgres.codec import FrontendCodec, Oversized, Partial
+from pep.postgres.conversation import Conversation, Skipping, timer_of
+from pep.postgres.effects import Effects
+from pep.postgres.extended import ExtendedQuery
+from pep.postgres.frames import Frame, FrontendTag
+from pep.postgres.names import Names
+from pep.postgres.permits import Permits
+from pep.postgres.resolution import Resolution
+from pep.postgres.resolver import Resolver
+from pep.postgres.results import Execution
+from pep.postgres.simple import SimpleQuery
+from pep.postgres.stepping import Exchanges, Refused, Settings, Step, Wait
+
+_COPY: Final = frozenset({FrontendTag.COPY_DATA, FrontendTag.COPY_DONE, FrontendTag.COPY_FAIL})
+
+
+class PostgresSession:
+    """One client connection after its login."""
+
+    def __init__(self, settings: Settings) -> None:
+        names = Names()
+        self._settings = settings
+        self._resolution = Resolution(settings.database, settings.server_version)
+        self._talk = Conversation(names, self._resolution)
+        self._exchanges = Exchanges()
+        self._permits = Permits(self._talk, self._resolution, self._exchanges, settings)
+        resolver = Resolver(self._talk, names, self._resolution, self._exchanges, settings.duties)
+        effects = Effects(self._talk, self._resolution)
+        parts = (self._talk, names, self._resolution, resolver, self._permits, effects)
+        self._simple = SimpleQuery(*parts)
+        self._extended = ExtendedQuery(*parts)
+        self._codec = FrontendCodec(max_statement=settings.max_statement)
+        self._inbox: deque[Frame | Partial | Oversized] = deque()
+        self._waiting_bytes = 0
+        self._step: Step | None = None
+        self._wait = Wait.UPSTREAM
+        self._leaving = False
+        self._ended = False
+
+    @property
+    def backlog(self) -> int:
+        """See `pep.core.driver.DrivenSession`."""
+        return self._waiting_bytes
+
+    def receive(self, event: Event) -> Sequence[Effect]:
+        """See `pep.core.wire.Session`."""
+        if self._ended:
+            return ()
+        try:
+            self._on(event)
+            self._advance()
+            if self._leaving and self._exchanges.asking:
+                # It does not wait for the answer, so what it asked for must not happen any more.
+                self._end(None, "client left")
+        except ClientProtocolError as error:
+            self._end(denial.fatal(error.code, error.message), "client broke the protocol")
+        except UpstreamProtocolError as error:
+            self._end(denial.fatal(error.code, error.message), f"upstream: {error.message}", cancel=True)
+        return self._talk.take_effects()
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _on(self, event: Event) -> None:
+        match event:
+            case ClientData(data):
+                for item in self._codec.feed(data):
+                    self._inbox.append(item)
+                    self._waiting_bytes += _size(item)
+                    self._leaving = self._leaving or item.tag == FrontendTag.TERMINATE
+            case UpstreamData(data):
+                self._talk.receive(data)
+                self._after_upstream()
+            case Decided(exchange, outcome):
+                self._answer(exchange, outcome)
+            case Approved(exchange, _):
+                self._answer(exchange, event)
+            case LookedUp(exchange, facts):
+                self._answer(exchange, facts)
+            case TimerFired(name):
+                self._timer(name)
+            case CancelRequested():
+                self._cancel_requested()
+            case _:
+                self._on_end(event)
+
+    def _on_end(self, event: ClientClosed | UpstreamClosed | Revoked | RecordFailed) -> None:
+        match event:
+            case ClientClosed():
+                self._end(None, "client left", cancel=self._talk.replies.executing)
+            case UpstreamClosed():
+                closed = denial.fatal(denial.CONNECTION_FAILURE, "the server closed the connection")
+                self._end(None if self._talk.fatal else closed, "upstream left")
+            case Revoked(reason):
+                self._end(denial.fatal(denial.ADMIN_SHUTDOWN, reason), reason, cancel=self._talk.replies.executing)
+            case RecordFailed():
+                self._end(
+                    denial.fatal("58030", "the session ends: its record cannot be written"),
+                    "record failed",
+                    cancel=True,
+                )
+
+    def _after_upstream(self) -> None:
+        if self._talk.group_failed:
+            self._talk.group_failed = False
+            # What the client sent behind the failed message is skipped by the server, so it must not be decided either.
+            self._abandon("the server skips it")
+        if self._step is not None and self._wait is Wait.UPSTREAM:
+            self._resume(None)
+
+    def _answer(self, exchange: int, answer: object) -> None:
+        if exchange == self._exchanges.current and self._step is not None and self._wait is Wait.ANSWER:
+            self._resume(answer)
+
+    def _timer(self, name: str) -> None:
+        if name == "catalog":
+            self._resolution.catalog_due = True
+        elif name == "held":
+            self._permits.remind()
+        else:
+            for expected in self._talk.replies:
+                if expected.execution is not None and timer_of(expected.execution.grant) == name:
+                    expected.execution.timed_out = True
+                    self._talk.emit(CancelUpstream())
+                    return
+
+    def _cancel_requested(self) -> None:
+        if self._exchanges.asking:
+            self._resume(CancelRequested())
+        elif self._talk.replies.executing:
+            self._talk.emit(CancelUpstream())
+
+    def _end(self, error: ErrorResponse | None, reason: str, *, cancel: bool = False) -> None:
+        self._abandon(reason)
+        for expected in self._talk.replies:
+            if expected.execution is not None and not expected.execution.recorded:
+                expected.execution.sqlstate = expected.execution.sqlstate or denial.CONNECTION_FAILURE
+                self._talk.emit(Record(expected.execution.response()))
+        if cancel:
+            self._talk.emit(CancelUpstream())
+        if error is not None:
+            self._talk.send(error.encode())
+        self._talk.emit(Close(reason))
+        self._ended = True
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        while not self._ended and self._step is None and self._inbox:
+            item = self._inbox.popleft()
+            self._waiting_bytes -= _size(item)
+            self._step = self._process(item)
+            self._resume(None)
+
+    def _resume(self, value: object) -> None:
+        assert self._step is not None
+        step = self._step
+        try:
+            self._wait = step.send(value)
+        except StopIteration:
+            if self._step is step:
+                self._step = None
+
+    def _abandon(self, reason: str) -> None:
+        """Give the current step up; a pending question is withdrawn."""
+        step, self._step = self._step, None
+        if step is not None and not step.gi_running:
+            step.close()
+        self._permits.withdraw(reason)
+
+    def _process(self, item: Frame | Partial | Oversized) -> Step:
+        tag = item.tag
+        if tag == FrontendTag.TERMINATE:
+            self._talk.forward(_raw(item), Housekeeping())
+            self._end(None, "client terminated")
+        elif self._talk.copying is not None:
+            self._copy_in(item, self._talk.copying)
+        elif tag in _COPY:
+            return  # as at the server: late data of a COPY that has ended
+        elif tag == FrontendTag.SYNC:
+            self._sync()
+        elif self._talk.skipping is not Skipping.NOT:
+            return
+        else:
+            yield from self._decide_message(item)
+
+    def _decide_message(self, item: Frame | Partial | Oversized) -> Step:
+        ends_group = item.tag in (FrontendTag.QUERY, FrontendTag.FUNCTION_CALL)
+        try:
+            match item:
+                case Oversized():
+                    raise Refused(
+                        denial.error(
+                            denial.PROGRAM_LIMIT_EXCEEDED,
+                            f"this message is refused: it has {item.length} bytes, the limit is "
+                            f"{self._settings.max_statement}",
+                        )
+                    )
+                case Frame():
+                    yield from self._dispatch(item)
+                case Partial():
+                    raise ClientProtocolError(denial.PROTOCOL_VIOLATION, "data outside of COPY")
+        except Refused as refused:
+            self._talk.refuse(refused.error, ends_group=ends_group)
+        except ProtocolError as error:
+            if error.code == denial.PROTOCOL_VIOLATION or isinstance(error, UpstreamProtocolError):
+                raise
+            self._talk.refuse(denial.error(error.code, error.message), ends_group=ends_group)
+
+    def _dispatch(self, frame: Frame) -> Step:
+        match frame.tag:
+            case FrontendTag.QUERY:
+                yield from self._simple.query(frame)
+            case FrontendTag.PARSE:
+                yield from self._extended.parse(frame)
+            case FrontendTag.BIND:
+                yield from self._extended.bind(frame)
+            case FrontendTag.DESCRIBE:
+                yield from self._extended.describe(frame)
+            case FrontendTag.EXECUTE:
+                yield from self._extended.execute(frame)
+            case FrontendTag.CLOSE:
+                self._extended.close(frame)
+            case FrontendTag.FLUSH:
+                self._talk.flush()
+            case FrontendTag.FUNCTION_CALL:
+                raise Refused(
+                    denial.error(denial.FEATURE_NOT_SUPPORTED, "function call messages are refused; use SELECT")
+                )
+            case unknown:
+                raise ClientProtocolError(denial.PROTOCOL_VIOLATION, f"message type 0x{unknown:02X} is refused")
+
+    def _sync(self) -> None:
+        if self._talk.skipping is Skipping.HERE:
+            self._talk.skipping = Skipping.NOT
+            self._talk.send(ReadyForQuery(self._talk.status).encode())
+            self._talk.end_group()
+        else:
+            self._talk.skipping = Skipping.NOT
+            self._talk.sync()
+
+    def _copy_in(self, item: Frame | Partial | Oversized, execution: Execution) -> None:
+        tag = item.tag
+        if tag == FrontendTag.COPY_DATA:
+            self._talk.forward(_raw(item), Continuation(execution.grant))
+        elif tag in (FrontendTag.COPY_DONE, FrontendTag.COPY_FAIL):
+            self._talk.copying = None
+            self._talk.forward(_raw(item), Continuation(execution.grant))
+        elif tag not in (FrontendTag.SYNC, FrontendTag.FLUSH):
+            # The server ignores Sync and Flush here and fails for anything else, which must not reach it undecided.
+            raise ClientProtocolError(denial.PROTOCOL_VIOLATION, f"message type 0x{tag:02X} inside COPY is refused")
+
+
+def _size(item: Frame | Partial | Oversized) -> int:
+    """What an item holds in memory, about."""
+    match item:
+        case Frame():
+            return len(item.payload) + 64
+        case Partial():
+            return len(item.raw) + 64
+        case Oversized():
+            return 64
+
+
+def _raw(item: Frame | Partial | Oversized) -> bytes:
+    match item:
+        case Frame():
+            return item.encode()
+        case Partial():
+            return item.raw
+        case Oversized():
+            return b""

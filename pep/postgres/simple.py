@@ -1,0 +1,97 @@
+"""The simple query protocol: one message, any number of statements, decided whole (see `stepping`)."""
+
+from __future__ import annotations
+
+from pep.postgres import denial
+from pep.postgres.conversation import Conversation
+from pep.postgres.effects import Effects
+from pep.postgres.frames import Frame
+from pep.postgres.frontend import Query
+from pep.postgres.names import Names
+from pep.postgres.permits import Permits
+from pep.postgres.planner import Planned
+from pep.postgres.replies import Expected, Owed
+from pep.postgres.resolution import Resolution
+from pep.postgres.resolver import Resolver
+from pep.postgres.results import Execution
+from pep.postgres.stepping import Refused, Step, Wait
+
+
+class SimpleQuery:
+    """The step, for one session."""
+
+    def __init__(
+        self,
+        talk: Conversation,
+        names: Names,
+        resolution: Resolution,
+        resolver: Resolver,
+        permits: Permits,
+        effects: Effects,
+    ) -> None:
+        self._talk = talk
+        self._names = names
+        self._resolution = resolution
+        self._resolver = resolver
+        self._permits = permits
+        self._effects = effects
+
+    def query(self, frame: Frame) -> Step:
+        text = Query.decode(frame.payload).text
+
+        def prepare() -> Step:
+            return (yield from self._resolver.plan(text))
+
+        grant, planned = yield from self._permits.permit(prepare, "query")
+        execution = self._permits.execution(grant, planned.statements)
+        if execution.duties.masking and any(s.returns_rows for s in planned.statements):
+            yield from self._check_origins(planned, execution)
+        if execution.duties.limit is not None and len(planned.statements) > 1:
+            raise Refused(
+                denial.error(
+                    denial.INSUFFICIENT_PRIVILEGE,
+                    "this query is refused: under a limit of rows send one statement at a time",
+                )
+            )
+        self._names.forget_unnamed()
+        for parsed in planned.parsed:
+            self._effects.listen(parsed)
+        changes = {
+            index: change
+            for index, (statement, parsed) in enumerate(zip(planned.statements, planned.parsed, strict=True))
+            if (change := self._effects.name_change(statement, parsed)) is not None
+        }
+        self._talk.forward(
+            frame.encode(),
+            grant,
+            Expected(
+                Owed.QUERY,
+                self._talk.group,
+                changes=changes,
+                execution=execution,
+                steps=planned.statements,
+                barrier=self._effects.barrier(planned.statements),
+            ),
+        )
+        self._talk.end_group()
+        self._effects.start_timer(execution)
+        if execution.duties.limit is not None or execution.duties.masking:
+            while self._talk.replies:
+                yield Wait.UPSTREAM
+
+    def _check_origins(self, planned: Planned, execution: Execution) -> Step:
+        """Ask the server, without executing anything, where the output columns come from."""
+        if self._talk.dirty:
+            raise Refused(denial.error(denial.FEATURE_NOT_SUPPORTED, "under a mask, send Sync before a simple query"))
+        while self._talk.replies:
+            yield Wait.UPSTREAM
+        for statement, parsed in zip(planned.statements, planned.parsed, strict=True):
+            if parsed is None or not statement.returns_rows:
+                continue
+            capture = yield from self._resolver.own_describe(parsed.text)
+            if capture.error is not None:
+                raise Refused(capture.error)
+            for description in capture.descriptions:
+                reason = description and execution.duties.objection(description.columns, statement)
+                if reason:
+                    raise Refused(denial.error(denial.INSUFFICIENT_PRIVILEGE, reason))
