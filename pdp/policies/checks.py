@@ -59,12 +59,15 @@ class Checks:
                 self._opa(work, "test"),
                 self._parse(work, files),
             )
-            if problems := list(_check_problems(checked, files)):
-                raise PolicyError(problems)
-            if problems := [each async for each in self._contract_problems(parsed, files)]:
-                raise PolicyError(problems)
-            if problems := list(_test_problems(tested, files)):
-                raise PolicyError(problems)
+            # In the order of causes: a wrong package makes the compiler complain about whatever it collides with.
+            for problems in (
+                await self._package_problems(parsed, files),
+                list(_check_problems(checked, files)),
+                await self._rule_problems(parsed, files),
+                list(_test_problems(tested, files)),
+            ):
+                if problems:
+                    raise PolicyError(problems)
         return _checked(parsed)
 
     async def test_output(self, snapshot: Snapshot, data: Mapping[str, Any], *, verbose: bool) -> Finished:
@@ -88,20 +91,26 @@ class Checks:
         # A file with an error of syntax is missing from the answer, and `opa check` reports it.
         return json.loads(done.out) if done.status == 0 and done.out.strip() else {}
 
-    async def _contract_problems(self, parsed: Mapping[str, Ast], files: _Files) -> Any:
-        for name, source in files.sources.items():
-            if not name.startswith("policies/"):
+    async def _package_problems(self, parsed: Mapping[str, Ast], files: _Files) -> list[Problem]:
+        problems = []
+        for name in files.policies:
+            if name in parsed and (wrong := wrong_package(name, parsed[name])):
+                row = (await self._located(name, files))["package"]["location"]["row"]
+                problems.append(Problem(files.sources[name].path, row, wrong))
+        return problems
+
+    async def _rule_problems(self, parsed: Mapping[str, Ast], files: _Files) -> list[Problem]:
+        problems = []
+        for name in files.policies:
+            source = files.sources[name]
+            if source.is_test:
                 continue
-            if (ast := parsed.get(name)) is None:
-                raise OpaFailed(f"{source.path}: OPA checks this file and does not parse it")
-            package = wrong_package(name, ast)
-            rules = [] if source.is_test else list(wrong_rules(ast))
-            if package or rules:
-                located = await self._located(name, files)
-                if package:
-                    yield Problem(source.path, located["package"]["location"]["row"], package)
-                for index, message in rules:
-                    yield Problem(source.path, located["rules"][index]["location"]["row"], message)
+            if name not in parsed:
+                problems.append(Problem(source.path, 0, "cannot be parsed"))
+            elif rules := list(wrong_rules(parsed[name])):
+                located = (await self._located(name, files))["rules"]
+                problems += [Problem(source.path, located[index]["location"]["row"], why) for index, why in rules]
+        return problems
 
     async def _located(self, name: str, files: _Files) -> Any:
         """The same tree with lines, which the builtin that parses many files at once does not give."""
@@ -116,6 +125,11 @@ class Checks:
 class _Files:
     work: Path
     sources: Mapping[str, Source]
+
+    @property
+    def policies(self) -> list[str]:
+        """The names that the contract is about."""
+        return [name for name in self.sources if name.startswith("policies/")]
 
     def path(self, name: str) -> Path:
         """Where a file that OPA names came from."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pdp.input import Resource
 from pdp.library import library_dir
@@ -19,6 +19,9 @@ from pdp.policies.checks import Checked, Checks
 from pdp.policies.data import item_lines, load_data
 from pdp.policies.problems import PolicyError
 from pdp.policies.snapshot import Snapshot, Source
+from pdp.policies.watch import QUIET
+
+_ATTEMPTS: Final = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,24 @@ class PolicyRepository:
 
     async def check(self) -> tuple[Files, Checked]:
         """Reads, checks and tests."""
-        files = await asyncio.to_thread(read, self._directory, self._resources)
+        files = await self._read_whole()
         return files, await self._checks.run(files.snapshot, files.document)
+
+    async def _read_whole(self) -> Files:
+        """Reads again while the files change under the reading: a mixture of two moments may lack a rule of both."""
+        for _ in range(_ATTEMPTS):
+            before = await asyncio.to_thread(self.state)
+            outcome: Files | PolicyError
+            try:
+                outcome = await asyncio.to_thread(read, self._directory, self._resources)
+            except PolicyError as error:
+                outcome = error
+            if await asyncio.to_thread(self.state) == before:
+                if isinstance(outcome, PolicyError):
+                    raise outcome
+                return outcome
+            await asyncio.sleep(QUIET)
+        raise PolicyError.at(self._directory, 0, "the files do not stop changing")
 
 
 def read(directory: Path, resources: Sequence[Resource]) -> Files:

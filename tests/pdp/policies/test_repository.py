@@ -1,0 +1,271 @@
+"""What a policy repository may hold, held against a real OPA: every mistake is refused with file and line."""
+
+import asyncio
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pdp.input import Resource
+from pdp.library import library_dir
+from pdp.policies.bundle import Bundle, keep, last_good
+from pdp.policies.checks import Checks
+from pdp.policies.problems import PolicyError
+from pdp.policies.repository import PolicyRepository
+from tests.fix_policies import SHOP, Repository
+
+Load = Callable[..., Bundle]
+
+
+@pytest.fixture
+def load(opa_path: Path, tmp_path: Path) -> Load:
+    def run(repository: Repository, *resources: Resource) -> Bundle:
+        checks = Checks(opa_path, tmp_path)
+        return asyncio.run(PolicyRepository(repository.root, resources or (SHOP,), checks).bundle())
+
+    return run
+
+
+@pytest.fixture
+def refusal(load: Load) -> Callable[[Repository], str]:
+    """All problems, one a line, paths relative to the repository."""
+
+    def run(repository: Repository) -> str:
+        with pytest.raises(PolicyError) as caught:
+            load(repository)
+        return str(caught.value).replace(f"{repository.root}/", "")
+
+    return run
+
+
+def unpack(bundle: Bundle) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(bundle.content), mode="r:gz") as archive:
+        return {entry.name: archive.extractfile(entry).read() for entry in archive}
+
+
+GUARD = "policies/guard/guard.rego"
+
+# What is written in place of the guard's rule, the line that is named, and what is said of it.
+REFUSED_RULES = {
+    "a complete deny": ('deny if input.subject.id == "bad"', 3, "deny must be a set"),
+    "a deny with a value": ('deny := "no" if input.subject.id == "bad"', 3, "deny must be a set"),
+    "a default for a contribution": ("default mask := false", 3, "mask must be a set"),
+    "an object of contributions": ('deny["x"] := true', 3, "deny must be a set"),
+    "a nested contribution": ("deny.x contains 1", 3, "deny must be a set"),
+    "a contribution with arguments": ("deny(x) := x", 3, "deny must be a set"),
+    "a misspelt contribution": ('dney contains {"code": "x"} if input.subject.id == "bad"', 3, "did you mean deny?"),
+    "a helper that is not private": ('\nhelps if input.subject.id == "x"', 4, "starts with _"),
+    "a misspelt field": ('deny contains {"code": "x"} if input.subject.idd == "bad"', 3, "known here: id, properties"),
+    "an unsafe variable": ('deny contains {"code": x}', 3, "unsafe"),
+    "a syntax error": ("deny contains {", 4, "eof"),
+    "an unused import": ("import data.checkrein.subject", 3, "unused"),
+    "a request to somewhere": (
+        'deny contains {"code": "x"} if http.send({"method": "get", "url": input.subject.id}).status_code == 200',
+        3,
+        "http.send",
+    ),
+    "a look at the environment": ('deny contains {"code": "x"} if opa.runtime().env.HOME', 3, "opa.runtime"),
+    "a name lookup": ('deny contains {"code": "x"} if net.lookup_ip_addr(input.subject.id)', 3, "lookup_ip_addr"),
+    "a signature": (
+        'deny contains {"code": io.jwt.encode_sign_raw(input.subject.id, "{}", "{}")}',
+        3,
+        "encode_sign_raw",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_RULES)
+def test_a_rule_that_would_do_nothing_or_too_much_is_refused(repository, refusal, case):
+    text, line, said = REFUSED_RULES[case]
+    repository.write(GUARD, f"package policies.guard\n\n{text}\n")
+    problems = refusal(repository).splitlines()
+    assert any(each.startswith(f"{GUARD}:{line}: ") and said in each for each in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "line"),
+    [
+        ("policies/guard/more.rego", "policies.open", 1),  # a second owner
+        ("policies/guard/more.rego", "checkrein.subject", 1),  # the library, opened again
+        ("policies/guard/more.rego", "checkrein.decision", 1),
+        ("policies/guard/more.rego", "system.authz", 1),
+        ("policies/guard/more.rego", "policies.guard.deeper", 1),
+        ("policies/guard/more.rego", "policies", 1),
+        ("policies/guard/guard_test.rego", "policies.guard", 1),
+        ("policies/guard/guard_test.rego", "policies.guard_test", 1),
+        ("policies/guard/guard_test.rego", "checkrein.decision_test", 1),
+    ],
+)
+def test_a_file_defines_the_package_of_its_folder_and_no_other(repository, refusal, name, package, line):
+    repository.write(name, f"package {package}\n\n_x := 1\n")
+    assert f"{name}:{line}: defines the package {package}" in refusal(repository)
+
+
+def test_two_files_may_share_the_folder_s_package(repository, load):
+    repository.write("policies/guard/more.rego", 'package policies.guard\n\nhint contains {"message": "x"}\n')
+    assert "policies/guard/more.rego" in unpack(load(repository))
+
+
+MISPLACED = {
+    "Rego beside the policies": ("extra.rego", "package extra\n", "policies/NAME/ only"),
+    "Rego in a data folder": ("owners/owners.rego", "package owners\n", "policies/NAME/ only"),
+    "Rego too deep": ("policies/guard/deep/x.rego", "package policies.guard\n", "policies/NAME/ only"),
+    "a policy called like a test": ("policies/x_test/x.rego", "package policies.x_test\n", "no name for a policy"),
+    "contributions as data": ("policies/guard/data.yaml", "deny: []\n", "data is loaded from"),
+    "a misspelt data folder": ("clasification/data.yaml", "{}\n", "did you mean classification/?"),
+    "data at the top": ("data.json", "{}", "data is loaded from"),
+    "a data file of another name": ("owners/shop.yaml", "{}\n", "called data.yaml"),
+    "an addition to the library": ("checkrein/subject/more.rego", "package checkrein.subject\n", "comes with the"),
+}
+
+
+@pytest.mark.parametrize("case", MISPLACED)
+def test_a_file_that_would_not_be_loaded_as_it_looks_is_refused(repository, refusal, case):
+    name, text, said = MISPLACED[case]
+    repository.write(name, text)
+    problems = refusal(repository)
+    assert problems.startswith(f"{name}: ")
+    assert said in problems
+
+
+def test_the_library_itself_may_lie_in_the_folder(repository, load, refusal):
+    shutil.copytree(library_dir() / "checkrein", repository.root / "checkrein")
+    assert load(repository).revision
+    repository.write("checkrein/decision/decision.rego", "package checkrein.decision\n")
+    assert refusal(repository).startswith("checkrein/decision/decision.rego: belongs to checkrein")
+
+
+BINDINGS = {
+    "an unknown policy": ("\n- {policy: gaurd, match: {id: shop}}", 2, "did you mean guard?"),
+    "an unknown key": ("- {policy: guard, mach: {id: shop}, match: {id: x}}", 1, "did you mean match?"),
+    "an unknown key of match": ("- {policy: guard, match: {label: {env: prod}}}", 1, "did you mean labels?"),
+    "no match": ("- {policy: guard}", 1, "has a match"),
+    "an empty match": ("- {policy: guard, match: {}}", 1, "has a match"),
+    "an empty list of names": ("- {policy: guard, match: {id: []}}", 1, "match.id"),
+    "an unknown mode": ("- {policy: guard, match: {id: x}, mode: enfroce}", 1, "mode is one of"),
+    "an object": ("guard: {id: x}", 1, "must be a list"),
+    "a key twice": ("- {policy: guard, match: {id: x}, policy: open}", 1, "policy stands here a second time"),
+    "not YAML": ("- {policy: guard", 1, "expected"),
+}
+
+
+@pytest.mark.parametrize("case", BINDINGS)
+def test_a_binding_that_would_bind_nothing_is_refused_with_its_line(repository, refusal, case):
+    text, line, said = BINDINGS[case]
+    repository.write("bindings/data.yaml", text + "\n")
+    problems = refusal(repository)
+    assert problems.startswith("bindings/data.yaml:")
+    assert f":{line}: " in problems or case == "not YAML"
+    assert said in problems
+
+
+def test_bindings_are_expanded_for_each_resource_and_for_administration(repository, load):
+    repository.write(
+        "bindings/data.yaml",
+        """
+        - {policy: open, match: {id: "*"}, mode: shadow}
+        - {policy: guard, match: {type: [postgres, mongodb], labels: {env: prod}}}
+        - {policy: guard, match: {id: [web-*, pay]}, mode: shadow}
+        - {policy: open, match: {type: checkrein}}
+        """,
+    )
+    web = Resource("web-1", "ssh", {"env": "prod"})
+    test = Resource("test", "postgres", {"env": "test"})
+    bundle = load(repository, SHOP, web, test)
+    assert bundle.bindings == {
+        "checkrein": [{"policy": "open", "mode": "enforce"}],
+        "shop": [{"policy": "open", "mode": "shadow"}, {"policy": "guard", "mode": "enforce"}],
+        "web-1": [{"policy": "open", "mode": "shadow"}, {"policy": "guard", "mode": "shadow"}],
+        "test": [{"policy": "open", "mode": "shadow"}],
+    }
+    assert json.loads(unpack(bundle)["data.json"])["bindings"] == bundle.bindings
+
+
+def test_a_policy_that_ships_may_be_bound_and_a_repository_s_own_takes_its_place(repository, load):
+    repository.bind("open", "guard", "baseline")
+    shipped = unpack(load(repository))["policies/baseline/baseline.rego"]
+    assert shipped == (library_dir() / "policies/baseline/baseline.rego").read_bytes()
+    repository.write("policies/baseline/baseline.rego", "package policies.baseline\n")
+    assert unpack(load(repository))["policies/baseline/baseline.rego"] == b"package policies.baseline\n"
+
+
+def test_a_bundle_holds_no_tests_and_nothing_of_the_testing_library(repository, load):
+    repository.write("policies/guard/guard_test.rego", "package guard_test\n\ntest_x if true\n")
+    bundle = load(repository)
+    files = unpack(bundle)
+    assert not [name for name in files if name.endswith("_test.rego") or "testing" in name]
+    assert "checkrein/decision/decision.rego" in files
+    manifest = json.loads(files[".manifest"])
+    assert manifest["revision"] == bundle.revision
+    assert {"checkrein", "policies", "bindings", "classification"} <= set(manifest["roots"])
+    assert "system" not in manifest["roots"]
+    built = json.loads(files["data.json"])["checkrein"]["built"]
+    assert (built["revision"], built["version"]) == (bundle.revision, bundle.version)
+
+
+def test_the_same_files_give_the_same_bundle_and_any_change_another_revision(repository, load):
+    first = load(repository)
+    assert load(repository) == first
+    revisions = {first.revision}
+    repository.write("owners/data.yaml", 'shop: {public.orders: ["group:sales"]}\n')
+    revisions.add(load(repository).revision)
+    repository.write(GUARD, "package policies.guard\n")
+    revisions.add(load(repository).revision)
+    repository.bind("open")
+    revisions.add(load(repository).revision)
+    revisions.add(load(repository, Resource("other", "postgres")).revision)
+    assert len(revisions) == 5
+
+
+def test_a_test_that_fails_is_named_with_its_line(repository, refusal):
+    repository.write("policies/guard/guard_test.rego", "package guard_test\n\ntest_it if 1 == 2\n")
+    assert refusal(repository) == "policies/guard/guard_test.rego:3: test_it fails"
+
+
+def test_a_test_may_use_the_testing_library(repository, load):
+    repository.write(
+        "policies/guard/guard_test.rego",
+        """
+        package guard_test
+
+        import data.checkrein.testing
+
+        test_bad_is_denied if _answer.verdict == "deny"
+
+        _answer := testing.decide(testing.connect(testing.agent("bad", [])), {"open", "guard"})
+        """,
+    )
+    assert load(repository).revision
+
+
+def test_the_statement_travels_only_where_a_bound_policy_can_read_it(repository, load):
+    repository.write(GUARD, 'package policies.guard\n\ndeny contains {"code": "x"} if _p.statement.text == ""\n'
+                            "\n_p := input.action.properties\n")  # fmt: skip
+    everything = ("action.properties.statement.text", "action.properties.statement.parameters")
+    assert load(repository).input_paths("shop") == everything
+    repository.bind("open")
+    assert load(repository).input_paths("shop") == ()
+
+
+def test_the_last_good_bundle_is_bound_anew_for_other_resources(repository, load, tmp_path):
+    path = tmp_path / "bundle.tar.gz"
+    assert last_good(path, [SHOP]) is None
+    bundle = load(repository)
+    keep(bundle, path)
+    assert last_good(path, [SHOP]) == bundle
+    web = Resource("web", "ssh")
+    assert last_good(path, [web]).bindings.keys() == {"checkrein", "web"}
+    path.write_bytes(bundle.content[:100])
+    with pytest.raises(PolicyError, match=r"bundle\.tar\.gz: the last good bundle cannot be read"):
+        last_good(path, [SHOP])
+
+
+def test_a_folder_that_is_not_there_and_bindings_that_are_not_there_are_named(repository, refusal):
+    shutil.rmtree(repository.root / "bindings")
+    assert refusal(repository) == "bindings: the bindings are one file, bindings/data.yaml"
+    shutil.rmtree(repository.root)
+    assert refusal(repository).endswith("is not a folder")
