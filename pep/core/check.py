@@ -13,7 +13,7 @@ from typing import Final
 from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
 from pep.core.config import Config, ProxyConfig
 from pep.core.serve import decision_route
-from pep.core.tls import channel_credentials, server_context, upstream_context
+from pep.core.tls import channel_credentials, listener_context, upstream_context
 
 _REACH_SECONDS: Final = 3.0
 
@@ -32,7 +32,7 @@ async def check_proxy(config: Config, proxy: ProxyConfig) -> list[Finding]:
     ]
     if proxy.listen.tls is not None:
         tls = proxy.listen.tls
-        findings.append(_try("certificate for clients", lambda: server_context(tls)))
+        findings.append(_try("certificate for clients", lambda: listener_context(tls)))
     for name, credential in proxy.credentials.items():
         if credential.password is not None:
             findings.append(_try(f"secret of the credential {name}", credential.password.resolve))

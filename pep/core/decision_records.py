@@ -95,7 +95,11 @@ def statement_bodies(action: Action) -> Iterable[Body]:
     if action.statement.text:
         yield Body("statement", action.statement.text.encode("utf-8", "backslashreplace"))
     if action.statement.parameters:
-        yield Body("parameters", canonical_json(list(action.statement.parameters)))
+        try:
+            yield Body("parameters", canonical_json(list(action.statement.parameters)))
+        except (TypeError, ValueError):
+            # Such an action is denied before it is asked about, and the denial is to be on record.
+            yield Body("parameters", canonical_json("not representable"))
 
 
 def verdict_name(decision: Decision) -> str:

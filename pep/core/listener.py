@@ -1,7 +1,6 @@
 """Accepts a proxy's clients: one task for each connection, all of them owned, none of which can end another.
 
-A connection that fails, in whatever way, ends alone. Stopping closes the door first, then lets sessions end by
-themselves for a while.
+A connection that fails, in whatever way, ends alone.
 """
 
 from __future__ import annotations
@@ -31,22 +30,12 @@ class Listener:
         self.address: SocketAddress = address
         self.ready = asyncio.Event()
 
-    async def serve(
-        self,
-        connection: Callable[[Leg], Awaitable[None]],
-        stopping: asyncio.Event,
-        *,
-        on_stop: Callable[[], None],
-        drain: float,
-    ) -> None:
-        """Run `connection` for each client until `stopping`, then call `on_stop` and wait `drain` seconds for the rest.
-
-        Raises ConfigError where the address cannot be listened on.
-        """
+    async def serve(self, connection: Callable[[Leg], Awaitable[None]]) -> None:
+        """Run `connection` for each client until cancelled. Raises ConfigError where it cannot listen."""
         async with asyncio.TaskGroup() as tasks:
 
             def accepted(leg: Leg) -> None:
-                if stopping.is_set() or len(self._open) >= self._connections:
+                if len(self._open) >= self._connections:
                     self._log.warning("a connection was turned away", peer=leg.peer, open=len(self._open))
                     leg.abort()
                     return
@@ -58,14 +47,10 @@ class Listener:
             self._log.info("listening", address=str(self.address))
             self.ready.set()
             try:
-                await stopping.wait()
+                # Nobody but a cancellation ends it.
+                await asyncio.get_running_loop().create_future()
             finally:
                 server.close()
-            on_stop()
-            if self._open:
-                await asyncio.wait(tuple(self._open), timeout=drain)
-            for task in tuple(self._open):
-                task.cancel()
 
     async def _listen(self, leg: Callable[[], Leg]) -> asyncio.Server:
         loop = asyncio.get_running_loop()

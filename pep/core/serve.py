@@ -62,13 +62,14 @@ class Runtime:
         proxy: ProxyConfig,
         decisions: DecisionClient,
         spool: Spool,
-        recorder: Recorder,
+        process: Recorder,
         stopping: asyncio.Event,
     ) -> None:
         self.proxy = proxy
         self.decisions = decisions
         self.spool = spool
-        self.recorder = recorder
+        # The chain of what has no session.
+        self.process = process
         self.stopping = stopping
         self.sessions = Sessions(decisions)
         self.log = structlog.get_logger("pep").bind(proxy=proxy.name)
@@ -79,14 +80,13 @@ class Runtime:
             limit=limits.unauthenticated_bytes,
         )
 
+    def listening(self, name: str, address: str) -> None:
+        """A server says that it accepts clients."""
+        self.log.info("listening", name=name, address=address)
+
     async def listen(self, connection: Callable[[Leg], Awaitable[None]]) -> None:
-        """Run `connection` for each client until the process stops."""
-        await self.listener.serve(
-            connection,
-            self.stopping,
-            on_stop=lambda: self.sessions.revoke_all("the proxy is stopping"),
-            drain=self.proxy.shutdown.drain.total_seconds(),
-        )
+        """Run `connection` for each client until cancelled: for a server that has no listener of its own."""
+        await self.listener.serve(connection)
 
     async def admit(
         self,
@@ -170,7 +170,7 @@ class Runtime:
             "codes": [reason.code for reason in deny.reasons],
         }
         try:
-            self.recorder.record(Event(EventType.LOGIN_REFUSED, deny.decision_id, deny.policy_revision, facts))
+            self.process.record(Event(EventType.LOGIN_REFUSED, deny.decision_id, deny.policy_revision, facts))
         except SpoolError as error:
             self.log.error("a refused login could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
         return deny
@@ -233,7 +233,7 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
         async with asyncio.TaskGroup() as background:
             running = [background.create_task(each) for each in (runtime.sessions.run(), spool.run(), shipper.run())]
             try:
-                await server(proxy, runtime)
+                await _until_stopped(server(proxy, runtime), runtime)
             finally:
                 with contextlib.suppress(SpoolError):
                     recorder.record(_process_event("stopped", proxy))
@@ -245,6 +245,23 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
     finally:
         spool.close()
         await decisions.close()
+
+
+async def _until_stopped(serving: Awaitable[None], runtime: Runtime) -> None:
+    """Serve until the process is told to stop; then sessions get a while to end by themselves, and are cut off."""
+    async with asyncio.TaskGroup() as tasks:
+        server = tasks.create_task(_awaited(serving))
+        stopped = tasks.create_task(runtime.stopping.wait())
+        await asyncio.wait((server, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done():
+            runtime.sessions.revoke_all("the proxy is stopping")
+            await runtime.sessions.emptied(runtime.proxy.shutdown.drain.total_seconds())
+        server.cancel()
+        stopped.cancel()
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
 
 
 def decision_route(config: Config, proxy: ProxyConfig) -> tuple[list[str], DecisionsTls]:

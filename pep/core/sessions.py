@@ -108,9 +108,12 @@ class Sessions:
         self._decisions = decisions
         self._now = now
         self._live: dict[str, _Live] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._tasks: asyncio.TaskGroup | None = None
         self._log = structlog.get_logger("pep.sessions")
         self._heard = 0.0
+        self._stopping = ""
         self.policy_revision = ""
 
     def __len__(self) -> int:
@@ -126,14 +129,29 @@ class Sessions:
         assert self._tasks is not None, "Sessions.run is not running"
         tend = self._tasks.create_task(self._tend(handle, post), name=f"tend {handle.session_id}")
         self._live[handle.session_id] = _Live(handle, post, tend)
+        self._empty.clear()
+        if self._stopping:
+            post(Revoked(self._stopping))
 
     def remove(self, session_id: str) -> None:
         live = self._live.pop(session_id, None)
         if live is not None:
             live.timers.cancel()
+        if not self._live:
+            self._empty.set()
+
+    async def emptied(self, timeout: float) -> bool:
+        """Whether every session ended within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def revoke_all(self, reason: str) -> None:
-        """Tell every session to end, because the proxy stops."""
+        """Tell every session to end, and those that still come, because the proxy stops."""
+        self._stopping = reason
         for live in tuple(self._live.values()):
             live.post(Revoked(reason))
 

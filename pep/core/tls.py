@@ -15,7 +15,7 @@ from pdp.v1.strict_yaml import ConfigError
 from pep.core.config import DecisionsTls, ListenTls, UpstreamTls
 
 
-def server_context(tls: ListenTls) -> ssl.SSLContext:
+def listener_context(tls: ListenTls) -> ssl.SSLContext:
     """What clients are shown. TLS 1.2 at least, nobody's certificate is asked for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -70,10 +70,10 @@ def action_message(action: Action, paths: Iterable[str]) -> access_pb2.Action:
 
 
 def action_size(action: Action) -> int:
-    """Bytes of the action's JSON, text and parameters included."""
+    """Bytes of the action's JSON, text and parameters included. Raises TypeError or ValueError if it has none."""
     properties = orjson.dumps(action.properties)
     parameters = orjson.dumps(list(action.statement.parameters))
-    return len(properties) + len(parameters) + len(action.statement.text.encode("utf-8", "surrogatepass"))
+    return len(properties) + len(parameters) + len(action.statement.text.encode())
 
 
 def decision(message: decision_pb2.Decision) -> Decision:
