@@ -7,12 +7,13 @@ before OPA sees it, because policies rely on the shape: a field of another type 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from pdp.library import library_dir
@@ -21,6 +22,7 @@ from pdp.v1 import access_pb2 as pb
 
 LIMIT: Final = 1 << 20
 _EXACT: Final = 1 << 53
+_LONGEST_DECIMAL: Final = 400  # more than any number of 64 bits needs, and few enough to compare at once
 
 Json = Mapping[str, Any]
 
@@ -170,11 +172,12 @@ def _integer(text: str) -> int:
 
 
 def _decimal(text: str) -> float:
-    # Decimals of this length are more than any number of 64 bits needs, and comparing them takes time.
     value = float(text)
-    if len(text) > 400 or value in {float("inf"), float("-inf")} or Decimal(repr(value)) != Decimal(text):
-        raise InvalidAction("a number does not survive a round trip")
-    return value
+    if len(text) <= _LONGEST_DECIMAL and value not in {float("inf"), float("-inf")}:
+        with contextlib.suppress(InvalidOperation):  # an exponent beyond what decimals have
+            if Decimal(repr(value)) == Decimal(text):
+                return value
+    raise InvalidAction("a number does not survive a round trip")
 
 
 def _no_constant(text: str) -> Any:

@@ -11,7 +11,7 @@ import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
 
 from google.protobuf.duration_pb2 import Duration
@@ -251,7 +251,7 @@ def _method(document: Json) -> MaskMethod:
         case "constant":
             return ConstantMask(_text(document["value"]))
         case "partial":
-            return PartialMask(int(document["prefix"]), document["pad"], int(document["suffix"]))
+            return PartialMask(_size(document["prefix"]), document["pad"], _size(document["suffix"]))
         case "partial_email":
             return PartialEmailMask()
         case "hash":
@@ -269,7 +269,7 @@ def _text(value: str | float | bool) -> str:
 def _obligation(name: str, duty: Any) -> Obligation:
     match name:
         case "limit_rows":
-            return LimitRows(int(duty["max"]), duty["on_excess"] == "truncate")
+            return LimitRows(_size(duty["max"]), duty["on_excess"] == "truncate")
         case "time_limit":
             return TimeLimit(timedelta(seconds=duty["seconds"]))
         case "read_only":
@@ -284,11 +284,11 @@ def _requirement(document: Json) -> Requirement:
         policy=document["policy"],
         code=document["code"],
         approvers=tuple(document["approvers"]),
-        count=int(document["count"]),
+        count=_size(document["count"]),
         about=document.get("about", ""),
         message=document.get("message", ""),
         wait=_duration(document["wait"]),
-        uses=int(document["grant"]["uses"]),
+        uses=_size(document["grant"]["uses"]),
         valid_for=_duration(document["grant"]["for"]),
         separate_people=document["separate_people"],
         escalate_after=_duration(escalate["after"]) if escalate else None,
@@ -305,7 +305,12 @@ def _duration(text: str) -> timedelta:
 
 
 def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _size(number: float) -> int:
+    """What the messages can hold; a smaller limit, or more people than there are, is the stricter answer."""
+    return min(int(number), (1 << 31) - 1)
 
 
 _SAID: Final = {
