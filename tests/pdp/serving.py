@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import grpc.aio
@@ -109,7 +109,7 @@ class Script:
     restarts: int = 0
     announced: Any = None
 
-    async def __aenter__(self) -> "Script":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -251,7 +251,7 @@ def digest_of(
 ) -> bytes:
     return action_digest(
         subject=f"{opened.subject.type}:{opened.subject.id}",
-        resource=resource,
+        resource="shop",
         protocol=acting.protocol,
         name=acting.name,
         properties=json.loads(acting.properties_json),

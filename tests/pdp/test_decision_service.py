@@ -116,11 +116,8 @@ def test_a_proxy_opens_sessions_on_its_own_resource_only():
 
 def test_one_answer_for_each_action_in_order():
     def policy(document: Document):
-        return (
-            result("allow" if document["action"]["properties"].get("postgres", {}).get("kind") == "select" else "deny")
-            if document["action"]["name"] != "connect"
-            else result("allow")
-        )
+        kind = document["action"]["properties"].get("postgres", {}).get("kind", "connect")
+        return denied("no", "No.") if kind == "delete" else result("allow")
 
     async def scenario():
         engine = Script(policy=policy)

@@ -1,0 +1,122 @@
+"""What proxies are told unasked, and when a revision is in force."""
+
+import asyncio
+import time
+
+import grpc
+
+from pdp.v1 import admin_service_pb2
+from pdp.v1 import decision_service_pb2 as pb
+from tests.pdp.serving import SELECT, Clock, Proxy, Script, action, folder, serving, status_of
+
+
+class Watching:
+    """A proxy's stream; acknowledges only when told to."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.call = proxy.decisions.Watch()
+
+    async def acknowledge(self, number: int) -> None:
+        await self.call.write(pb.WatchRequest(acknowledged=number))
+
+    async def next(self, kind: str) -> pb.WatchResponse:
+        while True:
+            message = await self.call.read()
+            if message.WhichOneof("event") == kind:
+                return message
+
+
+def test_a_snapshot_comes_first_and_messages_are_numbered():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                watching = Watching(await service.proxy())
+                await watching.acknowledge(0)
+                first, second = await watching.call.read(), await watching.call.read()
+                assert (first.number, first.snapshot.policy_revision) == (1, "r1")
+                assert (second.number, second.WhichOneof("event")) == (2, "heartbeat")
+
+    asyncio.run(scenario())
+
+
+def test_a_killed_session_is_announced_at_once_and_decides_nothing_more():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy, other = await service.proxy(), await service.proxy("pay")
+                opened = await proxy.open()
+                watching, elsewhere = Watching(proxy), Watching(other)
+                for each in (watching, elsewhere):
+                    await each.acknowledge(0)
+                    await each.next("snapshot")
+                operator = await service.person("olga", "operators")
+                started = time.monotonic()
+                request = admin_service_pb2.KillSessionRequest(session_id=opened.session_id, reason="looks wrong")
+                await operator.call("KillSession", request)
+                ended = (await watching.next("session_ended")).session_ended
+                assert time.monotonic() - started < 1
+                assert (ended.session_id, ended.reason) == (opened.session_id, "looks wrong")
+                code, text = await status_of(proxy.decide(opened.token, action(SELECT)))
+                assert (code, text) == (
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "the session has ended: looks wrong",
+                )
+                # A proxy learns only of its own sessions.
+                assert (await elsewhere.call.read()).WhichOneof("event") == "heartbeat"
+                # Whoever watches later finds it in the snapshot.
+                late = Watching(proxy)
+                await late.acknowledge(0)
+                snapshot = (await late.next("snapshot")).snapshot
+                assert [each.session_id for each in snapshot.sessions_ended] == [opened.session_id]
+                # And it cannot be killed twice.
+                code, _ = await status_of(operator.call("KillSession", request))
+                assert code is grpc.StatusCode.FAILED_PRECONDITION
+
+    asyncio.run(scenario())
+
+
+def test_a_revision_is_in_force_when_every_leased_proxy_has_it():
+    async def scenario():
+        engine = Script()
+        engine.announced = asyncio.Queue()
+        clock = Clock()
+        with folder() as path:
+            async with serving(path, engine, clock=clock) as service:
+                operator = await service.person("olga")
+
+                async def status() -> admin_service_pb2.GetStatusResponse:
+                    return await operator.call("GetStatus", admin_service_pb2.GetStatusRequest())
+
+                assert (await status()).in_force  # nobody holds an older one
+                shop, pay = Watching(await service.proxy()), Watching(await service.proxy("pay"))
+                for each in (shop, pay):
+                    await each.acknowledge(0)
+                    await each.acknowledge((await each.next("snapshot")).number)
+                await engine.announced.put("r2")
+                numbers = [(await each.next("policy_revision")).number for each in (shop, pay)]
+                got = await status()
+                assert (got.policy_revision, got.in_force) == ("r2", False)
+                await shop.acknowledge(numbers[0])
+                while {each.name: each.policy_revision for each in (await status()).proxies}["shop"] != "r2":
+                    pass
+                assert not (await status()).in_force
+                # The other says nothing until its lease has run out.
+                clock.pass_(seconds=4)
+                await shop.acknowledge(numbers[0])
+                while not (got := await status()).proxies:
+                    pass
+                assert [each.name for each in got.proxies] == ["shop"]
+                assert got.in_force
+
+    asyncio.run(scenario())
+
+
+def test_the_service_stops_while_proxies_watch():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                watching = Watching(await service.proxy())
+                await watching.acknowledge(0)
+                await watching.next("snapshot")
+
+    asyncio.run(scenario())
