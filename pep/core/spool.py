@@ -199,10 +199,10 @@ class Spool:
                 _remove_folder(*adopted)
 
     async def run(self) -> None:
-        """Syncs in groups until cancelled. A failed sync is final: what it lost cannot be known."""
-        while True:
+        """Syncs in groups until cancelled, or a sync has failed. That is final: what it lost cannot be known."""
+        while not self._failed:
             await asyncio.sleep(self._fsync_seconds or 3600)
-            if self._unsynced and not self._failed:
+            if self._unsynced:
                 self._unsynced = False
                 try:
                     # A descriptor of its own: the segment may be closed meanwhile.
