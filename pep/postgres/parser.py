@@ -19,7 +19,7 @@ import os
 import re
 import struct
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ from typing import Any
 import orjson
 from postgast.native import lib
 
-from pep.postgres.secrets import redact, redact_tokens
+from pep.postgres.secrets import examine, redact, redact_tokens
 from pep.postgres.tokens import MAX_RUN_COST, run_cost
 
 SYNTAX_ERROR = "42601"
@@ -68,12 +68,15 @@ DEFAULT_LIMITS = ParserLimits()
 @dataclass(frozen=True, slots=True)
 class ParsedStatement:
     """`text` is the exact slice of the query, `location` its offset in bytes. `reduced` says that lists of constants
-    were shortened: what remains references the same objects, but not every literal is there."""
+    were shortened: what remains references the same objects, but not every literal is there. `redacted` is the text fit
+    for records, and `hidden_parameters` are the numbers of the parameters whose values are not (see `secrets`)."""
 
     node: dict[str, Any]
     text: str
     location: int
     reduced: bool = False
+    redacted: str = ""
+    hidden_parameters: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +120,8 @@ def parse(text: str, limits: ParserLimits = DEFAULT_LIMITS) -> ParseTree | Unpar
     if isinstance(found, Unparsable):
         return found
     data = text.encode()
-    statements = tuple(
-        ParsedStatement(raw["stmt"], *slice_of(data, raw)) for raw in found.get("stmts", ()) if raw.get("stmt")
-    )
-    return ParseTree(statements, redact(text))
+    statements = tuple(statement(data, raw) for raw in found.get("stmts", ()) if raw.get("stmt"))
+    return ParseTree(statements, redacted_whole(text, statements))
 
 
 def refuse(text: str, limits: ParserLimits) -> Unparsable | None:
@@ -173,11 +174,20 @@ def unparsable(
     return Unparsable(reason, redact_tokens(text) if text else "", sqlstate, message, position)
 
 
-def slice_of(data: bytes, raw: dict[str, Any]) -> tuple[str, int]:
-    """The text of one statement and where it starts. A length of 0 means: up to the end."""
+def statement(data: bytes, raw: dict[str, Any], *, reduced: bool = False) -> ParsedStatement:
+    """One RawStmt of the parser's answer to the text `data`. A length of 0 means: up to the end."""
     start = raw.get("stmt_location", 0)
     length = raw.get("stmt_len", 0)
-    return data[start : start + length if length else None].decode(), start
+    text = data[start : start + length if length else None].decode()
+    redacted, hidden_parameters = examine(text)
+    return ParsedStatement(raw["stmt"], text, start, reduced, redacted, tuple(sorted(hidden_parameters)))
+
+
+def redacted_whole(text: str, statements: Sequence[ParsedStatement]) -> str:
+    """The whole text for records; one statement that is all of it has been looked at already."""
+    if len(statements) == 1 and statements[0].text == text:
+        return statements[0].redacted
+    return redact(text)
 
 
 # --- the child processes --------------------------------------------------------------------------------------------
@@ -258,7 +268,8 @@ class ParserProcess:
         statements = []
         for _ in range(head["statements"]):
             # Each read gives the event loop a turn, so one statement is the most that is decoded at once.
-            statements.append(ParsedStatement(**orjson.loads(await _read_frame(child.stdout))))
+            fields = orjson.loads(await _read_frame(child.stdout))
+            statements.append(ParsedStatement(**fields | {"hidden_parameters": tuple(fields["hidden_parameters"])}))
             await asyncio.sleep(0)
         return ParseTree(tuple(statements), head["redacted"])
 

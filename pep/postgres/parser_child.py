@@ -26,10 +26,10 @@ from pep.postgres.parser import (
     frame,
     frame_length,
     raw_parse,
-    slice_of,
+    redacted_whole,
+    statement,
     unparsable,
 )
-from pep.postgres.secrets import redact
 from pep.postgres.tokens import count_tokens
 
 _KEPT = 3  # of each shape
@@ -52,19 +52,21 @@ def answer(text: str, limits: ParserLimits) -> Iterator[bytes]:
         return
     data = text.encode()
     payloads = []
+    statements = []
     for raw in found.get("stmts", ()):
         if raw.get("stmt"):
             reduced = reduce_constants(raw["stmt"])
-            part, location = slice_of(data, raw)
-            payloads.append(orjson.dumps({"node": raw["stmt"], "text": part, "location": location, "reduced": reduced}))
-            # The slice itself is plain text: it decodes at once, however long.
-            if len(payloads[-1]) - len(part) > limits.max_statement_json:
+            # The texts decode at once, however long they are: only the tree counts.
+            tree_size = len(orjson.dumps(raw["stmt"]))
+            statements.append(statement(data, raw, reduced=reduced))
+            payloads.append(orjson.dumps(statements[-1]))
+            if tree_size > limits.max_statement_json:
                 yield _refusal(unparsable("a statement has too many parts", text, sqlstate=STATEMENT_TOO_COMPLEX))
                 return
     if sum(map(len, payloads)) > limits.max_json:
         yield _refusal(unparsable("the statements have too many parts", text, sqlstate=STATEMENT_TOO_COMPLEX))
         return
-    yield orjson.dumps({"statements": len(payloads), "redacted": redact(text)})
+    yield orjson.dumps({"statements": len(payloads), "redacted": redacted_whole(text, statements)})
     yield from payloads
 
 

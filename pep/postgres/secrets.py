@@ -60,26 +60,29 @@ _DEEPEST = 3
 
 def redact(text: str) -> str:
     """The text with '***' for each literal in a secret position; an empty text where it cannot be scanned."""
-    return _redact(text, 0)
-
-
-def _redact(text: str, depth: int) -> str:
-    lowered = text.lower()
-    if not any(word in lowered for word in _SUSPICIOUS):
-        return text
-    tokens = tokens_of(text)
-    if tokens is None:
-        return ""
-    data = text.encode()
-    return _replaced(data, [(token, _cover(token, depth)) for token in _secrets(tokens) if not token.parameter])
+    return _examine(text, 0)[0]
 
 
 def secret_parameters(text: str) -> frozenset[int]:
     """The numbers of the parameters ($1 is 1) in secret positions, so that their values can be withheld too."""
+    return _examine(text, 0)[1]
+
+
+def examine(text: str) -> tuple[str, frozenset[int]]:
+    """`redact` and `secret_parameters` in one pass."""
+    return _examine(text, 0)
+
+
+def _examine(text: str, depth: int) -> tuple[str, frozenset[int]]:
     lowered = text.lower()
-    if "$" not in text or not any(word in lowered for word in _SUSPICIOUS):
-        return frozenset()
-    return frozenset(token.parameter for token in _secrets(tokens_of(text) or ()) if token.parameter)
+    if not any(word in lowered for word in _SUSPICIOUS):
+        return text, frozenset()
+    tokens = tokens_of(text)
+    if tokens is None:
+        return "", frozenset()
+    found = list(_secrets(tokens))
+    covers = [(token, _cover(token, depth)) for token in found if not token.parameter]
+    return _replaced(text.encode(), covers), frozenset(token.parameter for token in found if token.parameter)
 
 
 def redact_value(value: str) -> str:
@@ -121,7 +124,7 @@ def _cover(token: Token, depth: int) -> str:
     tag, body = _dollar_quoted(token)
     if not tag or depth >= _DEEPEST:
         return HIDDEN
-    inner = _redact(body, depth + 1)
+    inner, _ = _examine(body, depth + 1)
     # A body whose own tokens show no secret, or that is not SQL at all, looks like one as a whole: hide it whole.
     return f"{tag}{inner}{tag}" if inner not in ("", body) else HIDDEN
 

@@ -13,8 +13,8 @@ from postgast import PgQueryError, scan
 from postgast.pg_query_pb2 import Token as Kind
 
 _OPERATOR_RUN = re.compile(rb"[-+*/<>=~!@#%^&|`?]{32,}")
-MAX_RUN_COST = 500_000_000
-"""About two seconds; for a caller that may not block, `parser.fits_in_process` asks for far less."""
+MAX_RUN_COST = 100_000_000
+"""Half a second, or a run of 10,000; for a caller that may not block, `parser.fits_in_process` asks for far less."""
 
 _STRINGS = frozenset({Kind.SCONST, Kind.USCONST, Kind.XCONST, Kind.BCONST})
 _NUMBERS = frozenset({Kind.ICONST, Kind.FCONST})
