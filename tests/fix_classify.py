@@ -21,7 +21,8 @@ CREATE TABLE orders (id int PRIMARY KEY, customer_id int REFERENCES customers ON
 CREATE TABLE payments (id int PRIMARY KEY, order_id int REFERENCES orders ON DELETE CASCADE, amount numeric);
 CREATE TABLE refunds (id int PRIMARY KEY, payment_id int REFERENCES payments ON DELETE SET NULL);
 CREATE VIEW customer_emails AS SELECT id, email FROM customers WHERE ssn IS NOT NULL;
-CREATE VIEW order_emails AS SELECT o.id AS order_id, e.email FROM orders o JOIN customer_emails e ON e.id = o.customer_id;
+CREATE VIEW order_emails AS SELECT o.id AS order_id, e.email
+    FROM orders o JOIN customer_emails e ON e.id = o.customer_id;
 CREATE MATERIALIZED VIEW spending AS SELECT c.ssn, sum(o.total) AS spent
     FROM customers c JOIN orders o ON o.customer_id = c.id GROUP BY c.ssn;
 CREATE TABLE events (day date, ssn text, detail text) PARTITION BY RANGE (day);

@@ -8,26 +8,17 @@ by name are looked into.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from pep.postgres import settings
-from pep.postgres.catalog import FIRST_USER_OID, Relation
-from pep.postgres.classification import Change, words
+from pep.postgres.catalog import FIRST_USER_OID, Function, Relation
+from pep.postgres.classification import Change
 from pep.postgres.findings import Findings
 from pep.postgres.functions import Effect, effect
 
 Node = Mapping[str, Any]
 
-_COLLECTING: Final = words(
-    """
-    array_agg json_agg json_agg_strict json_object_agg json_object_agg_strict json_object_agg_unique
-    json_object_agg_unique_strict jsonb_agg jsonb_agg_strict jsonb_object_agg jsonb_object_agg_strict
-    jsonb_object_agg_unique jsonb_object_agg_unique_strict range_agg string_agg xmlagg
-    """
-)
-_SEQUENCES: Final = frozenset({"nextval", "setval"})
-# With a constant name they are looked into; in any other form they are not understood.
-_BY_NAME: Final = _SEQUENCES | {"set_config"}
+_WRITES_SEQUENCE: Final = frozenset({"nextval", "setval"})
 
 
 def call(found: Findings, names: Sequence[str], arguments: Sequence[Node], *, row_field: bool = False) -> None:
@@ -47,12 +38,7 @@ def call(found: Findings, names: Sequence[str], arguments: Sequence[Node], *, ro
         found.functions.add(f"information_schema.{name}")
         return
     found.functions.add(f"pg_catalog.{name}")
-    if name == "set_config":
-        _set_config(found, arguments)
-    elif name in _SEQUENCES:
-        _sequence(found, name, arguments)
-    else:
-        _builtin(found, name)
+    _builtin(found, name, arguments)
 
 
 def attribute(found: Findings, name: str, *, certain: bool) -> None:
@@ -63,16 +49,18 @@ def attribute(found: Findings, name: str, *, certain: bool) -> None:
     builtin, own = _candidates(found, [name])
     if own:
         _own(found, own, name)
-    elif builtin:
+    elif builtin and any(_takes_one(function) for function in found.catalog.functions("pg_catalog", name)):
         found.functions.add(f"pg_catalog.{name}")
-        if name in _BY_NAME:
-            found.not_understood(f"{name} without a constant name")
-        else:
-            _builtin(found, name)
+        _builtin(found, name, ())
     elif _type(found, [name]) is not None:
         type_name(found, [name])
     elif certain:
         found.not_understood(f"unknown column: {name}")
+
+
+def _takes_one(function: Function) -> bool:
+    count = len(function.argument_types)
+    return count - function.defaults <= 1 <= count or (function.variadic != 0 and count <= 2)
 
 
 def _candidates(found: Findings, names: Sequence[str]) -> tuple[bool, list[str]]:
@@ -81,8 +69,9 @@ def _candidates(found: Findings, names: Sequence[str]) -> tuple[bool, list[str]]
     catalog = found.catalog
     if len(names) == 1:
         found.resolves = True
-        own = {function.schema for function in catalog.user_functions_named(name, found.path)}
-        return any(function.is_builtin for function in catalog.functions("pg_catalog", name)), sorted(own)
+        builtin = any(function.is_builtin for function in catalog.functions("pg_catalog", name))
+        own = [f for f in catalog.user_functions_named(name, found.path) if not builtin or _hides(found, f)]
+        return builtin, sorted({function.schema for function in own})
     schema = names[-2]
     if len(names) > 3 or (len(names) == 3 and names[0] != found.session.database):
         found.not_understood(f"unknown function: {'.'.join(names)}")
@@ -96,6 +85,31 @@ def _candidates(found: Findings, names: Sequence[str]) -> tuple[bool, list[str]]
     return any(c.is_builtin for c in candidates), [schema] if any(not c.is_builtin for c in candidates) else []
 
 
+def _hides(found: Findings, function: Function) -> bool:
+    """Whether it may run in place of the server's own function of that name.
+
+    One for a type of its own runs only where a value of that type is; of those, only C is sure to be an extension's.
+    """
+    types = found.own_types(function.argument_types)
+    if not types:
+        return True
+    if function.language == "c":
+        return False
+    if function.kind == "a":  # an aggregate: its language says nothing
+        found.doubt(types, f"function {function.schema}.{function.name} is not one of the server's own")
+        return False
+    return True
+
+
+def operator(found: Findings, symbol: str) -> None:
+    """The same of operators: one for an extension's own type, in C, is that type's arithmetic."""
+    for candidate in found.catalog.user_operators_named(symbol, found.path):
+        function = found.catalog.function(candidate.function)
+        in_c = function is not None and function.language == "c"
+        if not (in_c and found.own_types((candidate.left, candidate.right))):
+            found.not_understood(f"operator {candidate.schema}.{symbol} is one of the database's own")
+
+
 def _own(found: Findings, schemas: Sequence[str], name: str) -> None:
     found.changes.add(Change.UNKNOWN)
     for schema in schemas:
@@ -106,15 +120,30 @@ def _own(found: Findings, schemas: Sequence[str], name: str) -> None:
     found.not_understood(f"function {schemas[0]}.{name} is not one of the server's own")
 
 
-def _builtin(found: Findings, name: str) -> None:
-    if name in _COLLECTING:
-        found.collecting = True
+def _builtin(found: Findings, name: str, arguments: Sequence[Node]) -> None:
+    """The server's own function of that name; one that takes what it changes by name is looked into."""
     match effect(name):
         case Effect.HARMLESS:
             pass
+        case Effect.COLLECTING:
+            found.collecting = True
+        case Effect.READS_SETTINGS:
+            shown = constant(arguments[0]) if arguments else None
+            if shown:
+                found.settings.add(settings.canonical(shown))
+        case Effect.SETS:
+            _set_config(found, arguments)
+        case Effect.SEQUENCE:
+            if name in _WRITES_SEQUENCE:
+                _sequence(found, name, arguments)
+        case Effect.ADVISORY:
+            if "unlock" not in name:
+                found.reaches.add("advisory lock")
         case Effect.BEYOND:
             found.reaches.add(f"function {name}")
             found.changes.add(Change.UNKNOWN)
+        case never:
+            assert_never(never)
 
 
 # --- settings ---
@@ -234,8 +263,11 @@ def _type(found: Findings, names: Sequence[str]) -> Any:
     return found.catalog.types_by_name.get((schema, names[-1]))
 
 
-def type_name(found: Findings, names: Sequence[str]) -> None:
-    """A type in a cast or a definition: its domain's checks, and the database's own casts to it, are code."""
+def type_name(found: Findings, names: Sequence[str], *, literal: bool = False) -> None:
+    """A type in a cast or a definition: its domain's checks, and the database's own casts to it, are code.
+
+    `literal`: what is cast is a quoted constant, which the type's input function reads: no cast runs.
+    """
     catalog = found.catalog
     if len(names) == 1:
         found.resolves = True
@@ -245,9 +277,11 @@ def type_name(found: Findings, names: Sequence[str]) -> None:
         return
     if not type_.is_builtin:
         found.resolves = True
+        found.types.add(type_.oid)
         for oid in found.type_calls(type_):
             function = catalog.function(oid)
             named = f"{function.schema}.{function.name}" if function else str(oid)
             found.not_understood(f"type {'.'.join(names)} calls function {named}")
-    if catalog.casts and any(cast.function for cast in catalog.casts_between(0, type_.oid)):
+    casts = catalog.casts_between(0, type_.oid) if catalog.casts and not literal else ()
+    if any(found.runs_code(cast.function) for cast in casts):
         found.not_understood(f"a cast to {'.'.join(names)} may call a function of the database's own")

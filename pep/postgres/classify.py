@@ -13,7 +13,7 @@ from pep.postgres.catalog import Catalog
 from pep.postgres.classification import Change, Class, Classification, Names, SessionFacts, document, opaque
 from pep.postgres.definitions import Definitions
 from pep.postgres.expressions import Node
-from pep.postgres.findings import Findings
+from pep.postgres.findings import Findings, TooMuch
 from pep.postgres.parser import ParsedStatement
 from pep.postgres.queries import Queries
 from pep.postgres.statements import Statements
@@ -35,6 +35,8 @@ def classify(statement: ParsedStatement, catalog: Catalog, session: SessionFacts
         return _Classifier(statement, catalog, session, names).classify(statement.node)
     except RecursionError:
         return opaque("nested too deeply")
+    except TooMuch:
+        return opaque("too much to resolve")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # A tree of a shape that this code does not expect: what it means is not known.
         return opaque(f"unexpected {type(error).__name__} in {next(iter(statement.node))}")

@@ -95,6 +95,9 @@ _READS_NOTHING: Final = words(
     AlterDefaultPrivilegesStmt AlterPublicationStmt CreatePublicationStmt
     """
 )
+# What they name need not exist, and nothing of it runs.
+_NAMES_ONLY: Final = frozenset({"DropStmt", "CommentStmt", "SecLabelStmt", "AlterOwnerStmt"})
+_SERIAL: Final = words("serial bigserial smallserial serial2 serial4 serial8")
 _CODE: Final[Mapping[str, str]] = {
     "CreateFunctionStmt": "code in a function",
     "CreateTrigStmt": "trigger",
@@ -149,10 +152,10 @@ class Definitions:
             found.reaches.add(_CODE[kind])
         self._created(kind, node)
         self._special(kind, node)
-        if kind != "CreateFunctionStmt":
+        if kind == "CreateFunctionStmt":
+            self._scan(node.get("options", []))
+        elif kind not in _NAMES_ONLY:
             self._scan(node)
-        else:
-            self._scan({key: value for key, value in node.items() if key in ("options", "parameters", "returnType")})
         if node.get("behavior") == "DROP_CASCADE":
             found.reaches.add("cascade")
         if class_ == "schema" or kind == "GrantStmt":
@@ -285,7 +288,9 @@ class Definitions:
                 self._range(value)
                 return
             if "names" in value and "typemod" in value:
-                calls.type_name(self.found, [name["String"]["sval"] for name in value["names"]])
+                names = [name["String"]["sval"] for name in value["names"]]
+                if not (len(names) == 1 and names[0] in _SERIAL):
+                    calls.type_name(self.found, names)
             for key, content in value.items():
                 if key in _QUERIES:
                     self.found.absorb(self._inner({key: content}))

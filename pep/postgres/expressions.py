@@ -58,7 +58,6 @@ _CHILDREN: Final[Mapping[str, Mapping[str, str]]] = {
     "MinMaxExpr": {"args": _CHILD},
     "NamedArgExpr": {"arg": _CHILD},
     "NullTest": {"arg": _CHILD},
-    "ParamRef": {},
     "ResTarget": {"val": _CHILD},
     "RowExpr": {"args": _CHILD},
     "SQLValueFunction": {},
@@ -96,7 +95,6 @@ _PLAIN: Final[Mapping[str, frozenset[str]]] = {
         "MinMaxExpr": "op",
         "NamedArgExpr": "name argnumber",
         "NullTest": "nulltesttype argisrow",
-        "ParamRef": "number",
         "ResTarget": "name",
         "RowExpr": "row_format colnames",
         "SQLValueFunction": "op typmod",
@@ -145,6 +143,7 @@ class Expressions:
             "JsonArrayQueryConstructor": self._json_query,
             "JsonArrayAgg": self._json_aggregate,
             "JsonObjectAgg": self._json_aggregate,
+            "ParamRef": self._parameter,
             "CurrentOfExpr": lambda _n, _s: None,  # the walk over the statement looks the cursor up
         }
 
@@ -225,6 +224,7 @@ class Expressions:
 
     def meaning(self, fields: Sequence[Node], scope: Scope) -> Meaning:
         """What a column reference means. Whatever is not a column is recorded here: rows, calls, the unknown."""
+        self.found.spend(1 + len(scope.sources) // 4)
         names = [field["String"]["sval"] for field in fields]
         match names:
             case [name]:
@@ -285,9 +285,8 @@ class Expressions:
         symbol = parts[-1]
         if len(parts) == 1:
             self.found.resolves = True
-            catalog = self.found.catalog
-            if catalog.operators and catalog.user_operators_named(symbol, self.found.path):
-                self.found.not_understood(f"operator {symbol} may be one of the database's own")
+            if self.found.catalog.operators:
+                calls.operator(self.found, symbol)
         elif parts != ["pg_catalog", symbol]:
             self.found.not_understood(f"operator {'.'.join(parts)} is one of the database's own")
 
@@ -301,9 +300,18 @@ class Expressions:
             self.operator("~")
         else:
             self.operator(names)
-        for side in ("lexpr", "rexpr"):
-            if side in node:
-                self.walk(node[side], scope)
+        if "rexpr" in node:
+            self.walk(node["rexpr"], scope)
+        left = node.get("lexpr")
+        # a || b || c nests to the left: a loop, so that a long chain is not deep.
+        while left is not None and left.get("A_Expr", {}).get("kind") == "AEXPR_OP":
+            inner = left["A_Expr"]
+            self.operator(inner["name"])
+            if "rexpr" in inner:
+                self.walk(inner["rexpr"], scope)
+            left = inner.get("lexpr")
+        if left is not None:
+            self.walk(left, scope)
 
     def _case(self, node: Node, scope: Scope) -> None:
         if "arg" in node:
@@ -318,12 +326,16 @@ class Expressions:
             self.operator(node["useOp"])
         self.walk(node["node"], scope)
 
+    def _parameter(self, _node: Node, _scope: Scope) -> None:
+        self.found.has_parameter = True
+
     def _cast(self, node: Node, scope: Scope) -> None:
-        self.type_name(node["typeName"])
+        literal = node["arg"].get("A_Const", {})
+        self.type_name(node["typeName"], literal="sval" in literal or "isnull" in literal)
         self.walk(node["arg"], scope)
 
-    def type_name(self, node: Node) -> None:
-        calls.type_name(self.found, [name["String"]["sval"] for name in node["names"]])
+    def type_name(self, node: Node, *, literal: bool = False) -> None:
+        calls.type_name(self.found, [name["String"]["sval"] for name in node["names"]], literal=literal)
         if node.get("pct_type"):
             self.found.not_understood("%TYPE is not understood")
 

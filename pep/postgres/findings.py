@@ -21,14 +21,29 @@ Usage = Literal["output", "other"]
 Access = Literal["read", "insert", "update", "delete", "truncate", "schema", "lock"]
 
 _EVENTS: Final = frozenset({"insert", "update", "delete", "truncate"})
+# Of the extension uuid-ossp: what half of the tables with a UUID key have as its default.
+_UUIDS: Final = frozenset({"uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"})
+# What a view may call: it stays inside the query.
+_INSIDE: Final = frozenset({Effect.HARMLESS, Effect.COLLECTING, Effect.READS_SETTINGS})
+_QUIET: Final = frozenset({"currval", "lastval"})
 _TABLES: Final = frozenset("rpf")
+
+
+_BUDGET: Final = 400_000  # steps; about a tenth of a second
+
+
+class TooMuch(Exception):
+    """The statement takes more steps to resolve than a statement that somebody wrote."""
 
 
 class Findings:
     """See the module. The attributes without a method are for the walk to set."""
 
     __slots__ = (
+        "_budget",
         "_columns",
+        "_doubts",
+        "_noted",
         "_reads",
         "_relations",
         "_touched",
@@ -38,6 +53,7 @@ class Findings:
         "collecting",
         "definitions",
         "functions",
+        "has_parameter",
         "kinds",
         "locking",
         "mints",
@@ -53,6 +69,7 @@ class Findings:
         "session",
         "setting_class",
         "settings",
+        "types",
         "uses",
         "wheres",
         "writes",
@@ -82,6 +99,11 @@ class Findings:
         self.wheres: list[bool] = []
         self.name_change: NameChange | None = None
         self.uses: NameUse | None = None
+        self.has_parameter = False
+        self.types: set[int] = set()
+        self._budget = _BUDGET
+        self._doubts: list[tuple[frozenset[int], str]] = []
+        self._noted: set[tuple[int, int, Usage]] = set()
         self._columns: dict[tuple[str, str], set[Usage]] = {}
         self._relations: set[tuple[str, str, str, Access, str, bool]] = set()
         self._touched: set[int] = set()
@@ -92,6 +114,15 @@ class Findings:
         """The first reason stands."""
         if self.reason is None:
             self.reason = reason
+
+    def doubt(self, types: frozenset[int], reason: str) -> None:
+        """Not understood if a value of one of these types can occur in the statement."""
+        self._doubts.append((types, reason))
+
+    def spend(self, steps: int) -> None:
+        self._budget -= steps
+        if self._budget < 0:
+            raise TooMuch
 
     # --- relations ---
 
@@ -174,7 +205,7 @@ class Findings:
         if function is None or not function.is_builtin:
             self._define(oid)
             self.not_understood(f"view {view} calls function {self._function(oid)}")
-        elif effect(function.name) is Effect.BEYOND:
+        elif function.name not in _QUIET and effect(function.name) not in _INSIDE:
             self.reaches.add(f"function {function.name} behind {view}")
 
     def _family(self, relation: Relation) -> Iterable[int]:
@@ -187,8 +218,11 @@ class Findings:
 
     def column(self, relation: Relation, column: Column, usage: Usage) -> None:
         """The value may be read. A label on the column of that name of a parent or partition counts as well."""
-        if relation.is_system:
+        key = (relation.oid, column.attnum, usage)
+        if relation.is_system or key in self._noted:
             return
+        self._noted.add(key)
+        self.spend(1 + len(relation.children))
         self._columns.setdefault((self.name_of(relation), column.name), set()).add(usage)
         for oid in self._family(relation):
             other = self.catalog.by_oid(oid)
@@ -202,12 +236,9 @@ class Findings:
                 self.column(relation, source, "other")
 
     def every_column(self, relation: Relation, usage: Usage) -> None:
+        self.spend(len(relation.columns))
         for column in relation.columns:
-            if not (column.generated_from and usage == "other" and self._has(relation, column)):
-                self.column(relation, column, usage)
-
-    def _has(self, relation: Relation, column: Column) -> bool:
-        return "other" in self._columns.get((self.name_of(relation), column.name), ())
+            self.column(relation, column, usage)
 
     # --- writing ---
 
@@ -275,6 +306,9 @@ class Findings:
             self._hide(oid, self.name_of(relation))
 
     def _hide(self, oid: int, behind: str) -> None:
+        function = self.catalog.function(oid)
+        if function is not None and function.language == "c" and function.name in _UUIDS:
+            return
         self.reaches.add(f"function {self._function(oid)} behind {behind}")
         self.changes.add(Change.UNKNOWN)
         self._define(oid)
@@ -316,6 +350,11 @@ class Findings:
             (relation := self.catalog.by_oid(oid)) is not None and relation.is_system for oid in self._touched
         )
 
+    def only_lock(self) -> None:
+        """LOCK: what would be read is locked."""
+        self._relations = {(*relation[:3], "lock", *relation[4:]) for relation in self._relations}
+        self.writes = True
+
     def only_plan(self) -> None:
         """The statement is planned, not run: what would be written is read for its statistics at most."""
         self._relations = {(*relation[:3], "read", *relation[4:]) for relation in self._relations}
@@ -336,6 +375,7 @@ class Findings:
         self.writes |= inner.writes
         self.resolves |= inner.resolves
         self.changes |= inner.changes
+        self.uses = self.uses or inner.uses
         self.functions.update(known["functions"])
         self.settings.update(known["settings"])
         self.reaches.update(known["reaches_beyond"])
@@ -360,7 +400,7 @@ class Findings:
             self._relations |= {
                 (*relation[:3], "lock", *relation[4:]) for relation in self._relations if relation[3] == "read"
             }
-        self._user_casts()
+        self._settle_doubts()
         if self.reason is not None:
             class_ = "opaque"
             self.changes.add(Change.UNKNOWN)
@@ -404,21 +444,49 @@ class Findings:
             if relation[3] in _EVENTS and relation[0] in read
         }
 
-    def _user_casts(self) -> None:
+    def _settle_doubts(self) -> None:
         """A cast that somebody wrote and that needs no words in the statement runs wherever its types meet."""
         for cast in self.catalog.casts:
-            if not cast.function or cast.context == "e":
+            if cast.context == "e" or (cast.context == "a" and not self.writes) or not self.runs_code(cast.function):
                 continue
-            types = {cast.source, cast.target}
-            own = {oid for oid in types if (t := self.catalog.type_by_oid(oid)) is None or not t.is_builtin}
-            if cast.context == "a" and not self.writes:
-                continue
-            if not own or own & self._column_types():
-                self.not_understood(f"a cast calls function {self._function(cast.function)}")
+            reason = f"a cast calls function {self._function(cast.function)}"
+            own = self.own_types((cast.source, cast.target))
+            if own:
+                self.doubt(own, reason)
+            else:
+                self.not_understood(reason)
+        if self._doubts:
+            occurring = self._occurring_types()
+            for types, reason in self._doubts:
+                if self.has_parameter or types & occurring:
+                    self.not_understood(reason)
 
-    def _column_types(self) -> set[int]:
+    def runs_code(self, function: int) -> bool:
+        """Whether somebody without a superuser's rights can have written it: C needs them."""
+        known = self.catalog.function(function)
+        return function != 0 and (known is None or not (known.is_builtin or known.language == "c"))
+
+    def own_types(self, types: Iterable[int]) -> frozenset[int]:
+        """Those that are not the server's own."""
+        return frozenset(
+            oid for oid in types if oid and ((t := self.catalog.type_by_oid(oid)) is None or not t.is_builtin)
+        )
+
+    def _occurring_types(self) -> set[int]:
+        found: set[int] = set()
         relations = (self.catalog.by_oid(oid) for oid in self.reached)
-        return {column.type_oid for relation in relations if relation for column in relation.columns}
+        waiting = [column.type_oid for relation in relations if relation for column in relation.columns]
+        waiting.extend(self.types)
+        while waiting:
+            oid = waiting.pop()
+            type_ = self.catalog.type_by_oid(oid)
+            if oid in found or type_ is None:
+                continue
+            found.add(oid)
+            waiting.extend((type_.base, type_.element))
+            if type_.kind == "c" and (relation := self.catalog.by_oid(type_.relation)) is not None:
+                waiting.extend(column.type_oid for column in relation.columns)
+        return found
 
 
 def _relation(dataset: str, schema: str, name: str, access: str, via: str, temporary: bool) -> dict[str, Any]:

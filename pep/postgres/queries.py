@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pep.postgres.classification import FetchCursor, Names, words
 from pep.postgres.expressions import Expressions, Node
-from pep.postgres.findings import Access, Findings, Usage
+from pep.postgres.findings import Access, Findings, TooMuch, Usage
 from pep.postgres.scopes import IsColumn, Lineage, Rows, Scope, Source, renamed, whole
 from pep.postgres.tables import Tables
 
@@ -30,6 +30,7 @@ _DML_FIELDS: Final = words(
     """
 )
 _MERGE: Final[Mapping[str, Access]] = {"CMD_INSERT": "insert", "CMD_UPDATE": "update", "CMD_DELETE": "delete"}
+_MAX_COLUMNS: Final = 1664  # MaxTupleAttributeNumber: the server refuses more
 _NOTHING: Final = Rows([])
 
 
@@ -169,7 +170,10 @@ class Queries:
                 self.expressions.source(source, "other")
                 brought = [Rows([(name, ()) for name, _ in source.rows.columns], source.rows.complete)]
         for part in brought:
+            if len(rows.columns) + len(part.columns) > _MAX_COLUMNS:
+                raise TooMuch
             rows.columns.extend(part.columns)
+            self.found.spend(1 + len(part.columns) // 8)
             rows.complete = rows.complete and part.complete
 
     # --- GROUP BY, ORDER BY, DISTINCT ON: ordinals and output names ---

@@ -25,9 +25,25 @@ class Rows:
 
     columns: list[tuple[str, Lineage]]
     complete: bool = True
+    _by_name: dict[str, Lineage] | None = None
 
     def refs(self) -> Iterable[Ref]:
         return (ref for _, lineage in self.columns for ref in lineage)
+
+    @property
+    def by_name(self) -> dict[str, Lineage]:
+        """The lineage of each name; read once the columns are all there."""
+        if self._by_name is None:
+            by_name: dict[str, Lineage] = {}
+            for name, lineage in self.columns:
+                by_name[name] = union(by_name[name], lineage) if name in by_name else lineage
+            self._by_name = by_name
+        return self._by_name
+
+
+def union(*lineages: Lineage) -> Lineage:
+    """Each column once: names may be repeated without end."""
+    return tuple({(ref[0].oid, ref[1].attnum): ref for lineage in lineages for ref in lineage}.values())
 
 
 @dataclass(slots=True)
@@ -44,13 +60,10 @@ class Source:
     relation: Relation | None = None
     qualified: tuple[str, str] | None = None
     plain: bool = True
-    by_name: dict[str, Lineage] = field(init=False)
 
-    def __post_init__(self) -> None:
-        by_name: dict[str, Lineage] = {}
-        for name, lineage in self.rows.columns:
-            by_name[name] = by_name[name] + lineage if name in by_name else lineage
-        self.by_name = by_name
+    @property
+    def by_name(self) -> dict[str, Lineage]:
+        return self.rows.by_name
 
 
 @dataclass(slots=True)
@@ -112,7 +125,7 @@ def unqualified(scope: Scope, name: str) -> Meaning:
             return IsColumn(hits[0].by_name[name])
         if hits:
             # Merged by a join; if it is not, the server says that it is ambiguous.
-            return IsColumn(tuple(ref for source in hits for ref in source.by_name[name]))
+            return IsColumn(union(*(source.by_name[name] for source in hits)))
         if name in SYSTEM_COLUMNS and any(source.relation is not None for source in level.sources):
             return _NOWHERE
         perhaps = perhaps or any(not source.rows.complete for source in level.sources)
@@ -154,7 +167,7 @@ def renamed(rows: Rows, names: list[str]) -> Rows:
         return rows
     if not rows.complete:
         # Which column gets which name is not known: each may be any.
-        anything = tuple(rows.refs())
+        anything = union(*(lineage for _, lineage in rows.columns))
         return Rows([*((name, anything) for name in names), *rows.columns], complete=False)
     kept = rows.columns[len(names) :]
     first = [(name, rows.columns[i][1] if i < len(rows.columns) else ()) for i, name in enumerate(names)]

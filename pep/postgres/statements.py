@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pep.postgres import calls, settings
 from pep.postgres.catalog import Catalog
@@ -324,7 +324,7 @@ class Statements:
                 found.not_understood(f"unknown relation: {relation_name(item['RangeVar'])}")
                 continue
             found.read(relation)
-        found.locking = True
+        found.only_lock()
         return replace(found.finish("write", "lock"), takes_snapshot=False)
 
     def _call(self, node: Node) -> Classification:
@@ -337,7 +337,7 @@ def relation_name(node: Node) -> str:
     return ".".join(node[part] for part in ("catalogname", "schemaname", "relname") if part in node)
 
 
-def _limits(inner: Classification) -> dict[str, object]:
+def _limits(inner: Classification) -> dict[str, Any]:
     return {key: inner.properties[key] for key in ("has_where", "limit") if key in inner.properties}
 
 

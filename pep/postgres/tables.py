@@ -14,7 +14,7 @@ from typing import Any, Final
 from pep.postgres.catalog import Relation
 from pep.postgres.expressions import Expressions, Node
 from pep.postgres.findings import Access, Findings
-from pep.postgres.scopes import Lineage, Rows, Scope, Source, renamed
+from pep.postgres.scopes import Lineage, Rows, Scope, Source, renamed, union
 
 Query = Callable[[Node, Scope | None], Rows]
 Brought = tuple[list[Source], Rows]
@@ -25,12 +25,13 @@ _SAMPLING: Final = frozenset({"system", "bernoulli"})
 class Tables:
     """The walk over FROM items."""
 
-    __slots__ = ("_expressions", "_items", "_query", "found")
+    __slots__ = ("_expressions", "_items", "_known", "_query", "found")
 
     def __init__(self, found: Findings, expressions: Expressions, query: Query) -> None:
         self.found = found
         self._expressions = expressions
         self._query = query
+        self._known: dict[int, Rows] = {}
         self._items: Mapping[str, Callable[[Node, Scope], Brought]] = {
             "RangeVar": self._table,
             "RangeSubselect": self._subselect,
@@ -49,6 +50,7 @@ class Tables:
 
     def _item(self, item: Node, level: Scope) -> Brought:
         ((kind, content),) = item.items()
+        self.found.spend(1 + len(level.sources) // 16)
         walk = self._items.get(kind)
         if walk is None:
             self.found.not_understood(f"{kind} in FROM is not understood")
@@ -77,7 +79,7 @@ class Tables:
             return self._unknown_relation(node)
         self.found.write(relation, access)
         self.found.origins.add(relation.oid)
-        return self._source(node, relation, Rows(columns_of(relation)))
+        return self._source(node, relation, self._rows(relation))
 
     def _unknown_relation(self, node: Node) -> Source:
         name = ".".join(node[part] for part in ("catalogname", "schemaname", "relname") if part in node)
@@ -92,8 +94,15 @@ class Tables:
             source = self._unknown_relation(node)
             return [source], source.rows
         self.found.read(relation)
-        source = self._source(node, relation, Rows(columns_of(relation)))
+        source = self._source(node, relation, self._rows(relation))
         return [source], source.rows
+
+    def _rows(self, relation: Relation) -> Rows:
+        """One object per relation: a statement may name it thousands of times."""
+        rows = self._known.get(relation.oid)
+        if rows is None:
+            rows = self._known[relation.oid] = Rows(columns_of(relation))
+        return rows
 
     def _source(self, node: Node, relation: Relation, rows: Rows) -> Source:
         alias = node.get("alias")
@@ -213,7 +222,7 @@ class Tables:
             return Rows([*left.columns, *right.columns], left.complete and right.complete)
         self._expressions.operator("=")
         both = [*left.columns, *right.columns]
-        first = [(name, tuple(ref for n, lineage in both if n == name for ref in lineage)) for name in names]
+        first = [(name, union(*(lineage for n, lineage in both if n == name))) for name in names]
         for _, lineage in first:
             self._expressions.lineage(lineage, "other")
         rest = [column for column in both if column[0] not in names]
