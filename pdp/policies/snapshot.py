@@ -98,7 +98,8 @@ def take(directory: Path, library: Path) -> Snapshot:
     ]
     return Snapshot(
         root=directory,
-        library=tuple(each for each in library_files if each.name.startswith("checkrein/testing/") or not each.is_test),
+        # With the testing library, which the policies' tests use, and without the library's own tests.
+        library=tuple(each for each in library_files if not each.name.endswith("_test.rego")),
         policies=tuple(policies),
         data=tuple(each for each in sources if each.name.split("/", 1)[0] in DATA_FOLDERS),
     )
