@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""The demonstration: `make demo`, or `make demo KEEP=1` to have everything left running afterwards.
+
+Starts a PostgreSQL of its own with a small shop in it and `pdp up` before it, runs a LangGraph workflow through the
+proxy, and holds each of the four outcomes against what it should be. The exit status is 0 only if all four are right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import outcomes
+import psycopg
+import services
+import target
+import workflow
+from outcomes import Outcome
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from services import Identities, Installation
+from target import DemoError, Target
+
+# Nothing here takes a minute; a statement that nobody approves would wait for a quarter of an hour.
+_WORKFLOW_SECONDS = 60
+_STYLES = {"allowed": "green", "masked": "cyan", "approved": "yellow", "denied": "red"}
+
+
+def main() -> int:
+    options = _options()
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        _demonstrate(options)
+    except DemoError as error:
+        _say(f"\nThe demonstration FAILED: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("\nstopped")
+        return 130
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", action="store_true", default=os.environ.get("KEEP", "") not in ("", "0"))
+    parser.add_argument("--policies", type=Path, default=services.CHECKOUT / "rego", metavar="DIR")
+    parser.add_argument("--state", type=Path, default=services.CHECKOUT / ".checkrein" / "demo", metavar="DIR")
+    options = parser.parse_args()
+    options.policies, options.state = options.policies.resolve(), options.state.resolve()
+    return options
+
+
+def _demonstrate(options: argparse.Namespace) -> None:
+    began = time.monotonic()
+    console = Console() if sys.stdout.isatty() else Console(width=132)
+    password = secrets.token_urlsafe(24)
+    with contextlib.ExitStack() as stack:
+        state = stack.enter_context(services.state_folder(options.state))
+        installation = services.install(state, options.policies, password)
+        _say("starting the decision service, OPA and the proxy (pdp up)")
+        up = stack.enter_context(services.up(installation))
+        _say("starting PostgreSQL 18 with a small shop: 1,000 customers, 3,000 orders, 2,400 payments")
+        shop = stack.enter_context(target.running(state, installation.target_port, password))
+        services.until_ready(installation, up)
+        _say(f"ready after {time.monotonic() - began:.1f} s; the workflow begins")
+        identities = Identities(installation)
+        results, approval, run = _run_workflow(installation, identities, shop)
+        _show(console, results, approval)
+        wrong = [f"{each.node}: {each.problem}" for each in results if each.problem]
+        if wrong:
+            raise DemoError("\n  ".join(["not every outcome is what it should be:", *wrong]))
+        _records(console, installation, identities, run)
+        _say(f"All four outcomes are as they should be ({time.monotonic() - began:.1f} s).")
+        _how_to_look(installation, identities, shop, options.policies, keep=options.keep)
+        if options.keep:
+            _wait(up)
+        _say("stopping")
+
+
+def _run_workflow(installation: Installation, identities: Identities, shop: Target) -> tuple[list[Outcome], str, str]:
+    """The outcomes, what the approver saw, and the run's id."""
+    run = secrets.token_hex(4)
+    dana = identities.person(services.APPROVER)
+    answers: list[Future[str]] = []
+
+    def connect(node: str) -> psycopg.Connection:
+        connection = psycopg.connect(
+            host=target.HOST,
+            port=installation.proxy_port,
+            dbname=target.DATABASE,
+            user=services.AGENT.id,
+            password=identities.node(node, run),
+            # On this machine alone the proxy listens in clear; elsewhere a token goes over verify-full, or to anyone.
+            sslmode="disable",
+            application_name=f"demo/{node}",
+            autocommit=True,
+            connect_timeout=10,
+        )
+        connection.add_notice_handler(lambda notice: told(connection, notice))
+        return connection
+
+    def told(connection: psycopg.Connection, notice: psycopg.errors.Diagnostic) -> None:
+        _say(f"    {notice.severity}: {notice.message_primary}")
+        asked = json.loads(notice.message_detail or "{}").get("checkrein", {}).get("approval")
+        if asked and not answers:
+            answers.append(pool.submit(approve, connection, asked))
+
+    def approve(connection: psycopg.Connection, asked: str) -> str:
+        _say(f"    dana answers: pdp approvals approve {asked}")
+        try:
+            return services.pdp(installation, dana, "approvals", "approve", asked, "--yes")
+        except DemoError:
+            connection.cancel()  # or the workflow would wait for an answer that does not come
+            raise
+
+    before = outcomes.truth(shop)
+    with ThreadPoolExecutor(1) as pool, _at_most(_WORKFLOW_SECONDS, "the workflow"):
+        try:
+            steps = workflow.run(connect, lambda node: _say(f"  node {node}"))
+        except psycopg.Error as error:
+            failed = [answer.exception() for answer in answers if answer.exception() is not None]
+            raise DemoError(str(failed[0] if failed else f"{type(error).__name__}: {error}")) from error
+        seen = answers[0].result() if answers else ""
+    results = outcomes.judge(steps, before, outcomes.truth(shop), answered=bool(seen))
+    return results, seen, run
+
+
+def _show(console: Console, results: list[Outcome], approval: str) -> None:
+    if approval:
+        console.print(Text("\nWhat dana saw and said yes to:", "bold"))
+        console.print(Text(approval.rstrip()))
+    table = Table(title="\nThe workflow `support`, through the proxy", title_justify="left", show_lines=True)
+    for heading in ("node", "who", "statement", "verdict", "what came back"):
+        table.add_column(heading, overflow="fold")
+    who = f"{services.AGENT.type} {services.AGENT.id}\nfor {services.PERSON.id}"
+    for each in results:
+        verdict = Text(each.verdict if not each.problem else f"WRONG: {each.verdict}", _STYLES.get(each.verdict, "red"))
+        # Text, not str: what came from the database is no markup.
+        table.add_row(each.node, who, Text(each.statement), verdict, Text(each.came_back))
+    console.print(table)
+
+
+def _records(console: Console, installation: Installation, identities: Identities, run: str) -> None:
+    """What the records say, by the real commands."""
+    olga = identities.person(services.OPERATOR)
+    console.print(Text(f"\npdp sessions list --run {run}", "bold"))
+    console.print(Text(services.pdp(installation, olga, "sessions", "list", "--run", run).rstrip()), soft_wrap=True)
+    print(flush=True)
+
+
+def _how_to_look(
+    installation: Installation, identities: Identities, shop: Target, policies: Path, *, keep: bool
+) -> None:
+    policy = _short(policies / "policies" / "agent_reads" / "agent_reads.rego")
+    if not keep:
+        _say(
+            "\nTo look around, have it left running: make demo KEEP=1. Then there are `pdp sessions list`,\n"
+            "`pdp sessions replay ID` and a psql line to try statements with, while you edit the policies, for\n"
+            f"example {policy}."
+        )
+        return
+    pdp, config = _short(services.command("pdp")), _short(installation.config)
+    olga, dana = (_short(identities.person(who)) for who in (services.OPERATOR, services.APPROVER))
+    token = f"{pdp} token -c {config} {outcomes.TOKEN_OPTIONS}"
+    connection = f"host={target.HOST} port={installation.proxy_port} dbname={target.DATABASE} user=me sslmode=disable"
+    _say(f"""
+Everything is left running. In another terminal, in this folder:
+
+  {pdp} sessions list -c {config} --token-file {olga}
+  {pdp} sessions replay ID -c {config} --token-file {olga}
+  {pdp} approvals list -c {config} --token-file {dana}
+
+A statement as the node read_customers (SQL of your own: leave out -c and what follows):
+
+  PGPASSWORD=$({token}) \\
+    {_short(shop.psql)} "{connection}" \\
+    -c "{workflow.READ_CUSTOMERS}"
+
+Now edit a policy, {policy}, by adding a rule at its end:
+
+{outcomes.EXTRA_RULE}
+and send the statement again: it is denied, with this message. Take the rule away, and it is not. A file that does not
+compile, or whose tests fail, is not put in force: `{pdp} status -c {config} --token-file {olga}` says why.
+
+What the processes log: {_short(installation.state / "up.log")}
+Ctrl-C ends everything.""")
+
+
+def _wait(up: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        status = up.wait()
+        raise DemoError(f"pdp up ended by itself, with status {status}; its log is up.log in the state folder")
+
+
+@contextlib.contextmanager
+def _at_most(seconds: int, what: str) -> Iterator[None]:
+    def late(*_: object) -> None:
+        raise DemoError(f"{what} did not end within {seconds} s")
+
+    previous = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _terminated(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _short(path: Path | str) -> str:
+    """As it is written in the folder that one works in."""
+    path = Path(path)
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
