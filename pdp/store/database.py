@@ -53,7 +53,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
-        if self._url.get_backend_name() != "sqlite" or not self._url.database:
+        if self._url.get_backend_name() != "sqlite" or self._url.database in (None, "", ":memory:"):
             raise ConfigError("pdp.store.url: this version keeps its store in a file of SQLite: sqlite:///PATH")
         self._engine = create_engine(self._url)
         event.listen(self._engine, "connect", _prepare)

@@ -1,0 +1,96 @@
+"""The service as a process: starts, says that it is ready, ends on a signal, and is alone in its folder."""
+
+import asyncio
+import os
+import signal
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pdp.certificates import Authority, client_channel
+from pdp.config import load_config
+from pdp.server import running, serve
+from pdp.v1.strict_yaml import ConfigError
+from tests.pdp.serving import Script, configure, folder
+
+
+def test_it_serves_until_it_is_told_to_stop():
+    async def scenario():
+        with folder() as path:
+            config = configure(path)
+            serving = asyncio.create_task(serve(config, Script()))
+            ready = config.state / "pdp.ready"
+            while not ready.exists():
+                await asyncio.sleep(0)
+                assert not serving.done()
+            assert ready.read_text() == f"{os.getpid()} {config.listen}\n"
+            assert (config.state.stat().st_mode & 0o777, config.listen.path.stat().st_mode & 0o777) == (0o700, 0o600)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await serving
+            assert not ready.exists()
+
+    asyncio.run(scenario())
+
+
+def test_two_services_do_not_share_a_state_folder():
+    async def scenario():
+        with folder() as path:
+            config = configure(path)
+            async with running(config, Script()):
+                with pytest.raises(ConfigError, match="another decision service runs"):
+                    async with running(config, Script()):
+                        pass
+            async with running(config, Script()):
+                pass
+
+    asyncio.run(scenario())
+
+
+def test_it_listens_on_a_port_with_a_certificate_of_its_name():
+    async def scenario():
+        with folder() as path:
+            configure(path, more='  listen: "127.0.0.1:0"')
+            config = load_config(path / "checkrein.yaml")
+            async with running(config, Script()) as service:
+                authority = Authority.open(config.state)
+                certificate = authority.issue("shop")
+                credentials = grpc.ssl_channel_credentials(
+                    certificate.authority.read_bytes(),
+                    certificate.key.read_bytes(),
+                    certificate.certificate.read_bytes(),
+                )
+                port = service.address.rpartition(":")[2]
+                async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
+                    health = health_pb2_grpc.HealthStub(channel)
+                    await health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=5)
+
+    asyncio.run(scenario())
+
+
+def test_an_address_that_is_taken_is_named():
+    async def scenario():
+        with folder() as one, folder() as two:
+            configure(one, more='  listen: "127.0.0.1:0"')
+            async with running(load_config(one / "checkrein.yaml"), Script()) as service:
+                taken = configure(two, more=f'  listen: "{service.address}"')
+                with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1"):
+                    async with running(taken, Script()):
+                        pass
+
+    asyncio.run(scenario())
+
+
+def test_certificates_of_another_authority_are_not_accepted():
+    async def scenario():
+        with folder() as one, folder() as two:
+            config = configure(one)
+            stranger = Authority.open(two / "state")
+            channel = client_channel(config.listen, stranger.issue("shop"))
+            async with running(config, Script()), channel:
+                health = health_pb2_grpc.HealthStub(channel)
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+                assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+
+    asyncio.run(scenario())
