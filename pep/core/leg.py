@@ -11,7 +11,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 # Above this many unsent bytes the other side is no longer read.
 WRITE_HIGH: Final = 256 * 1024
@@ -193,8 +193,8 @@ class Leg(asyncio.Protocol):
     # --- called by the event loop -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._take(transport)
+        # A cast, no test: uvloop's transports only look like asyncio's.
+        self._take(cast(asyncio.Transport, transport))
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
