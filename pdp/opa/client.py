@@ -50,6 +50,6 @@ class UnixOpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library carrie
             raise OpaUnavailable(f"OPA answered with status {error.status}") from error
         except (aiohttp.ClientError, OSError) as error:
             raise OpaUnavailable(f"OPA cannot be reached ({type(error).__name__})") from error
-        except ValueError as error:  # not JSON, or a document that JSON has no form for
+        except (RecursionError, TypeError, ValueError) as error:  # not JSON, or nothing that JSON has a form for
             raise OpaUnavailable("OPA's answer, or the question, is not JSON") from error
         return body.get("result") if isinstance(body, dict) else None

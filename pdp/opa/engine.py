@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,7 +134,7 @@ class PolicyEngine:
 
         Raises OpaFailed when OPA itself cannot be run.
         """
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(_make_folder, self._folder)
         await self._tasks.__aenter__()
         try:
             seen = self._repository.state()
@@ -268,7 +269,15 @@ class PolicyEngine:
         async for _ in changes(self._repository.state, seen):
             try:
                 await self._load()
-            except (OpaFailed, OSError) as error:
-                # What is in force stays in force; the next change tries again.
+            except (OpaFailed, OSError, RecursionError, ValueError) as error:
+                # What is in force stays in force, whatever the files hold; the next change tries again.
                 self._policy_error = f"the policy files could not be loaded: {error}"
                 log.warning("the policy files could not be loaded", error=str(error))
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes the folder, or clears it of what a process that was killed has left: sockets, copies, checks half done."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for pattern in ("run-*", "check-*"):
+        for left in folder.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)

@@ -59,11 +59,16 @@ class Checks:
                 self._opa(work, "test"),
                 self._parse(work, files),
             )
-            # In the order of causes: a wrong package makes the compiler complain about whatever it collides with.
+            # In the order of causes: a wrong package makes the compiler complain about whatever it collides with, and
+            # a rule of a wrong form about whoever reads it.
             for problems in (
                 await self._package_problems(parsed, files),
-                list(_check_problems(checked, files)),
-                await self._rule_problems(parsed, files),
+                [*_check_problems(checked, files), *await self._rule_problems(parsed, files)],
+                [
+                    Problem(files.sources[name].path, 0, "cannot be parsed")
+                    for name in files.sources
+                    if name not in parsed
+                ],
                 list(_test_problems(tested, files)),
             ):
                 if problems:
@@ -105,9 +110,7 @@ class Checks:
             source = files.sources[name]
             if source.is_test:
                 continue
-            if name not in parsed:
-                problems.append(Problem(source.path, 0, "cannot be parsed"))
-            elif rules := list(wrong_rules(parsed[name])):
+            if rules := list(wrong_rules(parsed.get(name, {}))):
                 located = (await self._located(name, files))["rules"]
                 problems += [Problem(source.path, located[index]["location"]["row"], why) for index, why in rules]
         return problems

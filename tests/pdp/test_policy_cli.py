@@ -52,7 +52,7 @@ def test_check_says_where_it_is_wrong(run: Run, tested: Repository):
     broken = tested.write("policies/guard/guard.rego", "package policies.guard\n\ndeny if input.subject.id\n")
     done = run("check", tested.root)
     assert done.exit_code == 1
-    assert done.stderr == f"{broken}:3: deny must be a set: write `deny contains {{...}} if {{...}}`\n"
+    assert f"{broken}:3: deny must be a set: write `deny contains {{...}} if {{...}}`\n" in done.stderr
 
 
 def test_build_writes_the_bundle_for_the_configured_resources(run: Run, tested: Repository, tmp_path: Path):

@@ -103,11 +103,13 @@ def mutations(draw: st.DrawFn) -> tuple[str, Any]:
             at = at[step]
         match draw(st.sampled_from(["replace", "remove", "add"])):
             case "replace":
-                at[last] = draw(VALUES)
+                at[last] = copy.deepcopy(draw(VALUES))
             case "remove":
                 del at[last]
             case "add" if isinstance(at, dict):
-                at[draw(st.sampled_from(["surprise", "opaque", "until", "value", "except"]))] = draw(VALUES)
+                at[draw(st.sampled_from(["surprise", "opaque", "until", "value", "except"]))] = copy.deepcopy(
+                    draw(VALUES)
+                )
     return name, document
 
 
