@@ -20,7 +20,7 @@ import re
 import struct
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,10 @@ STATEMENT_TOO_COMPLEX = "54001"
 CHARACTER_NOT_IN_REPERTOIRE = "22021"
 
 _TOKEN = re.compile(rb"\w+|[^\w\s]")
+_QUOTING = re.compile(r' at or near | at end of input|:? *"')
 _FRAME = struct.Struct("!I")
 _MAX_FRAME = 16 << 20
+_GRACE = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +151,9 @@ def raw_parse(text: str, limits: ParserLimits) -> dict[str, Any] | Unparsable:
         if result.error:
             error = result.error.contents
             message = (error.message or b"").decode("utf-8", "replace")
-            position = len(data[: max(error.cursorpos - 1, 0)].decode("utf-8", "replace")) + 1
-            return unparsable(
-                message.partition(" at or near ")[0] or "the statement cannot be parsed",
-                text,
-                message=message,
-                position=position if error.cursorpos > 0 else 0,
-            )
+            # What the message quotes of the statement comes last in it.
+            reason = _QUOTING.split(message, maxsplit=1)[0] or "the statement cannot be parsed"
+            return unparsable(reason, text, message=message, position=max(error.cursorpos, 0))
         tree: bytes = result.parse_tree or b"{}"
     finally:
         lib.pg_query_free_parse_result(result)
@@ -290,9 +288,13 @@ async def _read_frame(stream: asyncio.StreamReader) -> bytes:
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
+    """A child that has closed its output is on its way out: a kill would race the event loop for its exit status."""
+    assert child.stdout is not None
+    if child.stdout.at_eof():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE):
+                await child.wait()
     if child.returncode is None:
-        try:
+        with suppress(ProcessLookupError):
             child.kill()
-        except ProcessLookupError:
-            return
     await child.wait()
