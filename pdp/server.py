@@ -27,10 +27,11 @@ from pdp.config import Config
 from pdp.identity.authenticator import Authenticator
 from pdp.identity.tokens import Clock, now_utc, open_issuer
 from pdp.opa.engine import PolicyEngine
+from pdp.opa.program import find_opa
 from pdp.service.admin_service import AdminService
 from pdp.service.approval_service import ApprovalService
 from pdp.service.audit_service import AuditService
-from pdp.service.decider import Decider
+from pdp.service.decider import Decider, targets
 from pdp.service.decision_service import DecisionService
 from pdp.service.peers import Peers
 from pdp.service.refusal import Refusals
@@ -117,8 +118,25 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                         task.cancel()
 
 
-async def serve(config: Config, engine: PolicyEngine, stop: asyncio.Event | None = None) -> None:
-    """Runs until SIGTERM, SIGINT or `stop`. Writes `pdp.ready` into the state folder while it listens."""
+def policy_engine(config: Config) -> PolicyEngine:
+    """The engine that the configuration describes. Raises OpaMissing where there is no program for it."""
+    settings = config.pdp
+    return PolicyEngine(
+        opa=find_opa(settings.opa.path),
+        policies=settings.policies.dir,
+        resources=targets(settings),
+        state=private_folder(config.state),
+        timeout=settings.opa.timeout.total_seconds(),
+        watch=settings.policies.reload == "watch",
+    )
+
+
+async def serve(config: Config, engine: PolicyEngine | None = None, stop: asyncio.Event | None = None) -> None:
+    """Runs until SIGTERM, SIGINT or `stop`. Writes `pdp.ready` into the state folder while it listens.
+
+    Raises ConfigError, OpaMissing or OpaFailed if it cannot start; broken policies are no reason not to.
+    """
+    engine = engine or policy_engine(config)
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ from pdp.store import sessions as stored
 from pdp.store.database import Database
 from pdp.v1 import audit_service_pb2 as pb
 from pdp.v1 import audit_service_pb2_grpc
+
+# The chain of a proxy's process: of what has no session. Its last part has no dash, so a name may.
+_PROCESS_CHAIN: Final = re.compile(r"process-(.+)-[0-9a-f]{32}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -74,7 +78,8 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
 
     async def _own(self, session_id: str, peer: Peer) -> None:
         """Refused unless the chain is this proxy's: its own, or that of a session that it opened."""
-        if session_id.startswith(f"process/{peer.name}/"):
+        own = _PROCESS_CHAIN.fullmatch(session_id)
+        if own is not None and own[1] == peer.name:
             return
         session = await self._database.short.run(lambda connection: stored.find(connection, session_id))
         if session is None or session.proxy != peer.uri:

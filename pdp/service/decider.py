@@ -56,16 +56,21 @@ class Answer:
     result: PolicyResult
 
 
+def targets(settings: Service) -> list[policy_input.Resource]:
+    """The configured targets, as policies see them."""
+    return [
+        policy_input.Resource(name, each.type, each.labels, each.database or "")
+        for name, each in settings.resources.items()
+    ]
+
+
 class Decider:
     """Asks the policies."""
 
     def __init__(self, engine: PolicyEngine, settings: Service, now: Clock) -> None:
         self._engine = engine
         self._now = now
-        self._resources = {
-            name: policy_input.Resource(name, each.type, each.labels, each.database or "")
-            for name, each in settings.resources.items()
-        }
+        self._resources = {each.id: each for each in targets(settings)}
         self._resources[ADMINISTRATION] = policy_input.Resource(ADMINISTRATION, ADMINISTRATION)
 
     def knows(self, resource: str) -> bool:

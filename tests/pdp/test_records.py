@@ -139,11 +139,13 @@ def test_a_proxy_has_a_chain_of_its_own_and_no_other():
         with folder() as path:
             async with serving(path) as service:
                 shop, pay = await service.proxy("shop"), await service.proxy("pay")
-                assert last(await ship(shop, shipped(sealed("process/shop/1", 2)))) == 1
-                for chain in ("process/shop/1", "process/pay2/1", "process/pay", "s-made-up", ""):
+                number = "0123456789abcdef" * 2
+                assert last(await ship(shop, shipped(sealed(f"process-shop-{number}", 2)))) == 1
+                others = [f"process-{name}-{number}" for name in ("shop", "pay-2", "pa", "", "pay-")]
+                for chain in (*others, "process-pay", "process-pay-1", "s-made-up", ""):
                     code, _ = await status_of(ship(pay, shipped(sealed(chain, 1))))
                     assert code is grpc.StatusCode.PERMISSION_DENIED
-                code, _ = await status_of(ship(shop, [pb.RecordRequest(session_id="process/shop/1")]))
+                code, _ = await status_of(ship(shop, [pb.RecordRequest(session_id=f"process-shop-{number}")]))
                 assert code is grpc.StatusCode.INVALID_ARGUMENT
 
     asyncio.run(scenario())
