@@ -1,0 +1,243 @@
+"""An approval as a person has to see it before they say yes: pure, from the message to lines.
+
+What they approve is bound by a digest; this module computes it from the very message that it shows, so that a yes is
+said to what was on the screen and to nothing else.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pdp.commands.screen import clock, span
+from pdp.input import InvalidAction, strict_json
+from pdp.shown import is_cut, shown
+from pdp.v1 import access_pb2, decision_pb2
+from pdp.v1.admin_service_pb2 import Approval
+from pdp.v1.approval_service_pb2 import ApprovalState
+from pdp.v1.digests import action_digest
+
+# What fits several screens is read; more than that only where the person asks for it.
+STATEMENT_LIMIT: Final = 16_000
+_LISTED: Final = 100
+GUTTER: Final = "  │ "
+
+Pairs = Iterator[tuple[str, str]]
+
+
+def state_name(state: int) -> str:
+    """pending, approved, ..."""
+    return ApprovalState.Name(state).removeprefix("APPROVAL_STATE_").lower()
+
+
+def party(subject: access_pb2.Subject) -> str:
+    """Who asks, and for whom."""
+    named = _named(subject.type, subject.id, subject.groups)
+    root = subject.root
+    if not root.id or (root.type, root.id) == (subject.type, subject.id):
+        return named
+    return f"{named}, on behalf of {_named(root.type, root.id, root.groups)}"
+
+
+def _named(type: str, id: str, groups: Sequence[str]) -> str:
+    inside = f" ({', '.join(shown(group) for group in groups)})" if groups else ""
+    return f"{shown(type)}:{shown(id)}{inside}"
+
+
+def properties_of(action: access_pb2.Action) -> dict[str, Any] | None:
+    """What the proxy says of the action; None where it is not a JSON object."""
+    try:
+        document = strict_json(action.properties_json)
+    except (InvalidAction, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def digest_of(approval: Approval) -> bytes | None:
+    """The digest of what this module shows; None where that cannot be computed."""
+    action = approval.action
+    properties = properties_of(action)
+    try:
+        parameters = strict_json(action.statement.parameters_json or b"[]")
+        if properties is None or not isinstance(parameters, list):
+            return None
+        return action_digest(
+            subject=f"{approval.subject.type}:{approval.subject.id}",
+            resource=approval.resource,
+            protocol=action.protocol,
+            name=action.name,
+            properties=properties,
+            text=action.statement.text,
+            parameters=parameters,
+            path=action.binding.path,
+            definitions=action.binding.definitions,
+        )
+    except (InvalidAction, TypeError, ValueError):
+        return None
+
+
+def is_whole(approval: Approval, limit: int | None) -> bool:
+    """Whether everything that is approved is shown under that limit."""
+    if limit is None:
+        return True
+    statement = approval.action.statement
+    texts: list[str | bytes] = [statement.text, statement.parameters_json, *approval.action.binding.definitions]
+    protocol = _protocol(approval)
+    long_list = any(isinstance(value, list) and len(value) > _LISTED for value in protocol.values())
+    return not long_list and not any(is_cut(text, limit) for text in texts)
+
+
+def facts(approval: Approval, now: datetime.datetime, limit: int | None = STATEMENT_LIMIT) -> Pairs:
+    """Name and value of everything about it but the statement, fit to be printed."""
+    yield "Approval", shown(approval.approval_id)
+    yield "State", _state(approval, now)
+    yield "Who", party(approval.subject)
+    if approval.subject.workflow:
+        yield "Node", f"{shown(approval.subject.workflow)} (graph/node/run)"
+    yield "On", f"{shown(approval.resource)} ({shown(approval.action.protocol)})"
+    yield from _action(approval, limit)
+    for requirement in approval.requirements:
+        yield "Held by", _requirement(requirement)
+    for assent in approval.assents:
+        codes = ", ".join(shown(code) for code in assent.requirement_codes)
+        yield "Said yes", f"{shown(assent.subject_id)} at {clock(_instant(assent.at))} for {codes}"
+    if approval.comment:
+        yield "Comment", shown(approval.comment)
+    if approval.in_transaction:
+        yield "Waiting", "inside an open transaction, which keeps its locks meanwhile"
+    yield "Session", f"{shown(approval.session_id)}, decision {shown(approval.decision_id)}"
+    yield "Digest", approval.action_digest.hex()
+
+
+def statement(approval: Approval, limit: int | None = STATEMENT_LIMIT) -> Iterator[str]:
+    """The statement and its parameters as lines, each behind the gutter."""
+    said = approval.action.statement
+    if said.text:
+        yield f"Statement, {len(said.text):,} characters:"
+        yield shown(said.text, limit=limit, gutter=GUTTER)
+    else:
+        yield "Statement: none was sent"
+    if said.parameters_json and said.parameters_json != b"[]":
+        yield "Parameters:"
+        yield from parameters(said.parameters_json, limit=limit)
+
+
+def parameters(raw: bytes, *, limit: int | None) -> Iterator[str]:
+    """The parameters, one a line, numbered as statements number them."""
+    try:
+        values = strict_json(raw)
+    except (InvalidAction, ValueError):
+        values = None
+    if not isinstance(values, list):
+        yield f"{GUTTER}(not a list) {shown(raw, limit=limit)}"
+        return
+    for index, value in enumerate(values, 1):
+        yield f"{GUTTER}${index} = {shown(_json(value), limit=limit)}"
+
+
+def summary(approval: Approval) -> str:
+    """The action in a few words: its kind and what it touches."""
+    protocol = _protocol(approval)
+    kind = shown(str(protocol.get("kind") or approval.action.name))
+    touched = [_relation(each) for each in _objects(protocol, "relations") if each.get("access") != "read"]
+    return f"{kind} {', '.join(touched)}".strip()
+
+
+def _state(approval: Approval, now: datetime.datetime) -> str:
+    name = state_name(approval.state)
+    asked = f"asked {span(now - _instant(approval.created_at))} ago"
+    if name not in ("pending", "approved"):
+        return f"{name}, {asked}"
+    left = _instant(approval.expires_at) - now
+    return f"{name}, {asked}, " + (f"ends in {span(left)}" if left > datetime.timedelta(0) else "its time is over")
+
+
+def _action(approval: Approval, limit: int | None) -> Pairs:
+    action = approval.action
+    properties = properties_of(action)
+    protocol = _protocol(approval)
+    words = [shown(action.name), *(shown(str(protocol[key])) for key in ("kind", "class") if key in protocol)]
+    yield "Action", ", ".join(dict.fromkeys(words))
+    if properties is None:
+        yield "NOT READABLE", "the proxy's description of the action is not a JSON object"
+    elif not protocol:
+        yield "Description", shown(_json(properties), limit=limit)
+    else:
+        yield from _described(protocol, _LISTED if limit is not None else None)
+    others = {key: value for key, value in (properties or {}).items() if key != action.protocol}
+    if protocol and others:
+        yield "Besides", shown(_json(others), limit=limit)
+    if action.binding.path:
+        yield "Names in", ", ".join(shown(each) for each in action.binding.path)
+    for definition in action.binding.definitions:
+        yield "Bound to", shown(definition, limit=limit)
+
+
+def _described(protocol: Mapping[str, Any], most: int | None) -> Pairs:
+    """What a statement does, as the proxy found out; the alarming things first."""
+    if protocol.get("opaque") is not False:
+        yield "NOT UNDERSTOOD", shown(str(protocol.get("opaque", "the proxy does not say whether it understood it")))
+    for key, name in (("mints_access", "GIVES ACCESS"), ("reaches_beyond", "REACHES BEYOND")):
+        if values := protocol.get(key):
+            yield name, _list(values, most)
+    if protocol.get("kind") in ("delete", "update") and protocol.get("has_where") is False:
+        yield "EVERY ROW", "the statement has no condition"
+    for relation in _objects(protocol, "relations"):
+        yield "Touches", f"{shown(str(relation.get('access', '?')))} {_relation(relation)}"
+    read: dict[str, list[str]] = {}
+    for column in _objects(protocol, "columns"):
+        read.setdefault(str(column.get("dataset", "?")), []).append(str(column.get("field", "?")))
+    for dataset, fields in read.items():
+        yield "Can read", f"{shown(dataset)}: {_list(list(dict.fromkeys(fields)), most)}"
+    known = {"opaque", "mints_access", "reaches_beyond", "relations", "columns", "kind", "class", "has_where", "pins"}
+    for pin in _objects(protocol, "pins"):
+        yield "Only where", shown(f"{pin.get('dataset')}.{pin.get('field')} = {_json(pin.get('value'))}")
+    for key, value in protocol.items():
+        if key not in known and value not in ([], {}, None, ""):
+            yield shown(key.replace("_", " ").capitalize()), _list(value, most)
+
+
+def _relation(relation: Mapping[str, Any]) -> str:
+    via = f" (by way of {shown(str(relation['via']))})" if relation.get("via") else ""
+    temporary = " (temporary)" if relation.get("temporary") else ""
+    return f"{shown(str(relation.get('dataset', '?')))}{via}{temporary}"
+
+
+def _requirement(requirement: decision_pb2.Requirement) -> str:
+    people = "one" if requirement.count <= 1 else str(requirement.count)
+    approvers = ", ".join(shown(each) for each in requirement.approvers)
+    about = f" about {shown(requirement.about)}" if requirement.about else ""
+    message = f": {shown(requirement.message)}" if requirement.message else ""
+    return f"{shown(requirement.policy)}/{shown(requirement.code)}{about}{message} (needs {people} of {approvers})"
+
+
+def _protocol(approval: Approval) -> Mapping[str, Any]:
+    """The part of the description that is the protocol's."""
+    properties = properties_of(approval.action) or {}
+    found = properties.get(approval.action.protocol)
+    return found if isinstance(found, dict) else {}
+
+
+def _objects(protocol: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    values = protocol.get(key)
+    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
+
+
+def _list(value: object, most: int | None) -> str:
+    if isinstance(value, list):
+        named = [shown(each if isinstance(each, str) else _json(each)) for each in value[:most]]
+        more = f" and {len(value) - len(named):,} more" if len(named) < len(value) else ""
+        return ", ".join(named) + more
+    return shown(value if isinstance(value, str) else _json(value))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _instant(stamp: Timestamp) -> datetime.datetime:
+    return stamp.ToDatetime(datetime.UTC)

@@ -1,0 +1,217 @@
+"""`pdp sessions`: who is and was connected, what they did, and ending it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from pdp.commands.approval_view import party
+from pdp.commands.chain import verify as verify_chain
+from pdp.commands.connection import Connection, acting
+from pdp.commands.failure import Failure, Status
+from pdp.commands.recorded import Recorded, read
+from pdp.commands.replay import Replay, Step, indented
+from pdp.commands.screen import VERDICT_WORDS, clock, console, facts, line, span, table
+from pdp.shown import shown
+from pdp.v1 import admin_service_pb2 as pb
+
+app = typer.Typer(no_args_is_help=True, help="See who is connected, what they did and what came back; end a session.")
+
+# Nobody wants to sit through a night; the time that really passed stands before each line.
+LONGEST_PAUSE: Final = 3.0
+
+_Id = Annotated[str, typer.Argument(metavar="ID", help="The session's id, or the beginning of it.")]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@app.command("list", epilog="Example: pdp sessions list --open    One run of a workflow: pdp sessions list --run r-17")
+@acting
+async def list_(
+    connection: Connection,
+    run: Annotated[str, typer.Option(metavar="RUN", help="Only this run of a workflow.")] = "",
+    open_: Annotated[bool, typer.Option("--open", help="Only those that are open.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
+) -> None:
+    """List sessions, newest first, with the verdicts of each."""
+    request = pb.ListSessionsRequest(limit=limit, open_only=open_, run=run)
+    answer = await connection.call("ListSessions", request, action="sessions.read")
+    screen = console()
+    if not answer.sessions:
+        line(screen, "no sessions")
+        return
+    headings = ("ID", "STATE", "OPENED", "WHO", "NODE", "ON", "PROXY", "EVENTS", "VERDICTS")
+    screen.print(table(headings, (_row(each) for each in answer.sessions)))
+
+
+@app.command(epilog="Example: pdp sessions show s-4qz")
+@acting
+async def show(connection: Connection, id: _Id) -> None:
+    """Show one session: who, on what, how it ended, and each event of its record in a line."""
+    screen = console()
+    session, events = await _open(connection, id)
+    screen.print(facts(_pairs(session)))
+    rows = [
+        (str(event.seq), _time_of(event), shown(event.type or "unreadable"), shown(_in_short(event), limit=120))
+        async for event in events
+    ]
+    screen.print(table(("NUMBER", "TIME", "EVENT", "WHAT"), rows, whole=2))
+
+
+@app.command(
+    epilog="Example: pdp sessions replay s-4qz --no-wait    Ten times as fast: pdp sessions replay s-4qz --speed 10"
+)
+@acting
+async def replay(
+    connection: Connection,
+    id: _Id,
+    speed: Annotated[float, typer.Option(metavar="X", min=0.01, help="So many times as fast as it was.")] = 1.0,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print all of it at once.")] = False,
+    rows: Annotated[int, typer.Option(min=0, help="Show so many rows of each result.")] = 20,
+) -> None:
+    """Replay a session: what was asked, by which node, what was decided and why, what came back, as the client saw it.
+
+    Pauses are as long as they were, but never longer than three seconds. Nothing is sent to the target.
+    """
+    screen = console()
+    session, events = await _open(connection, id)
+    screen.print(facts(_pairs(session)))
+    line(screen, "")
+    await play(screen, events, Replay(rows=rows), None if no_wait else speed, asyncio.sleep)
+
+
+async def play(
+    screen: Console, events: AsyncIterator[Recorded], story: Replay, speed: float | None, sleep: Sleep
+) -> None:
+    """Prints a record as it went; without a speed, at once."""
+    first = last = None
+
+    async def tell(steps: Iterable[Step]) -> None:
+        nonlocal first, last
+        for step in steps:
+            first = first or step.at
+            if speed is not None and step.at is not None and last is not None:
+                pause = (step.at - last).total_seconds() / speed
+                if pause > 0:
+                    await sleep(min(pause, LONGEST_PAUSE))
+            last = step.at or last
+            line(screen, Text.assemble((_offset(step.at, first), "dim"), step.what))
+            if (below := indented(step)) is not None:
+                screen.print(below)
+
+    async for event in events:
+        await tell(story.feed(event))
+    await tell(story.end())
+
+
+@app.command(epilog="Example: pdp sessions verify s-4qz")
+@acting
+async def verify(connection: Connection, id: _Id) -> None:
+    """Compute the hash chain of a session's record again, and say which event is wrong.
+
+    The exit status is 1 if any is.
+    """
+    screen = console()
+    session, events = await _open(connection, id)
+    verdict = verify_chain(session.session_id, [event async for event in events], over=session.state != "open")
+    for wrong in verdict.wrong:
+        line(screen, f"WRONG  event {wrong.seq}: {wrong.why}", "bold red")
+    if verdict.unfinished:
+        line(screen, f"WRONG  {verdict.unfinished}", "bold red")
+    kept = f"{verdict.events:,} events, {verdict.bodies:,} bodies kept, {verdict.erased:,} not kept"
+    if not verdict.whole:
+        raise Failure(f"the record of {shown(session.session_id)} is not as it was written ({kept})")
+    line(screen, f"ok     {shown(session.session_id)}: the chain holds ({kept})", "green")
+
+
+@app.command(epilog='Example: pdp sessions kill s-4qz --reason "runs wild since noon"')
+@acting
+async def kill(
+    connection: Connection,
+    id: _Id,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; the client is shown it.")],
+) -> None:
+    """End a session at its proxy, at once."""
+    request = pb.KillSessionRequest(session_id=id, reason=reason)
+    await connection.call("KillSession", request, action="sessions.kill")
+    line(console(), f"{shown(id)} is ended")
+
+
+async def _open(connection: Connection, id: str) -> tuple[pb.Session, AsyncIterator[Recorded]]:
+    """The session, and its events as they come."""
+    answers = connection.stream("GetSession", pb.GetSessionRequest(session_id=id), action="sessions.read")
+    first = await anext(answers, None)
+    if first is None or first.WhichOneof("item") != "session":
+        raise Failure("the service sent no session", Status.NOT_POSSIBLE)
+
+    async def events() -> AsyncIterator[Recorded]:
+        async for answer in answers:
+            if answer.WhichOneof("item") == "event":
+                yield read(answer.event)
+
+    return first.session, events()
+
+
+def _row(session: pb.Session) -> Sequence[str]:
+    return (
+        shown(session.session_id),
+        shown(session.state),
+        clock(session.opened_at.ToDatetime(datetime.UTC)),
+        f"{shown(session.subject.type)}:{shown(session.subject.id)}",
+        shown(session.subject.workflow),
+        shown(session.resource),
+        shown(session.proxy),
+        str(session.events),
+        _verdicts(session),
+    )
+
+
+def _verdicts(session: pb.Session) -> str:
+    named = sorted(session.verdicts.items())
+    return ", ".join(f"{count} {VERDICT_WORDS.get(name) or shown(name)}" for name, count in named)
+
+
+def _pairs(session: pb.Session) -> Iterator[tuple[str, str]]:
+    yield "Session", shown(session.session_id)
+    yield "Who", party(session.subject)
+    if session.subject.workflow:
+        yield "Node", f"{shown(session.subject.workflow)} (graph/node/run)"
+    yield "On", f"{shown(session.resource)} ({shown(session.protocol)}) through the proxy {shown(session.proxy)}"
+    if session.client_address:
+        yield "From", shown(session.client_address)
+    opened = session.opened_at.ToDatetime(datetime.UTC)
+    yield "Opened", clock(opened)
+    if session.HasField("closed_at"):
+        closed = session.closed_at.ToDatetime(datetime.UTC)
+        reason = f": {shown(session.close_reason)}" if session.close_reason else ""
+        yield "Ended", f"{clock(closed)} after {span(closed - opened)}, {shown(session.state)}{reason}"
+    else:
+        yield "State", shown(session.state)
+    yield "Events", str(session.events)
+    if verdicts := _verdicts(session):
+        yield "Verdicts", verdicts
+
+
+def _time_of(event: Recorded) -> str:
+    return "" if event.time is None else event.time.astimezone(datetime.UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _in_short(event: Recorded) -> str:
+    """A line about an event; foreign."""
+    reasons = ", ".join(str(reason.get("code", "")) for reason in event.items("reasons"))
+    names = ("verdict", "action", "approval_id", "state", "rows", "tags", "sqlstate", "reason", "error", "comment")
+    parts = [event.text(name) for name in names if event.text(name)]
+    texts = [body.content.decode("utf-8", "surrogateescape") for body in event.of_kind("statement") if body.content]
+    return "  ".join([*parts, *([f"({reasons})"] if reasons else []), *texts])
+
+
+def _offset(at: datetime.datetime | None, first: datetime.datetime | None) -> str:
+    """The time since the beginning, in a column of its own."""
+    if at is None or first is None:
+        return " " * 12
+    return f"{f'+{(at - first).total_seconds():.3f}s':<12}"

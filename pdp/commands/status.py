@@ -1,0 +1,112 @@
+"""`pdp status`: what is in force, and what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, Final, TypeVar
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from pdp.commands.connection import Connection, acting
+from pdp.commands.failure import Failure, Status
+from pdp.commands.screen import clock, console, facts, line
+from pdp.shown import shown
+from pdp.v1 import admin_service_pb2 as pb
+from pdp.v1.strict_yaml import parse_duration
+
+T = TypeVar("T")
+
+_AGAIN_SECONDS: Final = 0.2
+
+
+@acting
+async def status(
+    connection: Connection,
+    wait: Annotated[bool, typer.Option("--wait", help="Until it decides and its policies are in force.")] = False,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long --wait waits at most.")] = "30s",
+) -> None:
+    """Say which policies are in force, whether OPA answers, which proxies are connected.
+
+    With a token (audience checkrein, action status.read) everything; without one only whether the service decides.
+    --wait ends at once if the newest policy files are wrong: they then stay out of force until they are mended.
+    """
+    try:
+        patience = parse_duration(timeout).total_seconds() if wait else 0.0
+    except ValueError as error:
+        raise Failure(f"--timeout {error}", Status.USAGE) from None
+    end = time.monotonic() + patience
+    screen = console()
+    if not connection.has_token:
+        await _plain(connection, screen, end)
+        return
+    answer = await _until(lambda: _ask(connection), lambda given: _fine(given) or bool(given.policy_error), end)
+    screen.print(facts(_pairs(connection.address, answer)))
+    if answer.policy_error:
+        line(screen, "The newest policy files are not in force:", "bold red")
+        line(screen, shown(answer.policy_error, limit=None, gutter="  "))
+    if not _fine(answer):
+        raise typer.Exit(Status.WRONG)
+
+
+async def _ask(connection: Connection) -> pb.GetStatusResponse:
+    answer = await connection.call("GetStatus", pb.GetStatusRequest(), action="status.read")
+    assert isinstance(answer, pb.GetStatusResponse)
+    return answer
+
+
+async def _until(ask: Callable[[], Awaitable[T]], settled: Callable[[T], bool], end: float) -> T:
+    """The first answer that settles it, or the last there is at the end. A service that is not up is asked again."""
+    while True:
+        late = time.monotonic() >= end
+        try:
+            answer = await ask()
+        except Failure as failure:
+            if late or failure.status is not Status.UNREACHABLE:
+                raise
+        else:
+            if late or settled(answer):
+                return answer
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _plain(connection: Connection, screen: Console, end: float) -> None:
+    """What can be said without a token."""
+    serving = await _until(connection.serving, bool, end)
+    said = "decides" if serving else "answers, but has no policies in force and denies everything"
+    line(screen, f"the decision service at {shown(connection.address)} {said}")
+    line(screen, "(with a token in $PDP_TOKEN this says more: revision, proxies, sessions, approvals)")
+    if not serving:
+        raise typer.Exit(Status.WRONG)
+
+
+def _fine(answer: pb.GetStatusResponse) -> bool:
+    return bool(answer.opa_ready and answer.policy_revision and answer.in_force and not answer.policy_error)
+
+
+def _pairs(address: str, answer: pb.GetStatusResponse) -> Iterator[tuple[str, str | Text]]:
+    yield "Service", shown(address)
+    if not answer.policy_revision:
+        yield "Policies", Text("none: everything is denied", "bold red")
+    else:
+        since = (
+            f" since {clock(answer.activated_at.ToDatetime(datetime.UTC))}" if answer.HasField("activated_at") else ""
+        )
+        force = Text("in force everywhere", "green")
+        pending = Text("not yet acknowledged by every proxy", "yellow")
+        yield "Policies", Text(f"{shown(answer.policy_revision)}{since}, ") + (force if answer.in_force else pending)
+    restarts = f", restarted {answer.opa_restarts} times" if answer.opa_restarts else ""
+    ready = Text("answers", "green") if answer.opa_ready else Text("does not answer", "bold red")
+    yield "OPA", ready + Text(restarts)
+    for proxy in answer.proxies:
+        current = proxy.policy_revision == answer.policy_revision
+        place = "current" if current else f"at {shown(proxy.policy_revision or 'no revision')}"
+        yield "Proxy", f"{shown(proxy.name)}, {place}"
+    if not answer.proxies:
+        yield "Proxies", "none is connected"
+    yield "Sessions", f"{answer.open_sessions} open"
+    yield "Approvals", f"{answer.pending_approvals} pending"
