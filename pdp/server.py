@@ -1,7 +1,7 @@
 """The decision service as a process: what it is put together from, how it starts, and how it ends.
 
 `serve` is what `pdp serve` runs. `running` is the same without signals and the file that says it is ready. It answers
-`grpc.health.v1` with SERVING while OPA answers with a loaded policy; before that, calls are answered by denying.
+`grpc.health.v1` with SERVING while OPA answers with a loaded policy; while it does not, actions are denied.
 """
 
 from __future__ import annotations

@@ -34,6 +34,10 @@ class NotPossible(Exception):
     """The change cannot be made as things stand; the text is for the caller."""
 
 
+class TooMany(NotPossible):
+    """The share of the person or workload is used up."""
+
+
 class NotPermitted(Exception):
     """This subject may not make the change; the text is for the caller."""
 
@@ -75,7 +79,7 @@ class Approvals:
             if window is not None and window.requirements == approval.requirements:
                 return window
             if stored.count_pending(connection, approval.root) >= self._pending_per_subject:
-                raise NotPossible("too many approvals are pending for this person or workload")
+                raise TooMany("too many approvals are pending for this person or workload")
             stored.insert(connection, approval)
             return approval
 

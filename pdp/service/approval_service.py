@@ -15,7 +15,7 @@ import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pdp.approvals import rules
-from pdp.approvals.approvals import Approvals, NotPossible, Redeemed
+from pdp.approvals.approvals import Approvals, NotPossible, Redeemed, TooMany
 from pdp.config import Approvals as Settings
 from pdp.identity.tokens import Clock
 from pdp.opa.engine import PolicyEngine
@@ -98,8 +98,10 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
         )
         try:
             made = await self._approvals.create(asked)
-        except NotPossible as error:
+        except TooMany as error:
             raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
+        except NotPossible as error:
+            raise Refused(grpc.StatusCode.ALREADY_EXISTS, str(error)) from None
         if session.state is not SessionState.OPEN:
             # It ended while the question was written down, so its end has not seen the question.
             await self._approvals.session_ended(session.id)

@@ -348,7 +348,7 @@ def test_a_retry_asks_once():
                 assert (await proxy.ask(opened, action(), "k1")).approval_id == first.approval_id
                 assert (await proxy.ask(opened, action(), "k2")).approval_id != first.approval_id
                 code, _ = await status_of(proxy.ask(opened, action(text="delete from customers"), "k1"))
-                assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert code is grpc.StatusCode.ALREADY_EXISTS
 
     asyncio.run(scenario())
 
