@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from pep.core.records import Chain, Event, EventType, Sealed
 
-PROCESS_PREFIX: Final = "process/"
+PROCESS_PREFIX: Final = "process-"
 
 
 class SpoolError(Exception):
@@ -76,4 +76,4 @@ class Recorder:
 
 def process_chain(proxy: str) -> str:
     """A new id for the chain of what has no session: refused logins, start, stop."""
-    return f"{PROCESS_PREFIX}{proxy}/{uuid.uuid4().hex}"
+    return f"{PROCESS_PREFIX}{proxy}-{uuid.uuid4().hex}"
