@@ -40,27 +40,31 @@ _UNSEEN: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u18
 )
 
 
-def shown(text: str | bytes, *, limit: int | None = DEFAULT_LIMIT, gutter: str | None = None) -> str:
+def shown(
+    text: str | bytes, *, limit: int | None = DEFAULT_LIMIT, gutter: str | None = None, spaces: int = _RUN
+) -> str:
     """The text, fit to be printed: printable characters and, with a gutter, line feeds of this function's own.
 
     Text of more than `limit` characters is cut in the middle (None: never). With a `gutter`, each line feed of the
     text ends a line here too, and every line begins with the gutter, so that no line can pass for one of the program's.
-    Bytes are read as UTF-8; those that are not appear as code points U+DC80 to U+DCFF.
+    Bytes are read as UTF-8; those that are not appear as code points U+DC80 to U+DCFF. A run of more than `spaces` is
+    counted.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
+    breaks = gutter is not None
     if limit is None or len(text) <= limit:
-        return _lines(_rendered(text, breaks=gutter is not None), gutter)
+        return _lines(_rendered(text, breaks, spaces), gutter)
     head = int(limit * _HEAD)
     tail = limit - head
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     parts = (
-        _rendered(text[:head], breaks=gutter is not None),
+        _rendered(text[:head], breaks, spaces),
         f"⟨… {len(text) - limit:,} characters are not shown here …⟩",
-        _rendered(text[len(text) - tail :], breaks=gutter is not None),
+        _rendered(text[len(text) - tail :], breaks, spaces),
         f"⟨{len(text):,} characters in all, sha256 {digest}⟩",
     )
-    return _lines(("\n" if gutter is not None else " ").join(parts), gutter)
+    return _lines(("\n" if breaks else " ").join(parts), gutter)
 
 
 def is_cut(text: str | bytes, limit: int = DEFAULT_LIMIT) -> bool:
@@ -74,7 +78,7 @@ def _lines(rendered: str, gutter: str | None) -> str:
     return "\n".join(gutter + line for line in rendered.split("\n"))
 
 
-def _rendered(text: str, *, breaks: bool) -> str:
+def _rendered(text: str, breaks: bool, spaces: int) -> str:
     """Every character, run by run. With `breaks`, a line of our own ends after each of the text's."""
     out: list[str] = []
     # What stands before, as far as it matters: a letter, or how many marks are on it already.
@@ -88,7 +92,10 @@ def _rendered(text: str, *, breaks: bool) -> str:
             out.append(character * count if fits else _code_point(character, count))
             marks = marks + count if fits else _MARKS
         else:
-            out.append(_run(character, count, line_start=breaks and line_start, breaks=breaks))
+            if character == " ":
+                out.append(_spaces(count, max(spaces, _INDENT) if breaks and line_start else spaces))
+            else:
+                out.append(_run(character, count, breaks))
             # A vowel sign beside its letter (Mc) is part of the syllable, which more marks may follow.
             if category != "Mc":
                 marks = 0 if character.isalpha() and character not in _UNSEEN else _MARKS
@@ -96,9 +103,11 @@ def _rendered(text: str, *, breaks: bool) -> str:
     return "".join(out)
 
 
-def _run(character: str, count: int, *, line_start: bool, breaks: bool) -> str:
-    if character == " ":
-        return " " * count if count <= (_INDENT if line_start else _RUN) else f"⟨␠×{count}⟩"
+def _spaces(count: int, most: int) -> str:
+    return " " * count if count <= most else f"⟨␠×{count}⟩"
+
+
+def _run(character: str, count: int, breaks: bool) -> str:
     if (picture := _PICTURES.get(character)) is not None:
         written = picture * count if count <= _RUN else f"⟨{picture}×{count}⟩"
         return written + "\n" if breaks and character == "\n" else written

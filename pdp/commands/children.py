@@ -22,6 +22,7 @@ from pdp.shown import shown
 _LEASH: Final = Path(__file__).with_name("leash.py")
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LONGEST_LINE: Final = 64 << 10
+_COLUMN: Final = 40
 # How long the last lines of a child that has ended may take to arrive; something of its own may hold the pipe open.
 _LAST_LINES: Final = 2.0
 
@@ -150,12 +151,17 @@ class Children:
         while data := await stream.read(_LONGEST_LINE):
             *whole, rest = (rest + data).split(b"\n")
             for each in whole:
-                self._print(name, shown(each, limit=None))
+                self._print(name, _log_line(each))
             if len(rest) > _LONGEST_LINE:
-                self._print(name, shown(rest, limit=None))
+                self._print(name, _log_line(rest))
                 rest = b""
         if rest:
-            self._print(name, shown(rest, limit=None))
+            self._print(name, _log_line(rest))
+
+
+def _log_line(line: bytes) -> str:
+    """A log's columns are made of spaces, so runs are counted only where they are longer than any column."""
+    return shown(line, limit=None, spaces=_COLUMN)
 
 
 def lines_of(names: Sequence[str], write: Callable[[str, str, int], None]) -> PrintLine:
