@@ -68,7 +68,11 @@ def check(config: ConfigFile, only: Only = None) -> None:
 
 def log_to_stderr(log: configuration.Log) -> None:
     """Structured lines on standard error; what is logged holds no secret and no value of a command."""
-    renderer = structlog.processors.JSONRenderer() if log.format == "json" else structlog.dev.ConsoleRenderer()
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if log.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
