@@ -155,8 +155,9 @@ class PolicyEngine:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
-        if self._active is not None:
-            await self._active.child.stop()
+        active, self._active = self._active, None
+        if active is not None:
+            await active.retire()
         # The group must know of a cancellation, which may be its own; any other error is the caller's as it is.
         if isinstance(error, asyncio.CancelledError):
             await self._tasks.__aexit__(kind, error, trace)

@@ -60,8 +60,19 @@ def test_what_is_bound_decides_and_names_its_revision(engine_of, repository):
             assert await engine.input_paths("shop") == ()
             assert len(await engine.input_paths("unheard of")) == 2
         assert not engine.ready
+        assert (await engine.decide(connect())).verdict is Verdict.DENY
 
     asyncio.run(run())
+
+
+def test_a_question_on_its_way_is_answered_before_opa_ends(engine_of, repository):
+    async def run():
+        async with asyncio.TaskGroup() as tasks, engine_of(repository) as engine:  # the engine ends first
+            asked = [tasks.create_task(engine.decide(connect())) for _ in range(20)]
+            await asyncio.sleep(0)
+        return [task.result().verdict for task in asked]
+
+    assert set(asyncio.run(run())) == {Verdict.ALLOW}
 
 
 def test_a_killed_opa_denies_until_it_is_back(engine_of, repository):

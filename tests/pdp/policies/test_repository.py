@@ -102,6 +102,12 @@ def test_what_does_not_compile_is_refused_with_its_line(repository, refusal, cas
         assert any(withheld in each for each in problems), withheld
 
 
+def test_a_withheld_builtin_can_be_granted_by_name(repository, opa_path, tmp_path):
+    repository.write(GUARD, "package policies.guard\n\n_environment := opa.runtime().env\n")
+    checks = Checks(opa_path, tmp_path, granted=["opa.runtime"])
+    assert asyncio.run(PolicyRepository(repository.root, [SHOP], checks).bundle()).revision
+
+
 def test_a_file_defines_the_package_of_its_folder_and_no_other(repository, refusal):
     wrong = {
         "policies/guard/a.rego": "policies.open",  # a second owner
