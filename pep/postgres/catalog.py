@@ -56,7 +56,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rewrite rule other than a view's own SELECT. `event` is update, insert or delete (or select, historically)."""
+    """A rewrite rule other than a view's own SELECT. `event` is update, insert or delete (or select)."""
 
     name: str
     event: str

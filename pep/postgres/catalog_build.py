@@ -183,7 +183,7 @@ class _Relations:
             children=self._children.get(oid, ()),
             reads=query.reads,
             calls=query.calls,
-            rules=tuple(rule for rule, _ in self._rules.get(oid, ())),
+            rules=tuple(rule for rule, _ in self._rules.get(oid, ()) if rule.event != "select" or kind not in "vm"),
             triggers=tuple(_trigger(*facts) for facts in self._triggers.get(oid, ())),
             cascades=self._cascades_of(oid),
             hidden_calls=self._hidden_calls.get(oid, ()),

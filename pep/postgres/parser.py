@@ -53,9 +53,9 @@ class ParserLimits:
     max_bytes: int = 1 << 20
     max_tokens: int = 400_000
     in_process_bytes: int = 32 << 10
-    in_process_tokens: int = 8192
+    in_process_tokens: int = 6144
     max_raw_json: int = 24 << 20
-    max_statement_json: int = 768 << 10
+    max_statement_json: int = 640 << 10
     max_json: int = 8 << 20
     in_process_run_cost: int = 1_000_000
     max_run_cost: int = MAX_RUN_COST

@@ -265,6 +265,7 @@ def test_a_view_reaches_the_base_columns_through_views(catalog: Catalog) -> None
     }
     assert reached(catalog, "mv") == {"public.customers": {"ssn"}}
     assert named(catalog, "mv").is_view
+    assert named(catalog, "v").rules == ()
 
 
 def test_a_whole_row_in_a_view_is_every_column_although_pg_depend_has_one(catalog: Catalog) -> None:
