@@ -111,7 +111,9 @@ def build_catalog(rows: Iterable[tuple[str, str]], builtins: Builtins, previous:
     types = _types(sections, type_calls)
     all_types = {**builtins.types, **types}
     functions = _functions(sections, all_types)
-    relations = _Relations(sections, previous).build()
+    # A cast to a domain runs its checks. Input functions of base types are C code that a superuser installed.
+    domains = {oid: type_.calls for oid, type_ in types.items() if type_.kind == "d"}
+    relations = _Relations(sections, domains, previous).build()
     return Catalog(
         version=sections.text["version"],
         relations={**builtins.relations, **relations},
@@ -138,7 +140,7 @@ class _StoredQuery:
 class _Relations:
     """The relations of one snapshot. Every fact that goes into a Relation goes into its digest first."""
 
-    def __init__(self, sections: _Sections, previous: Catalog | None) -> None:
+    def __init__(self, sections: _Sections, domains: Mapping[int, tuple[int, ...]], previous: Catalog | None) -> None:
         self._heads = {head[0]: head for head in sections("relations")}
         self._columns = sections.grouped("columns")
         self._generated = sections.grouped("generated")
@@ -158,7 +160,7 @@ class _Relations:
             for name, kind, parent, on_delete, on_update, _ in constraints:
                 if kind == _FOREIGN_KEY:
                     self._references[parent].append((child, name, on_delete, on_update))
-        self._rules, self._queries = _rules(sections)
+        self._rules, self._queries = _rules(sections, domains)
         self._known: Mapping[int, Relation] = previous.relations if previous else {}
         self._shared_columns: dict[tuple[Any, ...], Column] = {}
 
@@ -242,7 +244,9 @@ class _Relations:
         )
 
 
-def _rules(sections: _Sections) -> tuple[dict[int, list[tuple[Rule, str]]], dict[int, _StoredQuery]]:
+def _rules(
+    sections: _Sections, domains: Mapping[int, tuple[int, ...]]
+) -> tuple[dict[int, list[tuple[Rule, str]]], dict[int, _StoredQuery]]:
     """The rules of each relation with the digest of their text, and the queries of views, by the relation's OID."""
     dependencies: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
     for rule, relation, attnum in sections("rule_reads"):
@@ -250,6 +254,8 @@ def _rules(sections: _Sections) -> tuple[dict[int, list[tuple[Rule, str]]], dict
     calls: dict[int, set[int]] = defaultdict(set)
     for rule, function in sections("rule_calls"):
         calls[rule].add(function)
+    for rule, type_ in sections("rule_types"):
+        calls[rule].update(domains.get(type_, ()))
     named: dict[int, set[int]] = defaultdict(set)
     for rule, what, oid in sections("rule_names"):
         (calls if what in _OF_FUNCTIONS else named)[rule].add(int(oid))

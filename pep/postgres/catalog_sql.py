@@ -208,6 +208,14 @@ _USER_SECTIONS = (
         "d.function::pg_catalog.int8",
     ),
     _section(
+        "rule_types",
+        """FROM pg_catalog.pg_depend d JOIN rules r ON r.oid = d.objid
+        WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid
+        AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid""",
+        "d.objid::pg_catalog.int8",
+        "d.refobjid::pg_catalog.int8",
+    ),
+    _section(
         "rule_names",
         r"""FROM (SELECT DISTINCT r.oid, pg_catalog.regexp_matches(
             r.tree, ':(relid|funcid|aggfnoid|winfnoid|opfuncid) ([0-9]+) ', 'g') AS found FROM rules r) n""",

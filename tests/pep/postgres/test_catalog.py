@@ -49,6 +49,7 @@ CREATE TRIGGER watch BEFORE INSERT OR UPDATE ON busy FOR EACH ROW EXECUTE FUNCTI
 CREATE RULE divert AS ON DELETE TO busy DO INSTEAD INSERT INTO orders (id) SELECT id FROM customers;
 CREATE VIEW calling AS SELECT noisy() AS n;
 CREATE DOMAIN small AS int CHECK (VALUE < noisy());
+CREATE VIEW by_domain AS SELECT id::small AS small FROM customers;
 CREATE TYPE mood AS ENUM ('sad', 'happy');
 CREATE FUNCTION shop.same(text, int) RETURNS bool LANGUAGE sql AS 'SELECT true';
 CREATE OPERATOR shop.=== (LEFTARG = text, RIGHTARG = int, FUNCTION = shop.same);
@@ -84,9 +85,14 @@ def rows(connection: psycopg.Connection[Any], query: str) -> list[tuple[str, str
     return connection.execute(query).fetchall()
 
 
+BUILTINS: dict[int, Builtins] = {}  # by port: they are the server's
+
+
 def read(connection: psycopg.Connection[Any], previous: Catalog | None = None) -> Catalog:
-    builtins = Builtins.build(rows(connection, catalog_sql.BUILTIN_QUERY))
-    return Catalog.build(rows(connection, catalog_sql.USER_QUERY), builtins, previous)
+    port = connection.info.port
+    if port not in BUILTINS:
+        BUILTINS[port] = Builtins.build(rows(connection, catalog_sql.BUILTIN_QUERY))
+    return Catalog.build(rows(connection, catalog_sql.USER_QUERY), BUILTINS[port], previous)
 
 
 @pytest.fixture(scope="module")
@@ -282,9 +288,64 @@ def test_a_view_of_what_initdb_pinned_is_seen_through(catalog: Catalog) -> None:
     assert "pg_read_file" in function_names(catalog, catalog.closure(named(catalog, "pinned").oid).functions)
 
 
-def test_functions_behind_views_are_named_also_behind_an_operator(catalog: Catalog) -> None:
+def test_functions_behind_views_are_named_also_behind_operators_and_domains(catalog: Catalog) -> None:
+    assert function_names(catalog, named(catalog, "by_domain").calls) == {"noisy"}
     assert function_names(catalog, named(catalog, "calling").calls) == {"noisy"}
     assert function_names(catalog, named(catalog, "by_operator").calls) == {"same"}
+
+
+@pytest.mark.parametrize(
+    ("query", "columns"),
+    [
+        ("SELECT a.id FROM customers a JOIN orders b USING (id)", "customers.id orders.id"),
+        (
+            "SELECT 1 FROM (SELECT id FROM customers) c NATURAL JOIN (SELECT id, total FROM orders) o",
+            "customers.id orders.id orders.total",
+        ),
+        ("SELECT row_to_json(j) FROM (customers a JOIN orders b USING (id)) AS j", "customers.* orders.*"),
+        ("SELECT (c).ssn FROM (SELECT c FROM customers c) s", "customers.*"),
+        ("SELECT customers IS NULL FROM customers", "customers.*"),
+        ("SELECT count(*) FILTER (WHERE ssn LIKE 'a%') FROM customers", "customers.ssn"),
+        ("SELECT rank() OVER (PARTITION BY name ORDER BY ssn) FROM customers", "customers.name customers.ssn"),
+        (
+            "SELECT l.x FROM customers c, LATERAL (SELECT o.total + c.id AS x FROM orders o) l",
+            "customers.id orders.total",
+        ),
+        ("SELECT 1 FROM customers GROUP BY GROUPING SETS ((email), (name))", "customers.email customers.name"),
+        (
+            "SELECT 1 FROM customers WHERE EXISTS (SELECT 1 FROM orders WHERE customer = customers.id)",
+            "customers.id orders.customer",
+        ),
+        ("SELECT 1 FROM customers ORDER BY ssn LIMIT 1", "customers.ssn"),
+        ("SELECT DISTINCT ON (ssn) id FROM customers", "customers.id customers.ssn"),
+        ("SELECT id FROM customers UNION SELECT total FROM orders", "customers.id orders.total"),
+        ("SELECT ARRAY(SELECT ssn FROM customers)", "customers.ssn"),
+        (
+            "SELECT COALESCE(a.ssn, b.name) FROM customers a FULL JOIN customers b ON a.id = b.id",
+            "customers.id customers.name customers.ssn",
+        ),
+        (
+            "SELECT (SELECT max(c.ssn) FROM orders o WHERE o.id = c.id) FROM customers c GROUP BY c.id",
+            "customers.id customers.ssn orders.id",
+        ),
+        (
+            "WITH RECURSIVE r AS (SELECT id, ssn FROM customers UNION ALL "
+            "SELECT r.id, r.ssn FROM r JOIN orders o ON o.customer = r.id) SELECT id FROM r",
+            "customers.id customers.ssn orders.customer",
+        ),
+        ("TABLE ONLY customers", "customers.email customers.id customers.name customers.ssn"),
+        ("SELECT tableoid FROM customers", ""),
+    ],
+)
+def test_a_view_reaches_what_its_query_reads_however_it_reads_it(
+    owner: psycopg.Connection[Any], query: str, columns: str
+) -> None:
+    with owner.transaction(force_rollback=True):
+        owner.execute(f"CREATE VIEW probe AS {query}")  # type: ignore[arg-type]
+        found = reached(read(owner), "probe")
+    assert sorted(f"{name.removeprefix('public.')}.{column}" for name, all_ in found.items() for column in all_) == (
+        columns.split()
+    )
 
 
 def test_the_closure_keeps_a_relation_that_it_does_not_know(catalog: Catalog) -> None:
