@@ -20,6 +20,7 @@ from typing import Final
 
 import grpc
 import grpc.aio
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -37,6 +38,8 @@ _LIFE: Final = datetime.timedelta(days=90)
 _RENEW_BEFORE: Final = datetime.timedelta(days=30)
 # Clocks of two machines differ.
 _BACKDATED: Final = datetime.timedelta(minutes=5)
+log = structlog.get_logger("pdp.certificates")
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 # A stopped service leaves a stream hanging; keepalive finds out. Both sides permit pings without a call.
@@ -218,9 +221,41 @@ def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def server_credentials(certificate: Certificate) -> grpc.ServerCredentials:
-    """Mutual TLS: a caller without a certificate of the authority gets no connection, over a unix socket as well."""
-    pair = (certificate.key.read_bytes(), certificate.certificate.read_bytes())
-    return grpc.ssl_server_credentials([pair], certificate.authority.read_bytes(), require_client_auth=True)
+    """Mutual TLS: a caller without a certificate of the authority gets no connection, over a unix socket as well.
+
+    The files are read again when they change, so that a renewed certificate serves the next connection.
+    """
+    read: list[tuple[int, ...]] = []
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        try:
+            state = tuple(path.stat().st_mtime_ns for path in _files(certificate))
+            if read == [state]:
+                return None
+            fresh = _configuration(certificate)
+        except (OSError, ValueError):
+            # A file that is being replaced: what is in use stays in use.
+            log.warning("certificate not read again", file=str(certificate.certificate))
+            return None
+        read[:] = [state]
+        return fresh
+
+    first = _configuration(certificate)
+    # The stubs say that the function never answers None, the documentation that None means no change.
+    return grpc.dynamic_ssl_server_credentials(first, changed, require_client_authentication=True)  # type: ignore[arg-type]
+
+
+def _files(certificate: Certificate) -> tuple[Path, ...]:
+    return certificate.certificate, certificate.key, certificate.authority
+
+
+def _configuration(certificate: Certificate) -> grpc.ServerCertificateConfiguration:
+    """ValueError if key and certificate do not fit, which is what a half-replaced pair looks like."""
+    chain, key, authority = (path.read_bytes() for path in _files(certificate))
+    public = serialization.load_pem_private_key(key, None).public_key()
+    if x509.load_pem_x509_certificate(chain).public_key() != public:
+        raise ValueError("the key is not the certificate's")
+    return grpc.ssl_server_certificate_configuration([(key, chain)], authority)
 
 
 def client_channel(

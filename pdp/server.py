@@ -13,6 +13,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +61,7 @@ SERVICES: Final = (
 )
 _GRACE: Final = 1.0
 _SWEEP: Final = 1.0
+_RENEW: Final = 3600.0
 _HEALTH: Final = 0.25
 # Requests of a proxy are at most 1 MiB, a body of a record 8.
 _LARGEST_MESSAGE: Final = 10 << 20
@@ -103,6 +105,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                 tasks = [
                     background.create_task(every(_SWEEP, parts.sessions.sweep)),
                     background.create_task(every(_SWEEP, parts.approvals.expire)),
+                    background.create_task(every(_RENEW, partial(_renew, config))),
                     background.create_task(_announce(engine, parts.watchers)),
                     background.create_task(_report_health(engine, checks)),
                 ]
@@ -251,10 +254,19 @@ def _listen(server: grpc.aio.Server, config: Config, certificate: Certificate) -
     if isinstance(address, UnixAddress):
         address.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        port = server.add_secure_port(str(address), server_credentials(certificate))
+        credentials = server_credentials(certificate)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot use the certificate {certificate.certificate}: {error}") from None
+    try:
+        port = server.add_secure_port(str(address), credentials)
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"cannot listen on {address}: {error}") from None
     return str(address) if isinstance(address, UnixAddress) else f"{address.host}:{port}"
+
+
+async def _renew(config: Config) -> None:
+    """Renews certificates of the local authority that near their end; the listener reads them again by itself."""
+    await asyncio.to_thread(certificate_of, config)
 
 
 async def _announce(engine: PolicyEngine, watchers: Watchers) -> None:

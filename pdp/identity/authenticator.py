@@ -22,6 +22,14 @@ from pdp.identity.subject import Authenticated, AuthenticationFailed, Subject
 from pdp.identity.tokens import TOKEN_TYPE, Clock, OwnIssuer, now_utc
 
 _LONGEST_TOKEN: Final = 16 << 10
+# The times and the audience are checked here, by one clock and more strictly: a token is for one resource.
+_SIGNATURE_AND_ISSUER: Final[jwt.types.Options] = {
+    "require": ["exp", "iat", "iss", "aud"],
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+}
 _STATIC = re.compile(r"ck_([A-Za-z0-9-]{1,63})_([A-Za-z0-9_-]{16,128})")
 
 
@@ -65,7 +73,7 @@ class Authenticator:
             raise AuthenticationFailed("the token is not of this issuer's kind or key")
         claims = self._verified(token, self._own.public_key, "EdDSA", self._own.name)
         _one_audience(claims, resource)
-        return self._authenticated(claims, own_subject(claims, self._own.name))
+        return self._authenticated(claims, own_subject(claims, self._own.name), claims.get("auth_time"))
 
     async def _foreign_token(
         self, token: str, header: Mapping[str, Any], resource: str, issuer: Issuer, keys: KeySet
@@ -85,26 +93,34 @@ class Authenticator:
             _one_audience(claims, resource)
         elif issuer.audience not in _audiences(claims):
             raise AuthenticationFailed("the token is for somebody else")
-        return self._authenticated(claims, foreign_subject(claims, issuer.name, issuer.subject))
+        signed_in = claims.get("auth_time", claims["iat"])
+        return self._authenticated(claims, foreign_subject(claims, issuer.name, issuer.subject), signed_in)
 
     def _verified(self, token: str, key: Any, algorithm: str, issuer: str) -> dict[str, Any]:
         try:
-            return jwt.decode(
-                token,
-                key,
-                algorithms=[algorithm],
-                issuer=issuer,
-                leeway=self._skew,
-                # The audience is checked by the caller, who is stricter: a token is for one resource.
-                options={"require": ["exp", "iat", "iss", "aud"], "verify_aud": False},
+            claims: dict[str, Any] = jwt.decode(
+                token, key, algorithms=[algorithm], issuer=issuer, options=_SIGNATURE_AND_ISSUER
             )
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise AuthenticationFailed(f"the token does not verify: {type(error).__name__}") from error
+        self._check_times(claims)
+        return claims
 
-    def _authenticated(self, claims: Mapping[str, Any], subject: Subject) -> Authenticated:
-        signed_in = claims.get("auth_time", claims["iat"])
+    def _check_times(self, claims: Mapping[str, Any]) -> None:
+        """By this service's own clock, give or take the skew."""
+        now = self._now()
         try:
-            return Authenticated(subject, _instant(claims["exp"]), _instant(signed_in))
+            if _instant(claims["exp"]) + self._skew <= now:
+                raise AuthenticationFailed("the token has run out")
+            starts = [_instant(claims[name]) for name in ("iat", "nbf") if name in claims]
+        except (OverflowError, ValueError, TypeError, OSError) as error:
+            raise AuthenticationFailed("a time in the token is no time") from error
+        if any(start - self._skew > now for start in starts):
+            raise AuthenticationFailed("the token is not valid yet")
+
+    def _authenticated(self, claims: Mapping[str, Any], subject: Subject, signed_in: Any) -> Authenticated:
+        try:
+            return Authenticated(subject, _instant(claims["exp"]), None if signed_in is None else _instant(signed_in))
         except (OverflowError, ValueError, TypeError, OSError) as error:
             raise AuthenticationFailed("a time in the token is no time") from error
 

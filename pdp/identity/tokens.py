@@ -3,6 +3,7 @@
 A token's form (EdDSA, `typ` is `checkrein-identity+jwt`):
 
     iss, aud (one resource), iat, nbf, exp, jti
+    auth_time                     when the person signed in; absent if no person did, and then it never approves
     sub, sub_profile, groups      the person if the token names one, else the subject itself
     act {sub, sub_profile, groups}  the agent, where `sub` is the person it works for
     workflow {graph, node, run, thread, task, agent, tool}, purpose {text, ticket}
@@ -19,7 +20,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -48,6 +49,8 @@ class TokenRequest:
     purpose: Mapping[str, str] = field(default_factory=dict)
     minted_by: tuple[str, ...] = ()
     lifetime: datetime.timedelta | None = None
+    # Whoever mints at the state folder is there in person; a token made with another token inherits its sign-in.
+    signed_in_at: datetime.datetime | Literal["now"] | None = "now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ class OwnIssuer:
             claims |= _party(request.subject)
         else:
             claims |= _party(request.on_behalf_of) | {"act": _party(request.subject)}
+        if request.signed_in_at is not None:
+            signed_in = now if request.signed_in_at == "now" else request.signed_in_at
+            claims["auth_time"] = int(signed_in.timestamp())
         for name in ("workflow", "purpose"):
             if value := dict(getattr(request, name)):
                 claims[name] = value

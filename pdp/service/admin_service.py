@@ -20,7 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pdp.approvals.approvals import Approvals, NotPermitted, NotPossible
 from pdp.config import ADMINISTRATION
 from pdp.identity.authenticator import Authenticator
-from pdp.identity.subject import Authenticated, AuthenticationFailed, Party, Subject, same_person
+from pdp.identity.subject import Authenticated, AuthenticationFailed, Party, same_person
 from pdp.identity.tokens import OwnIssuer, TokenRequest
 from pdp.opa.engine import PolicyEngine
 from pdp.service.approval_service import STATES
@@ -143,7 +143,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         if self._issuer is None:
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "identity.issuers has none with self: true")
         try:
-            wanted = token_request(request, who.subject)
+            wanted = token_request(request, who)
             if not self._decider.knows(wanted.audience):
                 raise ValueError(f"there is no resource {wanted.audience}")
             minted = self._issuer.mint(wanted)
@@ -212,8 +212,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         ]
 
 
-def token_request(request: pb.MintTokenRequest, minter: Subject) -> TokenRequest:
+def token_request(request: pb.MintTokenRequest, who: Authenticated) -> TokenRequest:
     """What the token is to say. PermissionError where it would speak for another person than the one who asks."""
+    minter = who.subject
     person = same_person(minter.id) if minter.type == "user" else None
     subject = Party(request.subject_type, request.subject_id, tuple(request.groups))
     behind = None
@@ -238,6 +239,8 @@ def token_request(request: pb.MintTokenRequest, minter: Subject) -> TokenRequest
         workflow=dict(request.workflow),
         minted_by=tuple(dict.fromkeys((minter.id, minter.root.id, *minter.behind))),
         lifetime=request.lifetime.ToTimedelta() if request.HasField("lifetime") else None,
+        # A token does not make its bearer any fresher.
+        signed_in_at=who.signed_in_at,
     )
 
 

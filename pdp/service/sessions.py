@@ -56,6 +56,11 @@ class LiveSession:
     verdicts: Counter[str] = field(default_factory=Counter)
     counted: bool = True
     held: OrderedDict[str, Held] = field(default_factory=OrderedDict)
+    # Computed once: every call compares it with what its token says.
+    subject_digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.subject_digest = self.stored.subject.digest()
 
     @property
     def id(self) -> str:
@@ -142,7 +147,7 @@ class Sessions:
             session=kept.id,
             proxy=kept.proxy,
             resource=kept.resource,
-            subject=kept.subject.digest(),
+            subject=session.subject_digest,
             not_after=kept.credential_expires_at,
         )
 
@@ -169,7 +174,7 @@ class Sessions:
         if session is None:
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "the session is not known")
         kept = session.stored
-        if (kept.proxy, kept.resource, kept.subject.digest()) != (claims.proxy, claims.resource, claims.subject):
+        if (kept.proxy, kept.resource, session.subject_digest) != (claims.proxy, claims.resource, claims.subject):
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "the session's token is of another session")
         return session
 
@@ -248,4 +253,4 @@ async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception:
-            log.exception("background work failed", work=work.__qualname__)
+            log.exception("background work failed", work=repr(work))

@@ -288,7 +288,7 @@ async def serving(
     async with contextlib.AsyncExitStack() as stack:
         inside = await stack.enter_async_context(running(config, engine, clock))
         callers = await stack.enter_async_context(contextlib.AsyncExitStack())
-        issuer = open_issuer(config, now_utc)
+        issuer = open_issuer(config, clock)
         assert issuer is not None
         yield Service(config, inside, engine, clock, Authority.open(config.state), issuer, callers)
 

@@ -203,6 +203,14 @@ def test_a_key_does_not_approve():
                 person.metadata = (("authorization", f"Bearer ck_k_{secret}"),)
                 code, text = await status_of(asked.say(person))
                 assert (code, text) == (NOT_PERMITTED, "a key does not approve; sign in")
+                # Nor does a token that was got with the key.
+                request = admin_service_pb2.MintTokenRequest(
+                    subject_type="user", subject_id="olivia", groups=["owners"], audience="checkrein"
+                )
+                minted = await person.call("MintToken", request)
+                person.metadata = (("authorization", f"Bearer {minted.token}"),)
+                code, text = await status_of(asked.say(person))
+                assert (code, text) == (NOT_PERMITTED, "a key does not approve; sign in")
 
     asyncio.run(scenario())
 
@@ -216,6 +224,13 @@ def test_a_sign_in_of_long_ago_does_not_approve():
                 person = await owner(service, lifetime=long)
                 agent = service.token(AGENT, lifetime=long)
                 clock.pass_(hours=13)
+                # A token got with the old one is no newer sign-in.
+                request = admin_service_pb2.MintTokenRequest(
+                    subject_type="user", subject_id="olivia", groups=["owners"], audience="checkrein"
+                )
+                request.lifetime.FromTimedelta(long)
+                minted = await person.call("MintToken", request)
+                person.metadata = (("authorization", f"Bearer {minted.token}"),)
                 asked = await Asked.by(service, agent)
                 code, text = await status_of(asked.say(person))
                 assert (code, text) == (NOT_PERMITTED, "you signed in too long ago; sign in again")

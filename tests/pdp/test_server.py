@@ -3,16 +3,21 @@
 import asyncio
 import os
 import signal
+import ssl
+from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from pdp.certificates import Authority, client_channel
+from pdp.certificates import Authority, Certificate, client_channel
 from pdp.config import load_config
-from pdp.server import running, serve
+from pdp.server import certificate_of, running, serve
+from pdp.v1.decision_service_pb2 import KeepSessionsRequest
+from pdp.v1.decision_service_pb2_grpc import DecisionServiceStub
 from pdp.v1.strict_yaml import ConfigError
-from tests.pdp.serving import Script, configure, folder
+from tests.certificates import make_authority
+from tests.pdp.serving import Script, configure, folder, status_of
 
 
 def test_it_serves_until_it_is_told_to_stop():
@@ -77,6 +82,57 @@ def test_an_address_that_is_taken_is_named():
                 with pytest.raises(ConfigError, match=r"cannot listen on 127\.0\.0\.1"):
                     async with running(taken, Script()):
                         pass
+
+    asyncio.run(scenario())
+
+
+def test_a_renewed_certificate_serves_the_next_connection():
+    async def serial(address: str, root: bytes) -> int:
+        host, _, port = address.rpartition(":")
+        context = ssl.create_default_context(cadata=root.decode())
+        _, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="localhost")
+        found = writer.get_extra_info("ssl_object").getpeercert()["serialNumber"]
+        writer.transport.abort()
+        return int(found, 16)
+
+    async def scenario():
+        with folder() as path:
+            configure(path, more='  listen: "127.0.0.1:0"')
+            config = load_config(path / "checkrein.yaml")
+            async with running(config, Script()) as service:
+                certificate = certificate_of(config)
+                root = certificate.authority.read_bytes()
+                first = await serial(service.address, root)
+                assert await serial(service.address, root) == first
+                certificate.certificate.unlink()
+                assert certificate_of(config) == certificate
+                assert await serial(service.address, root) != first
+
+    asyncio.run(scenario())
+
+
+def test_certificates_of_an_authority_that_somebody_else_runs(tmp_path: Path):
+    outside = make_authority(tmp_path)
+    server = outside.issue("pdp", dns=["pdp.corp"])
+    proxy = outside.issue("pep", uris=["spiffe://corp/pep/front"])
+    stranger = outside.issue("other", uris=["spiffe://corp/pep/other"])
+    twofold = outside.issue("two", uris=["spiffe://corp/pep/front", "spiffe://corp/pep/other"])
+    tls = f"{{cert: {server.certificate}, key: {server.key}, client_ca: {outside.certificate}}}"
+    grants = "{certificate: 'spiffe://corp/pep/front', resources: [shop]}"
+
+    async def scenario():
+        with folder() as path:
+            config = configure(path, more=f"  tls: {tls}\n  proxies: [{grants}]")
+            async with running(config, Script()):
+                assert not (config.state / "ca.key").exists()
+                for presented, expected in ((proxy, True), (stranger, False), (twofold, False)):
+                    files = Certificate(presented.certificate, presented.key, outside.certificate)
+                    async with client_channel(config.listen, files, server_name="pdp.corp") as channel:
+                        keep = DecisionServiceStub(channel).KeepSessions(KeepSessionsRequest(), timeout=5)
+                        if expected:
+                            await keep
+                        else:
+                            assert (await status_of(keep))[0] is grpc.StatusCode.PERMISSION_DENIED
 
     asyncio.run(scenario())
 
