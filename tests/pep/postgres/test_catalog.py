@@ -329,8 +329,10 @@ def test_functions_behind_views_are_named_also_behind_operators_and_domains(cata
             "customers.id customers.ssn orders.id",
         ),
         (
-            "WITH RECURSIVE r AS (SELECT id, ssn FROM customers UNION ALL "
-            "SELECT r.id, r.ssn FROM r JOIN orders o ON o.customer = r.id) SELECT id FROM r",
+            (
+                "WITH RECURSIVE r AS (SELECT id, ssn FROM customers UNION ALL "
+                "SELECT r.id, r.ssn FROM r JOIN orders o ON o.customer = r.id) SELECT id FROM r"
+            ),
             "customers.id customers.ssn orders.customer",
         ),
         ("TABLE ONLY customers", "customers.email customers.id customers.name customers.ssn"),
