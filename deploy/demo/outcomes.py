@@ -18,8 +18,9 @@ TOKEN_OPTIONS = (
     "--graph support --node read_customers --audience shop"
 )
 EXTRA_RULE = """\
-deny contains {"code": "customers-closed", "message": "Nobody reads customers today."} if {
+deny contains {"code": "closed", "message": "Customers are closed today."} if {
 	subject.node == "support/read_customers"
+	"public.customers" in pg.touched
 }
 """
 

@@ -80,9 +80,9 @@ def _demonstrate(options: argparse.Namespace) -> None:
         wrong = [f"{each.node}: {each.problem}" for each in results if each.problem]
         if wrong:
             raise DemoError("\n  ".join(["not every outcome is what it should be:", *wrong]))
-        _records(console, installation, identities, run)
+        session = _records(console, installation, identities, run)
         _say(f"All four outcomes are as they should be ({time.monotonic() - began:.1f} s).")
-        _how_to_look(installation, identities, shop, options.policies, keep=options.keep)
+        _how_to_look(installation, identities, shop, options.policies, session, keep=options.keep)
         if options.keep:
             _wait(up)
         _say("stopping")
@@ -139,10 +139,10 @@ def _run_workflow(installation: Installation, identities: Identities, shop: Targ
 def _show(console: Console, results: list[Outcome], approval: str) -> None:
     if approval:
         console.print(Text("\nWhat dana saw and said yes to:", "bold"))
-        console.print(Text(approval.rstrip()))
+        console.print(Text(_trimmed(approval)), soft_wrap=True)
     table = Table(title="\nThe workflow `support`, through the proxy", title_justify="left", show_lines=True)
     for heading in ("node", "who", "statement", "verdict", "what came back"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", max_width=30 if heading == "statement" else None)
     who = f"{services.AGENT.type} {services.AGENT.id}\nfor {services.PERSON.id}"
     for each in results:
         verdict = Text(each.verdict if not each.problem else f"WRONG: {each.verdict}", _STYLES.get(each.verdict, "red"))
@@ -151,53 +151,73 @@ def _show(console: Console, results: list[Outcome], approval: str) -> None:
     console.print(table)
 
 
-def _records(console: Console, installation: Installation, identities: Identities, run: str) -> None:
-    """What the records say, by the real commands."""
+def _records(console: Console, installation: Installation, identities: Identities, run: str) -> str:
+    """What the records say, by the real commands: the run's sessions, and one of them again as it went; its id."""
     olga = identities.person(services.OPERATOR)
-    console.print(Text(f"\npdp sessions list --run {run}", "bold"))
-    console.print(Text(services.pdp(installation, olga, "sessions", "list", "--run", run).rstrip()), soft_wrap=True)
+
+    def show(*words: str) -> str:
+        printed = services.pdp(installation, olga, *words)
+        console.print(Text(f"\n$ pdp {' '.join(words)}", "bold"))
+        console.print(Text(_trimmed(printed)), soft_wrap=True)
+        return printed
+
+    listed = show("sessions", "list", "--run", run).splitlines()
+    sessions = {node: line.split()[0] for node in workflow.NODES for line in listed if f"/{node}/" in line}
+    if missing := [node for node in workflow.NODES if node not in sessions]:
+        raise DemoError(f"there is no record of {', '.join(missing)}")
+    show("sessions", "replay", sessions["read_customers"], "--no-wait")
     print(flush=True)
+    return sessions["read_customers"]
 
 
 def _how_to_look(
-    installation: Installation, identities: Identities, shop: Target, policies: Path, *, keep: bool
+    installation: Installation, identities: Identities, shop: Target, policies: Path, session: str, *, keep: bool
 ) -> None:
     policy = _short(policies / "policies" / "agent_reads" / "agent_reads.rego")
     if not keep:
         _say(
-            "\nTo look around, have it left running: make demo KEEP=1. Then there are `pdp sessions list`,\n"
-            "`pdp sessions replay ID` and a psql line to try statements with, while you edit the policies, for\n"
-            f"example {policy}."
+            "\nTo look around, have everything left running: make demo KEEP=1. It prints the commands that show the\n"
+            f"records, a psql line for statements of your own, and a change to make in {policy}."
         )
         return
     pdp, config = _short(services.command("pdp")), _short(installation.config)
     olga, dana = (_short(identities.person(who)) for who in (services.OPERATOR, services.APPROVER))
-    token = f"{pdp} token -c {config} {outcomes.TOKEN_OPTIONS}"
     connection = f"host={target.HOST} port={installation.proxy_port} dbname={target.DATABASE} user=me sslmode=disable"
     _say(f"""
 Everything is left running. In another terminal, in this folder:
 
-  {pdp} sessions list -c {config} --token-file {olga}
-  {pdp} sessions replay ID -c {config} --token-file {olga}
-  {pdp} approvals list -c {config} --token-file {dana}
+export CHECKREIN_CONFIG={config}
+{pdp} sessions list --token-file {olga}
+{pdp} sessions replay {session} --token-file {olga}
+{pdp} approvals list --token-file {dana}
 
-A statement as the node read_customers (SQL of your own: leave out -c and what follows):
+A statement as the node read_customers (without -c and what follows, psql asks for statements of your own):
 
-  PGPASSWORD=$({token}) \\
-    {_short(shop.psql)} "{connection}" \\
-    -c "{workflow.READ_CUSTOMERS}"
+PGPASSWORD=$({pdp} token {outcomes.TOKEN_OPTIONS}) \\
+  {_short(shop.psql)} "{connection}" \\
+  -c "{workflow.READ_CUSTOMERS}"
 
-Now edit a policy, {policy}, by adding a rule at its end:
+The policies are in {_short(policies)}. Add a rule to one of them, for example
 
-{outcomes.EXTRA_RULE}
-and send the statement again: it is denied, with this message. Take the rule away, and it is not. A file that does not
-compile, or whose tests fail, is not put in force: `{pdp} status -c {config} --token-file {olga}` says why.
+cat >> {policy} <<'END'
+
+{outcomes.EXTRA_RULE}END
+{pdp} status --wait --token-file {olga}
+
+and send the statement again: it is denied, in these words. Take the rule away, and it is masked again. A file that
+does not compile, or whose tests fail, is not put in force; `pdp status` says so, with file and line.
 
 What the processes log: {_short(installation.state / "up.log")}
 Ctrl-C ends everything.""")
 
 
+def _trimmed(printed: str) -> str:
+    """Without the blanks that fill a table up to the width of the screen."""
+    return "\n".join(line.rstrip() for line in printed.rstrip().splitlines())
+
+
 def _wait(up: subprocess.Popen[bytes]) -> None:
+    """Until somebody has seen enough: that is no failure."""
     with contextlib.suppress(KeyboardInterrupt):
         status = up.wait()
         raise DemoError(f"pdp up ended by itself, with status {status}; its log is up.log in the state folder")

@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -118,21 +117,15 @@ def up(installation: Installation) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def until_ready(installation: Installation, process: subprocess.Popen[bytes]) -> None:
-    """The decision service has its policies in force, and the proxy listens."""
+    """Policies are in force and the proxy listens: `pdp up` says "ready" then, on a line of its own."""
+    log = installation.state / "up.log"
     end = time.monotonic() + _START_SECONDS
-    while not ((installation.state / "pdp.ready").exists() and _listens(installation.proxy_port)):
+    while "ready" not in log.read_text("utf-8", "replace").splitlines():
         if process.poll() is not None or time.monotonic() > end:
-            log = installation.state / "up.log"
             said = log.read_text("utf-8", "replace")[-4000:]
             what = f"ended with status {process.returncode}" if process.returncode is not None else "is not ready"
             raise DemoError(f"pdp up {what}. The end of {log}:\n{said}")
         time.sleep(0.05)
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((target.HOST, port), timeout=1):
-        return True
-    return False
 
 
 class Identities:
