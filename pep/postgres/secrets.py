@@ -46,8 +46,9 @@ _KEYED_FUNCTION = re.compile(r"crypt|pgp_\w+|encrypt\w*|decrypt\w*|hmac")
 
 # Without one of these in it no rule below can fire, and most statements have none.
 _SUSPICIOUS = (
-    "pass", "pwd", "secret", "token", "key", "credential", "connection", "mapping", "dblink", "crypt", "hmac", "pgp_",
-    "://", "bearer", "basic", "scram-sha", "md5", "eyj", "options",
+    "pass", "pwd", "secret", "token", "_key", "apikey", "accesskey", "privatekey", "authkey", "encryptionkey",
+    "signingkey", "credential", "connection", "mapping", "dblink", "crypt", "hmac", "pgp_", "://", "bearer", "basic",
+    "scram-sha", "md5", "private", "eyj", "options", "gen_salt",
 )  # fmt: skip
 
 # What may stand between a name and the literal that belongs to it.
