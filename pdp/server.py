@@ -63,11 +63,11 @@ _GRACE: Final = 1.0
 _SWEEP: Final = 1.0
 _RENEW: Final = 3600.0
 _HEALTH: Final = 0.25
-# Requests of a proxy are at most 1 MiB, a body of a record 8.
-_LARGEST_MESSAGE: Final = 10 << 20
+# A body of a record, with room for what is around it; what other calls carry is bounded where they are handled.
+_LARGEST_MESSAGE: Final = 65 << 20
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-    ("grpc.max_send_message_length", _LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", -1),
     # Proxies ping every 5 seconds, with or without a call; the default takes that for abuse.
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
     ("grpc.keepalive_permit_without_calls", 1),

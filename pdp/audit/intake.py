@@ -21,8 +21,8 @@ from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, chain_hash
 
 log = structlog.get_logger("pdp.audit")
 
-_LARGEST_EVENT: Final = 1 << 20
-_LARGEST_BODY: Final = 8 << 20
+_LARGEST_EVENT: Final = 4 << 20
+_LARGEST_BODY: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -23,9 +24,49 @@ _PROCESS_CHAIN: Final = re.compile(r"process-(.+)-[0-9a-f]{32}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# A batch is one commit. The queue is as long as one, so that a store that is slow stops the stream, not the service.
+# A batch is one commit. What waits for it is bounded, so that a slow store stops the stream, not the service.
 _BATCH: Final = 256
-_BATCH_BYTES: Final = 4 << 20
+_WAITING_BYTES: Final = 8 << 20
+_OVERHEAD: Final = 200
+
+
+class Inbox:
+    """What has come and is not stored yet. One side puts, the other takes."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Shipped] = deque()
+        self._bytes = 0
+        self._ended = False
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def put(self, item: Shipped) -> None:
+        """Waits while too much is waiting."""
+        while self._bytes >= _WAITING_BYTES:
+            self._room.clear()
+            await self._room.wait()
+        self._waiting.append(item)
+        self._bytes += _size(item)
+        self._news.set()
+
+    def end(self) -> None:
+        """Nothing more will be put."""
+        self._ended = True
+        self._news.set()
+
+    async def take(self) -> list[Shipped]:
+        """Everything that is waiting, up to a batch; empty at the end."""
+        while not self._waiting and not self._ended:
+            self._news.clear()
+            await self._news.wait()
+        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        self._bytes -= sum(map(_size, batch))
+        self._room.set()
+        return batch
+
+
+def _size(item: Shipped) -> int:
+    return _OVERHEAD + len(item.data if isinstance(item, ShippedEvent) else item.content)
 
 
 class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
@@ -41,10 +82,10 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         peer = self._peers.calling(context)
         intake = Intake(self._database)
         owned: set[str] = set()
-        queue: asyncio.Queue[Shipped | None] = asyncio.Queue(_BATCH)
-        reading = asyncio.create_task(self._read(request_iterator, queue, peer, owned))
+        inbox = Inbox()
+        reading = asyncio.create_task(self._read(request_iterator, inbox, peer, owned))
         try:
-            while batch := await _next_batch(queue):
+            while batch := await inbox.take():
                 for receipt in await intake.store(batch):
                     if receipt.acknowledged >= 0 or receipt.refused:
                         yield pb.RecordResponse(
@@ -57,24 +98,16 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async def _read(
-        self,
-        requests: AsyncIterator[pb.RecordRequest],
-        queue: asyncio.Queue[Shipped | None],
-        peer: Peer,
-        owned: set[str],
-    ) -> None:
+    async def _read(self, requests: AsyncIterator[pb.RecordRequest], inbox: Inbox, peer: Peer, owned: set[str]) -> None:
         try:
             async for request in requests:
                 if request.session_id not in owned:
                     await self._own(request.session_id, peer)
                     owned.add(request.session_id)
-                await queue.put(_shipped(request))
-        except Exception:
+                await inbox.put(_shipped(request))
+        finally:
             # What came before an error is stored all the same.
-            await queue.put(None)
-            raise
-        await queue.put(None)
+            inbox.end()
 
     async def _own(self, session_id: str, peer: Peer) -> None:
         """Refused unless the chain is this proxy's: its own, or that of a session that it opened."""
@@ -95,24 +128,3 @@ def _shipped(request: pb.RecordRequest) -> Shipped:
             return ShippedBody(request.session_id, request.seq, body.index, body.salt, body.content)
         case _:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "neither an event nor a body")
-
-
-async def _next_batch(queue: asyncio.Queue[Shipped | None]) -> list[Shipped]:
-    """What has come, at least one; empty at the end."""
-    first = await queue.get()
-    if first is None:
-        return []
-    batch, size = [first], _size(first)
-    while len(batch) < _BATCH and size < _BATCH_BYTES and not queue.empty():
-        item = queue.get_nowait()
-        if item is None:
-            # The end is found again by the next call.
-            queue.put_nowait(None)
-            break
-        batch.append(item)
-        size += _size(item)
-    return batch
-
-
-def _size(item: Shipped) -> int:
-    return len(item.data) if isinstance(item, ShippedEvent) else len(item.content)

@@ -24,11 +24,11 @@ class Event:
     body: bytes
 
 
-def sealed(session: str, count: int, *, said: str = "x") -> list[Event]:
+def sealed(session: str, count: int, *, said: str = "x", size: int = 0) -> list[Event]:
     """Events as a proxy's spool holds them, with one body each."""
     events, digest = [], GENESIS
     for seq in range(count):
-        salt, body = bytes([seq]) * 32, f"body {seq}".encode()
+        salt, body = bytes([seq]) * 32, f"body {seq}".encode().ljust(size)
         document = {
             "v": 1,
             "session": session,
@@ -147,6 +147,36 @@ def test_a_proxy_has_a_chain_of_its_own_and_no_other():
                     assert code is grpc.StatusCode.PERMISSION_DENIED
                 code, _ = await status_of(ship(shop, [pb.RecordRequest(session_id=f"process-shop-{number}")]))
                 assert code is grpc.StatusCode.INVALID_ARGUMENT
+
+    asyncio.run(scenario())
+
+
+def test_a_body_may_be_as_large_as_a_spool_holds():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                session = (await proxy.open()).session_id
+                events = sealed(session, 3, size=12 << 20)
+                assert last(await ship(proxy, shipped(events))) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_breaks_off_leaves_what_was_acknowledged():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                session = (await proxy.open()).session_id
+                events = sealed(session, 3)
+                call = proxy.audit.Record()
+                for request in shipped(events[:2]):
+                    await call.write(request)
+                while (await call.read()).acknowledged_seq != 1:
+                    pass
+                call.cancel()
+                assert last(await ship(proxy, shipped(events[1:]))) == 2
 
     asyncio.run(scenario())
 

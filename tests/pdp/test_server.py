@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import ssl
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from pdp.certificates import Authority, Certificate, client_channel
+from pdp.certificates import Authority, Certificate, client_channel, private_folder
 from pdp.config import load_config
 from pdp.server import certificate_of, running, serve
 from pdp.v1.decision_service_pb2 import KeepSessionsRequest
@@ -34,6 +35,21 @@ def test_it_serves_until_it_is_told_to_stop():
             os.kill(os.getpid(), signal.SIGTERM)
             await serving
             assert not ready.exists()
+
+    asyncio.run(scenario())
+
+
+def test_the_socket_of_a_service_that_was_killed_is_no_hindrance():
+    async def scenario():
+        with folder() as path:
+            config = configure(path)
+            private_folder(config.state)
+            with socket.socket(socket.AF_UNIX) as left_behind:
+                left_behind.bind(str(config.listen.path))
+            assert config.listen.path.is_socket()
+            authority = Authority.open(config.state)
+            async with running(config, Script()), client_channel(config.listen, authority.issue("shop")) as channel:
+                await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
 
     asyncio.run(scenario())
 
