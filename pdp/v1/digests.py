@@ -1,6 +1,7 @@
 """Digests that both sides of the contract compute: of actions, of record events, of bodies.
 
-Part of the contract like the generated messages beside it, but written by hand; `tests/pdp/v1/test_digests.py` has vectors.
+Part of the contract like the generated messages beside it, but written by hand; `tests/pdp/v1/test_digests.py` has
+vectors.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def action_digest(
 ) -> bytes:
     """SHA-256 over length-prefixed fields, in this order: what an approval is bound to.
 
-    Fields: "checkrein.action.v1", subject as "type:id", resource, protocol, name, properties (canonical JSON), statement
-    text, statement parameters (canonical JSON), then the path and the definitions, each preceded by its count. A length
-    or a count is 8 bytes, big-endian.
+    Fields: "checkrein.action.v1", subject as "type:id", resource, protocol, name, properties (canonical JSON),
+    statement text, statement parameters (canonical JSON), then the path and the definitions, each preceded by its
+    count. A length or a count is 8 bytes, big-endian.
     """
     digest = hashlib.sha256()
 
