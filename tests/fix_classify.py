@@ -1,9 +1,12 @@
 """A shop database on a real PostgreSQL 18, its catalog as the proxy reads it, and a classifier over it."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import psycopg
 import pytest
 
@@ -13,6 +16,9 @@ from pep.postgres.classification import Classification, SessionFacts
 from pep.postgres.classify import classify
 from pep.postgres.parser import ParsedStatement, ParseTree, parse
 from tests.fix_postgres import PostgresServer
+
+_SCHEMA = json.loads((Path(__file__).parent.parent / "rego" / "schemas" / "input.json").read_text())
+INPUT = jsonschema.Draft7Validator({"$defs": _SCHEMA["$defs"], "$ref": "#/$defs/postgres"})
 
 SHOP = """
 CREATE TABLE customers (id int PRIMARY KEY, name text, email text, ssn text UNIQUE, created timestamptz DEFAULT now());
@@ -86,7 +92,16 @@ class Classifier:
     names: DictNames = field(default_factory=DictNames)
 
     def __call__(self, text: str, **facts: Any) -> Classification:
-        return classify(parsed(text), self.catalog, replace(self.facts, **facts), self.names)
+        """Every answer is checked against the schema of the policies' input."""
+        found = classify(parsed(text), self.catalog, replace(self.facts, **facts), self.names)
+        INPUT.validate(found.properties)
+        return found
+
+    def hold(self, name: str, text: str) -> Classification:
+        """Let `name` be a prepared statement and a cursor of this statement."""
+        found = self(text)
+        self.names.statements[name] = self.names.cursors[name] = found
+        return found
 
 
 def parsed(text: str) -> ParsedStatement:

@@ -10,11 +10,13 @@ import asyncio
 import time
 from typing import assert_never
 
+import structlog
+
 from pep.postgres.catalog import Builtins, Catalog
 from pep.postgres.catalog_sql import BUILTIN_QUERY, FINGERPRINT_QUERY, USER_QUERY
 from pep.postgres.parser import ParserProcess, ParseTree, Unparsable
-from pep.postgres.resolution import FreshCatalog, ParseText, SharedCatalog
-from pep.postgres.upstream import OwnConnection
+from pep.postgres.resolution import CatalogUnavailable, FreshCatalog, ParseText, SharedCatalog
+from pep.postgres.upstream import OwnConnection, UpstreamUnavailable
 
 Question = FreshCatalog | ParseText
 
@@ -30,12 +32,17 @@ class Catalogs:
         self._builtins: Builtins | None = None
         self._catalog: Catalog | None = None
         self._checked_at = 0.0
+        self._log = structlog.get_logger("pep.postgres.catalogs")
 
-    async def answer(self, question: Question) -> SharedCatalog | ParseTree | Unparsable:
-        """See `pep.core.wire.LookUps`. Raises UpstreamUnavailable."""
+    async def answer(self, question: Question) -> SharedCatalog | CatalogUnavailable | ParseTree | Unparsable:
+        """See `pep.core.wire.LookUps`."""
         match question:
             case FreshCatalog(force):
-                return await self._fresh(force=force)
+                try:
+                    return await self._fresh(force=force)
+                except UpstreamUnavailable as error:
+                    self._log.error("the catalog cannot be read", error=str(error))
+                    return CatalogUnavailable()
             case ParseText(text):
                 return await self._parser.parse(text)
             case never:

@@ -116,6 +116,7 @@ _NAMED_RELATIONS: Final = frozenset(
 _PARTS_OF_RELATIONS: Final = frozenset(
     f"OBJECT_{kind}" for kind in ("COLUMN", "TRIGGER", "RULE", "POLICY", "TABCONSTRAINT")
 )
+_GRANTS: Final = frozenset({"GrantStmt", "GrantRoleStmt", "AlterDefaultPrivilegesStmt"})
 _NEW: Final[Mapping[str, str]] = {"CreateStmt": "relation", "ViewStmt": "view", "CreateSeqStmt": "sequence"}
 
 
@@ -162,14 +163,15 @@ class Definitions:
             found.reaches.update(f"event trigger {name}" for name in found.catalog.event_triggers)
         if any("owner" in minted for minted in found.mints):
             class_ = "admin"
-        if kind == "GrantStmt" and not node.get("is_grant"):
+        if word == "grant" and not node.get("action", node).get("is_grant"):
             word = "revoke"
         found.not_output()
         return found.finish(class_, word)
 
     def _administration(self, kind: str, node: Node, mints: str, reaches: str) -> None:
-        grants = node.get("action", node).get("is_grant", kind not in ("GrantStmt", "GrantRoleStmt"))
-        if mints and (grants or kind not in ("GrantStmt", "GrantRoleStmt", "AlterDefaultPrivilegesStmt")):
+        grant: Node = node["action"] if kind == "AlterDefaultPrivilegesStmt" else node
+        takes_away = kind in _GRANTS and not grant.get("is_grant")
+        if mints and not takes_away:
             self.found.mints.add(mints)
         if reaches:
             self.found.reaches.add(reaches)

@@ -310,8 +310,6 @@ class Queries:
     def _on_conflict(self, clause: Node, level: Scope, source: Source) -> None:
         """It answers whether a row with these values exists: the columns that decide it are read."""
         if clause.get("action") == "ONCONFLICT_UPDATE":
-            self.found.wheres.append("whereClause" in clause)
-            self.found.kinds.add("update")
             if source.relation is not None:
                 self.found.write(source.relation, "update")
         infer = clause.get("infer", {})

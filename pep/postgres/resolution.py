@@ -1,7 +1,8 @@
 """What this session's names resolve to, and when that has to be asked again.
 
 A *barrier* is a statement after which a name may mean something else: nothing that names a relation, function or
-prepared statement is classified behind one before the server has answered it and the session's own view has been read again.
+prepared statement is classified behind one before the server has answered it and the session's own view has been
+read again.
 Pure state; reading is the session's step.
 """
 
@@ -56,6 +57,11 @@ class SharedCatalog:
     catalog: Catalog
     builtins: Builtins
     max_age: float
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogUnavailable:
+    """The other answer: it could not be read, so nothing can be resolved now."""
 
 
 @dataclass(slots=True)

@@ -206,7 +206,10 @@ class Resolver:
 
     def _read_catalog(self) -> Step:
         shared = yield from self._look_up(FreshCatalog(force=self._resolution.force))
-        assert isinstance(shared, SharedCatalog)
+        if not isinstance(shared, SharedCatalog):
+            raise Refused(
+                denial.error(denial.SYSTEM_ERROR, "this statement is refused: the catalog cannot be read now")
+            )
         self._resolution.shared = shared
         self._resolution.force = self._resolution.catalog_due = False
         self._talk.emit(SetTimer("catalog", shared.max_age))

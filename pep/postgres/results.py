@@ -75,7 +75,7 @@ class Execution:
         return self._mask is None and self.refusal is None
 
     def describe(self, description: RowDescription) -> bool:
-        """A RowDescription of this execution, or of its portal. False: its rows must not be shown (`refusal` is set)."""
+        """A RowDescription of this execution or its portal. False: its rows must not be shown (`refusal` is set)."""
         self._results.append(_Result(description.columns))
         reason = self.duties.objection(description.columns, self.current)
         if reason is not None:
