@@ -12,14 +12,13 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import structlog
 import typer
 
 from pdp.config import load_config
 from pdp.input import Resource
-from pdp.opa.engine import PolicyEngine
 from pdp.opa.program import OpaFailed, OpaMissing, find_opa
 from pdp.policies.bindings import ADMINISTRATION
 from pdp.policies.bundle import build as build_bundle
@@ -29,6 +28,9 @@ from pdp.policies.repository import PolicyRepository
 from pdp.policies.repository import read as read_files
 from pdp.policy_absent import Variant, variants, weaker
 from pdp.v1.strict_yaml import ConfigError
+
+if TYPE_CHECKING:
+    from pdp.opa.engine import PolicyEngine
 
 # Questions to one OPA at a time: more only wait in it.
 _ABREAST: Final = 8
@@ -176,6 +178,9 @@ async def _answers(engine: PolicyEngine, changed: Sequence[Variant]) -> AsyncIte
 
 @asynccontextmanager
 async def _engine(opa: Path, directory: Path, resources: Sequence[Resource]) -> AsyncIterator[PolicyEngine]:
+    # Imported here: the client of OPA takes longer to load than most commands of `pdp` to run.
+    from pdp.opa.engine import PolicyEngine
+
     with tempfile.TemporaryDirectory(prefix="checkrein-") as folder:
         async with PolicyEngine(
             opa=opa, policies=directory, resources=resources, state=Path(folder), timeout=10.0, watch=False
