@@ -49,7 +49,7 @@ def _named(type: str, id: str, groups: Sequence[str]) -> str:
 
 
 def properties_of(action: access_pb2.Action) -> dict[str, Any] | None:
-    """What the proxy says of the action; None where it is not a JSON object."""
+    """What the proxy says of the action, in the protocol's shape; None where it is not a JSON object."""
     try:
         document = strict_json(action.properties_json)
     except (InvalidAction, ValueError):
@@ -86,8 +86,8 @@ def is_whole(approval: Approval, limit: int | None) -> bool:
         return True
     statement = approval.action.statement
     texts: list[str | bytes] = [statement.text, statement.parameters_json, *approval.action.binding.definitions]
-    protocol = _protocol(approval)
-    long_list = any(isinstance(value, list) and len(value) > _LISTED for value in protocol.values())
+    described = properties_of(approval.action) or {}
+    long_list = any(isinstance(value, list) and len(value) > _LISTED for value in described.values())
     return not long_list and not any(is_cut(text, limit) for text in texts)
 
 
@@ -141,7 +141,7 @@ def parameters(raw: bytes, *, limit: int | None) -> Iterator[str]:
 
 def summary(approval: Approval) -> str:
     """The action in a few words: its kind and what it touches."""
-    protocol = _protocol(approval)
+    protocol = properties_of(approval.action) or {}
     kind = shown(str(protocol.get("kind") or approval.action.name))
     touched = [_relation(each) for each in _objects(protocol, "relations") if each.get("access") != "read"]
     return f"{kind} {', '.join(touched)}".strip()
@@ -159,18 +159,13 @@ def _state(approval: Approval, now: datetime.datetime) -> str:
 def _action(approval: Approval, limit: int | None) -> Pairs:
     action = approval.action
     properties = properties_of(action)
-    protocol = _protocol(approval)
-    words = [shown(action.name), *(shown(str(protocol[key])) for key in ("kind", "class") if key in protocol)]
+    known = properties or {}
+    words = [shown(action.name), *(shown(str(known[key])) for key in ("kind", "class") if key in known)]
     yield "Action", ", ".join(dict.fromkeys(words))
     if properties is None:
         yield "NOT READABLE", "the proxy's description of the action is not a JSON object"
-    elif not protocol:
-        yield "Description", shown(_json(properties), limit=limit)
     else:
-        yield from _described(protocol, _LISTED if limit is not None else None)
-    others = {key: value for key, value in (properties or {}).items() if key != action.protocol}
-    if protocol and others:
-        yield "Besides", shown(_json(others), limit=limit)
+        yield from _described(properties, _LISTED if limit is not None else None)
     if action.binding.path:
         yield "Names in", ", ".join(shown(each) for each in action.binding.path)
     for definition in action.binding.definitions:
@@ -213,13 +208,6 @@ def _requirement(requirement: decision_pb2.Requirement) -> str:
     about = f" about {shown(requirement.about)}" if requirement.about else ""
     message = f": {shown(requirement.message)}" if requirement.message else ""
     return f"{shown(requirement.policy)}/{shown(requirement.code)}{about}{message} (needs {people} of {approvers})"
-
-
-def _protocol(approval: Approval) -> Mapping[str, Any]:
-    """The part of the description that is the protocol's."""
-    properties = properties_of(approval.action) or {}
-    found = properties.get(approval.action.protocol)
-    return found if isinstance(found, dict) else {}
 
 
 def _objects(protocol: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

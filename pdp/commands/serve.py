@@ -37,28 +37,9 @@ def serve(config: ConfigFile = DEFAULT_CONFIG) -> None:
     settings = load_config(config)
     # Imported here, so that commands which only ask the service start without all that it is made of.
     from pdp import log, server
-    from pdp.input import Resource
-    from pdp.opa.engine import PolicyEngine
-    from pdp.opa.program import find_opa
 
     log.configure(settings.log)
-    service = settings.pdp
-    opa = find_opa(service.opa.path)
-
-    async def run() -> None:
-        engine = PolicyEngine(
-            opa=opa,
-            policies=service.policies.dir,
-            resources=[
-                Resource(name, each.type, each.labels, each.database or "") for name, each in service.resources.items()
-            ],
-            state=settings.state,
-            timeout=service.opa.timeout.total_seconds(),
-            watch=service.policies.reload == "watch",
-        )
-        await server.serve(settings, engine)
-
-    asyncio.run(run())
+    asyncio.run(server.serve(settings))
 
 
 def up(config: ConfigFile = DEFAULT_CONFIG) -> None:
