@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, assert_never
 
-from pep.postgres import settings
+from pep.postgres import owned, settings
 from pep.postgres.catalog import FIRST_USER_OID, Function, Relation
 from pep.postgres.classification import Change
 from pep.postgres.findings import Findings
@@ -90,7 +90,7 @@ def _hides(found: Findings, function: Function) -> bool:
 
     One for a type of its own runs only where a value of that type is; of those, only C is sure to be an extension's.
     """
-    types = found.own_types(function.argument_types)
+    types = owned.types_of(found.catalog, function.argument_types)
     if not types:
         return True
     if function.language == "c":
@@ -106,7 +106,7 @@ def operator(found: Findings, symbol: str) -> None:
     for candidate in found.catalog.user_operators_named(symbol, found.path):
         function = found.catalog.function(candidate.function)
         in_c = function is not None and function.language == "c"
-        if not (in_c and found.own_types((candidate.left, candidate.right))):
+        if not (in_c and owned.types_of(found.catalog, (candidate.left, candidate.right))):
             found.not_understood(f"operator {candidate.schema}.{symbol} is one of the database's own")
 
 
@@ -278,10 +278,10 @@ def type_name(found: Findings, names: Sequence[str], *, literal: bool = False) -
     if not type_.is_builtin:
         found.resolves = True
         found.types.add(type_.oid)
-        for oid in found.type_calls(type_):
+        for oid in owned.type_calls(catalog, type_):
             function = catalog.function(oid)
             named = f"{function.schema}.{function.name}" if function else str(oid)
             found.not_understood(f"type {'.'.join(names)} calls function {named}")
     casts = catalog.casts_between(0, type_.oid) if catalog.casts and not literal else ()
-    if any(found.runs_code(cast.function) for cast in casts):
+    if any(owned.runs_code(catalog, cast.function) for cast in casts):
         found.not_understood(f"a cast to {'.'.join(names)} may call a function of the database's own")

@@ -97,7 +97,6 @@ _READS_NOTHING: Final = words(
 )
 # What they name need not exist, and nothing of it runs.
 _NAMES_ONLY: Final = frozenset({"DropStmt", "CommentStmt", "SecLabelStmt", "AlterOwnerStmt"})
-_SERIAL: Final = words("serial bigserial smallserial serial2 serial4 serial8")
 _CODE: Final[Mapping[str, str]] = {
     "CreateFunctionStmt": "code in a function",
     "CreateTrigStmt": "trigger",
@@ -289,10 +288,6 @@ class Definitions:
             if "relname" in value:
                 self._range(value)
                 return
-            if "names" in value and "typemod" in value:
-                names = [name["String"]["sval"] for name in value["names"]]
-                if not (len(names) == 1 and names[0] in _SERIAL):
-                    calls.type_name(self.found, names)
             for key, content in value.items():
                 if key in _QUERIES:
                     self.found.absorb(self._inner({key: content}))
@@ -305,6 +300,8 @@ class Definitions:
             case "FuncCall":
                 names = [name["String"]["sval"] for name in content["funcname"]]
                 calls.call(self.found, names, content.get("args", ()))
+            case "TypeCast":
+                self._queries.expressions.type_name(content["typeName"])
             case "A_Expr":
                 self._queries.expressions.operator(content["name"])
             case "VariableSetStmt" | "setstmt":

@@ -92,6 +92,7 @@ _PLAIN: Final[Mapping[str, frozenset[str]]] = {
         "JsonParseExpr": "unique_keys",
         "JsonTablePathSpec": "name name_location",
         "JsonValueExpr": "format",
+        "MergeSupportFunc": "msftype msfcollid",
         "MinMaxExpr": "op",
         "NamedArgExpr": "name argnumber",
         "NullTest": "nulltesttype argisrow",

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
-from pep.postgres.catalog import TEMPORARY, WHOLE_ROW, Catalog, Column, Relation, Type
+from pep.postgres import owned
+from pep.postgres.catalog import TEMPORARY, WHOLE_ROW, Catalog, Column, Relation
 from pep.postgres.classification import Change, Class, Classification, NameChange, NameUse, Refusal, SessionFacts
 from pep.postgres.classification import document as blank
 from pep.postgres.functions import Effect, effect
@@ -21,8 +22,6 @@ Usage = Literal["output", "other"]
 Access = Literal["read", "insert", "update", "delete", "truncate", "schema", "lock"]
 
 _EVENTS: Final = frozenset({"insert", "update", "delete", "truncate"})
-# Of the extension uuid-ossp: what half of the tables with a UUID key have as its default.
-_UUIDS: Final = frozenset({"uuid_generate_v1", "uuid_generate_v1mc", "uuid_generate_v4"})
 # What a view may call: it stays inside the query.
 _INSIDE: Final = frozenset({Effect.HARMLESS, Effect.COLLECTING, Effect.READS_SETTINGS})
 _QUIET: Final = frozenset({"currval", "lastval"})
@@ -202,6 +201,8 @@ class Findings:
 
     def _called_by_view(self, oid: int, view: str) -> None:
         function = self.catalog.function(oid)
+        if function is not None and owned.is_arithmetic(self.catalog, function):
+            return
         if function is None or not function.is_builtin:
             self._define(oid)
             self.not_understood(f"view {view} calls function {self._function(oid)}")
@@ -298,7 +299,7 @@ class Findings:
         if access in _EVENTS - {"truncate"}:
             self._hidden_calls(relation)
             for column in relation.columns:
-                for oid in self.type_calls(self.catalog.type_by_oid(column.type_oid)):
+                for oid in owned.type_calls(self.catalog, self.catalog.type_by_oid(column.type_oid)):
                     self._hide(oid, name)
 
     def _hidden_calls(self, relation: Relation) -> None:
@@ -307,7 +308,7 @@ class Findings:
 
     def _hide(self, oid: int, behind: str) -> None:
         function = self.catalog.function(oid)
-        if function is not None and function.language == "c" and function.name in _UUIDS:
+        if function is not None and owned.is_arithmetic(self.catalog, function):
             return
         self.reaches.add(f"function {self._function(oid)} behind {behind}")
         self.changes.add(Change.UNKNOWN)
@@ -320,22 +321,6 @@ class Findings:
     def _function(self, oid: int) -> str:
         function = self.catalog.function(oid)
         return f"{function.schema}.{function.name}" if function else str(oid)
-
-    def type_calls(self, type_: Type | None, depth: int = 0) -> Iterable[int]:
-        """The user functions that making a value of this type runs.
-
-        Only a domain's checks: the input function of a base type is C code that a superuser installed.
-        """
-        if type_ is None or type_.is_builtin or depth > 8:
-            return
-        if type_.kind == "d":
-            yield from type_.calls
-        for inner in (type_.base, type_.element):
-            if inner:
-                yield from self.type_calls(self.catalog.type_by_oid(inner), depth + 1)
-        if type_.kind == "c" and (relation := self.catalog.by_oid(type_.relation)) is not None:
-            for column in relation.columns:
-                yield from self.type_calls(self.catalog.type_by_oid(column.type_oid), depth + 1)
 
     # --- the result ---
 
@@ -447,46 +432,23 @@ class Findings:
     def _settle_doubts(self) -> None:
         """A cast that somebody wrote and that needs no words in the statement runs wherever its types meet."""
         for cast in self.catalog.casts:
-            if cast.context == "e" or (cast.context == "a" and not self.writes) or not self.runs_code(cast.function):
+            if (
+                cast.context == "e"
+                or (cast.context == "a" and not self.writes)
+                or not owned.runs_code(self.catalog, cast.function)
+            ):
                 continue
             reason = f"a cast calls function {self._function(cast.function)}"
-            own = self.own_types((cast.source, cast.target))
+            own = owned.types_of(self.catalog, (cast.source, cast.target))
             if own:
                 self.doubt(own, reason)
             else:
                 self.not_understood(reason)
         if self._doubts:
-            occurring = self._occurring_types()
+            occurring = owned.occurring(self.catalog, self.reached, self.types)
             for types, reason in self._doubts:
                 if self.has_parameter or types & occurring:
                     self.not_understood(reason)
-
-    def runs_code(self, function: int) -> bool:
-        """Whether somebody without a superuser's rights can have written it: C needs them."""
-        known = self.catalog.function(function)
-        return function != 0 and (known is None or not (known.is_builtin or known.language == "c"))
-
-    def own_types(self, types: Iterable[int]) -> frozenset[int]:
-        """Those that are not the server's own."""
-        return frozenset(
-            oid for oid in types if oid and ((t := self.catalog.type_by_oid(oid)) is None or not t.is_builtin)
-        )
-
-    def _occurring_types(self) -> set[int]:
-        found: set[int] = set()
-        relations = (self.catalog.by_oid(oid) for oid in self.reached)
-        waiting = [column.type_oid for relation in relations if relation for column in relation.columns]
-        waiting.extend(self.types)
-        while waiting:
-            oid = waiting.pop()
-            type_ = self.catalog.type_by_oid(oid)
-            if oid in found or type_ is None:
-                continue
-            found.add(oid)
-            waiting.extend((type_.base, type_.element))
-            if type_.kind == "c" and (relation := self.catalog.by_oid(type_.relation)) is not None:
-                waiting.extend(column.type_oid for column in relation.columns)
-        return found
 
 
 def _relation(dataset: str, schema: str, name: str, access: str, via: str, temporary: bool) -> dict[str, Any]:
