@@ -269,6 +269,7 @@ class GrpcDecisionClient:
         try:
             with _translated_errors():
                 async for answer in call:
+                    _whole(answer)
                     yield ApprovalUpdate(_STATES.get(answer.state, "unknown"), answer.comment)
         finally:
             call.cancel()
@@ -295,7 +296,7 @@ class GrpcDecisionClient:
             with _translated_errors():
                 await call.write(decision_service_pb2.WatchRequest(acknowledged=0))
                 async for answer in call:
-                    yield _news(answer)
+                    yield _news(_whole(answer))
                     await call.write(decision_service_pb2.WatchRequest(acknowledged=answer.number))
         finally:
             call.cancel()
@@ -313,6 +314,7 @@ class GrpcDecisionClient:
                     async with asyncio.TaskGroup() as tasks:
                         sending = tasks.create_task(send())
                         async for answer in call:
+                            _whole(answer)
                             acknowledged(Acknowledged(answer.session_id, answer.acknowledged_seq, answer.refused))
                         sending.cancel()
                 except ExceptionGroup as errors:
@@ -346,7 +348,14 @@ class GrpcDecisionClient:
         with _translated_errors():
             # A timer of our own as well: how long a client waits depends on nothing in the library.
             async with asyncio.timeout(timeout):
-                return await call(request, timeout=timeout, wait_for_ready=wait)
+                return _whole(await call(request, timeout=timeout, wait_for_ready=wait))
+
+
+def _whole(answer: Any) -> Any:
+    """The library hands out None for bytes that are not the message they should be."""
+    if answer is None:
+        raise DecisionUnavailable("the decision service's answer is not understood")
+    return answer
 
 
 @contextlib.contextmanager

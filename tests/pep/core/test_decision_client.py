@@ -47,6 +47,7 @@ class Service(
     """Answers what a test has put there, and stores records as the real one promises to."""
 
     answers: list[Any] = field(default_factory=list)
+    streamed: list[Any] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
     stored: dict[str, list[bytes]] = field(default_factory=dict)
@@ -79,12 +80,12 @@ class Service(
 
     async def AwaitApproval(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         self.requests.append(request)
-        for answer in self.answers:
+        for answer in self.streamed:
             yield answer
 
     async def Watch(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         assert (await anext(requests)).acknowledged == 0
-        for answer in self.answers:
+        for answer in self.streamed:
             yield answer
             self.acknowledged.append((await anext(requests)).acknowledged)
 
@@ -276,7 +277,7 @@ def test_news_is_acknowledged_when_the_next_is_asked_for(tmp_path: Path):
         decision_service_pb2.WatchResponse(number=2, policy_revision="r-2"),
         decision_service_pb2.WatchResponse(number=3, heartbeat=decision_service_pb2.Heartbeat()),
     ]
-    service = Service(answers=answers)
+    service = Service(streamed=answers)
 
     async def watch(decisions: GrpcDecisionClient) -> list[WatchNews]:
         return [news async for news in decisions.watch()]
@@ -289,6 +290,21 @@ def test_news_is_acknowledged_when_the_next_is_asked_for(tmp_path: Path):
     assert service.acknowledged == [1, 2, 3]
 
 
+def test_an_answer_of_another_kind_is_no_answer(tmp_path: Path):
+    nonsense = audit_service_pb2.RecordResponse(session_id="\x01" * 40, acknowledged_seq=2**60, refused="\xff")
+    # Its session_id stands where the other message has a snapshot, and is none.
+    other = decision_service_pb2.OpenSessionResponse(session_id="s-1")
+    service = Service(answers=[nonsense, nonsense], streamed=[other])
+
+    async def ask(decisions: GrpcDecisionClient) -> None:
+        with pytest.raises(DecisionUnavailable):
+            await decisions.decide(session_handle(), [action()])
+        with pytest.raises(DecisionUnavailable):
+            await anext(decisions.watch())
+
+    with_service(tmp_path, service, ask)
+
+
 def test_an_unknown_state_of_an_approval_grants_nothing(tmp_path: Path):
     answers = [
         approval_service_pb2.AwaitApprovalResponse(state=approval_service_pb2.APPROVAL_STATE_PENDING),
@@ -298,7 +314,7 @@ def test_an_unknown_state_of_an_approval_grants_nothing(tmp_path: Path):
     async def states(decisions: GrpcDecisionClient) -> list[str]:
         return [update.state async for update in decisions.await_approval(session_handle(), "a-1")]
 
-    assert with_service(tmp_path, Service(answers=answers), states) == ["pending", "unknown"]
+    assert with_service(tmp_path, Service(streamed=answers), states) == ["pending", "unknown"]
 
 
 def test_a_session_is_renewed_or_told_why_not(tmp_path: Path):

@@ -1,0 +1,154 @@
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from pep.core.config import ListenTls, UpstreamTls
+from pep.core.leg import Leg, LegClosed
+from pep.core.tls import listener_context, upstream_context
+from tests.certificates import make_authority
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
+    def on_loop(work: Any) -> Any:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            return runner.run(asyncio.wait_for(work, 5))
+
+    return on_loop
+
+
+async def pair(limit: int = 65536) -> tuple[asyncio.Server, Leg, Leg]:
+    accepted: asyncio.Queue[Leg] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Leg(accepted=accepted.put_nowait, limit=limit), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    there = await Leg.connect("127.0.0.1", port)
+    return server, await accepted.get(), there
+
+
+async def over(server: asyncio.Server, *legs: Leg) -> None:
+    for leg in legs:
+        await leg.finish()
+    server.close()
+    await server.wait_closed()
+
+
+async def read_all(leg: Leg, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += await leg.read()
+    return data
+
+
+def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = make_authority(folder)
+    issued = authority.issue("server", dns=["db.test"])
+    context = upstream_context(UpstreamTls(ca=authority.certificate))
+    assert context is not None
+    return listener_context(ListenTls(cert=issued.certificate, key=issued.key)), context
+
+
+def test_a_leg_is_read_written_and_closed(run):
+    async def conversation() -> None:
+        server, here, there = await pair()
+        there.write(b"hello")
+        assert await read_all(here, 5) == b"hello"
+        here.unread(b"lo")
+        assert await here.read() == b"lo"
+        assert here.peer.startswith("127.0.0.1:")
+        assert not here.gone()
+        await there.finish()
+        assert await here.read() == b""
+        assert here.gone()
+        await over(server, here)
+
+    run(conversation())
+
+
+def test_a_login_that_says_too_much_is_read_no_further(run):
+    async def conversation() -> None:
+        server, here, there = await pair(limit=1000)
+        there.write(b"x" * 100_000)
+        while not here.paused_for("unread"):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert len(await read_all(here, 100_000)) == 100_000
+        await over(server, here, there)
+
+    run(conversation())
+
+
+def test_both_sides_go_on_in_tls(run, tmp_path: Path):
+    async def conversation() -> None:
+        ours, theirs = contexts(tmp_path)
+        server, here, there = await pair()
+        there.write(b"?")
+        assert await here.read() == b"?"
+
+        async def accept() -> None:
+            here.write(b"S")
+            await here.start_tls(ours, server_side=True)
+
+        async def connect() -> None:
+            assert await there.read() == b"S"
+            await there.start_tls(theirs, server_side=False, server_hostname="db.test")
+
+        await asyncio.gather(accept(), connect())
+        assert here.encrypted
+        there.write(b"secret" * 100_000)
+        assert await read_all(here, 600_000) == b"secret" * 100_000
+        assert not here.gone()
+        there.close()
+        assert await here.read() == b""
+        await over(server, here, there)
+
+    run(conversation())
+
+
+def test_bytes_in_clear_before_tls_are_refused(run, tmp_path: Path):
+    async def conversation() -> None:
+        ours, _ = contexts(tmp_path)
+        server, here, there = await pair()
+        there.write(b"?select 1")
+        data = await read_all(here, 9)
+        here.unread(data[1:])
+        with pytest.raises(LegClosed):
+            await here.start_tls(ours, server_side=True)
+        await over(server, here, there)
+
+    run(conversation())
+
+
+@pytest.mark.parametrize(
+    ("mode", "hostname", "accepted"),
+    [("verify-full", "db.test", True), ("verify-full", "other.test", False), ("verify-ca", "other.test", True)],
+)
+def test_an_upstream_is_checked_as_its_mode_says(run, tmp_path: Path, mode: Any, hostname: str, accepted: bool):
+    async def conversation() -> None:
+        ours, _ = contexts(tmp_path)
+        context = upstream_context(UpstreamTls(mode=mode, ca=tmp_path / "test-ca.crt"))
+        server, here, there = await pair()
+        results = await asyncio.gather(
+            here.start_tls(ours, server_side=True),
+            there.start_tls(context, server_side=False, server_hostname=hostname),
+            return_exceptions=True,
+        )
+        assert isinstance(results[1], ssl.SSLCertVerificationError) is not accepted
+        await over(server, here, there)
+
+    run(conversation())
+
+
+def test_without_an_authority_only_require_takes_any_certificate(tmp_path: Path):
+    require = upstream_context(UpstreamTls(mode="require"))
+    assert require is not None
+    assert require.verify_mode == ssl.CERT_NONE
+    for mode in ("verify-ca", "verify-full"):
+        context = upstream_context(UpstreamTls(mode=mode))
+        assert context is not None
+        assert context.verify_mode == ssl.CERT_REQUIRED
+    assert upstream_context(UpstreamTls(mode="disable")) is None
