@@ -33,6 +33,7 @@ class Shipper:
         self._decisions = decisions
         self._window = window
         self._acknowledged: dict[str, int] = {}
+        self._given_up: set[str] = set()
         # What is on the way, in order: where it ends, whose it is, its number, whether it is an event, its size.
         self._sent: deque[tuple[_Position, str, int, bool, int]] = deque()
         self._outstanding = 0
@@ -81,7 +82,10 @@ class Shipper:
                 ordinal, offset = segment.ordinal, 0
             for end, shipment in self._spool.read(segment, offset):
                 offset = end
-                if not self._is_stored(shipment, (ordinal, end)):
+                if shipment.session in self._given_up:
+                    segment.pending.pop(shipment.session, None)
+                    segment.refused = True
+                elif not self._is_stored(shipment, (ordinal, end)):
                     await self._room(len(shipment.data))
                     self._note_sent(shipment, (ordinal, end))
                     yield shipment
@@ -116,30 +120,36 @@ class Shipper:
 
     def _acknowledge(self, answer: Acknowledged) -> None:
         if answer.refused:
-            self._log.error(
-                "a record was refused: another one with its number is stored",
-                session=answer.session,
-                seq=answer.seq,
-                refused=answer.refused,
-            )
-        known = self._acknowledged.get(answer.session, -1)
-        self._acknowledged[answer.session] = max(known, answer.seq)
-        while self._sent and self._sent[0][2] <= self._acknowledged.get(self._sent[0][1], -1):
+            self._give_up(answer)
+        else:
+            known = self._acknowledged.get(answer.session, -1)
+            self._acknowledged[answer.session] = max(known, answer.seq)
+        while self._sent and self._is_over(self._sent[0][1], self._sent[0][2]):
             position, _, _, is_event, size = self._sent.popleft()
             self._outstanding -= size
             if is_event:
                 self._settled = max(self._settled, position)
-        self._release(answer)
+        self._release(answer.session)
         self._progress.set()
 
-    def _release(self, answer: Acknowledged) -> None:
-        """Remove the segments of which everything is stored."""
+    def _give_up(self, answer: Acknowledged) -> None:
+        """The service will not take this chain: it is kept here for people to look at, and holds up no other."""
+        if answer.session in self._given_up:
+            return
+        self._log.error("a chain was refused and stays here", session=answer.session, refused=answer.refused)
+        self._given_up.add(answer.session)
+        for segment in self._spool.segments:
+            segment.refused = segment.refused or answer.session in segment.sessions
+
+    def _is_over(self, session: str, seq: int) -> bool:
+        return session in self._given_up or seq <= self._acknowledged.get(session, -1)
+
+    def _release(self, session: str) -> None:
+        """Remove the segments of which everything is stored, or will never be."""
         for segment in tuple(self._spool.segments):
-            last = segment.pending.get(answer.session)
-            if last is not None and answer.refused:
-                segment.refused = True
-            if last is not None and last <= self._acknowledged[answer.session]:
-                del segment.pending[answer.session]
+            last = segment.pending.get(session)
+            if last is not None and self._is_over(session, last):
+                del segment.pending[session]
             stored = not segment.pending and self._settled >= (segment.ordinal, segment.last_body)
             if segment.complete and stored:
                 self._spool.remove(segment)

@@ -28,6 +28,7 @@ from pep.core.errors import DecisionUnavailable
 from pep.core.model import Deny
 from pep.core.recorder import Recorder
 from pep.core.records import Body, Event, EventType
+from pep.core.segments import EventEntry, decode
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
 from pep.core.shipper import Shipper
 from pep.core.spool import Spool
@@ -108,7 +109,7 @@ class Service(
         elif request.seq == len(events):
             events.append(request.event)
         elif events[request.seq] != request.event:
-            answer.refused = "another event with this number is stored"
+            answer.refused, answer.acknowledged_seq = "another event with this number is stored", 0
         return answer
 
 
@@ -387,14 +388,18 @@ def test_what_a_dead_process_left_is_shipped_by_its_successor(tmp_path: Path):
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_records_that_were_refused_are_kept_aside(tmp_path: Path):
-    spool = Spool.open(tmp_path / "spool")
-    record_some(spool, sessions=1, rounds=1)
+def test_a_chain_that_is_refused_is_kept_aside_and_holds_up_no_other(tmp_path: Path):
+    spool = Spool.open(tmp_path / "spool", segment_bytes=2000)
+    record_some(spool, sessions=2, rounds=10)
     service = Service(stored={"s-0": [b"{}"]})
-    with_service(tmp_path, service, lambda decisions: ship_until_drained(spool, decisions))
+    with_service(tmp_path, service, lambda decisions: ship_until_drained(spool, decisions, window=3000))
+    assert len(service.stored["s-1"]) == 21
     spool.close()
-    (kept,) = (tmp_path / "spool").glob("refused/*.segment")
-    assert kept.stat().st_size > 0
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "spool").glob("refused/*.segment"))
+    assert {entry.seq for _, entry in decode(kept) if isinstance(entry, EventEntry) and entry.session == "s-0"} == set(
+        range(21)
+    )
+    assert list((tmp_path / "spool").glob("*/*.segment")) == list((tmp_path / "spool").glob("refused/*.segment"))
 
 
 def test_a_silent_service_gets_a_window_and_delays_nobody(tmp_path: Path):
