@@ -12,20 +12,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 RUN = ROOT / "deploy" / "demo" / "run.py"
-PDP = Path(sys.executable).parent / "pdp"
-CUSTOMERS = "select id, name, email, ssn from customers order by id limit 3"
-NODE = ("--subject", "agent:support-bot", "--graph", "support", "--node", "read_customers", "--audience", "shop")
-RULE = """
-deny contains {"code": "closed", "message": "Customers are closed today."} if {
-	subject.node == "support/read_customers"
-	"public.customers" in pg.touched
-}
-"""
 # Generous: the machine may be busy with other tests.
 PATIENCE = 60.0
 
@@ -109,42 +99,45 @@ def test_all_four_outcomes_are_shown_also_after_a_run_that_was_killed(state: Pat
     assert not (state / "postgres.folder").exists()
 
 
-def test_an_edited_policy_changes_the_verdict_of_the_next_statement(state: Path, tmp_path: Path) -> None:
-    policies = tmp_path / "rego"
-    shutil.copytree(ROOT / "rego", policies)
-    with demo(state, "--keep", "--policies", policies) as run:
+def test_the_readme_leads_from_nothing_to_a_policy_in_force(state: Path) -> None:
+    here = state.parent
+    shutil.copytree(ROOT / "rego", here / "rego")
+    (here / ".venv").symlink_to(sys.prefix)
+    with demo(here / ".checkrein" / "demo", "--keep", "--policies", here / "rego") as run:
         said = read_until(run, "Ctrl-C ends everything")
+        folder = postgres_folder(here / ".checkrein" / "demo")
         port = re.search(r"host=127\.0\.0\.1 port=(\d+)", said)
         assert port is not None
-        folder = postgres_folder(state)
-        command = [PDP, "token", "-c", state / "demo.yaml", *NODE]
-        token = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        login = {"host": "127.0.0.1", "port": int(port[1]), "dbname": "shop", "user": "me", "sslmode": "disable"}
 
-        with psycopg.connect(**login, password=token, autocommit=True) as connection:
-            assert connection.execute(CUSTOMERS).fetchone() == (1, "Bruno Brandt", "br****@ex****.com", None)
-            revision = in_force(state)
-
-            with (policies / "policies" / "agent_reads" / "agent_reads.rego").open("a") as policy:
-                policy.write(RULE)
-            end = time.monotonic() + PATIENCE
-            while in_force(state) == revision:
-                assert time.monotonic() < end, "the edited policy does not come into force"
-            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="agent_reads: Customers are closed today"):
-                connection.execute(CUSTOMERS)
+        blocks = [block.replace("port=6432", f"port={port[1]}") for block in guide()]
+        script = "\necho NEXT BLOCK\n".join(blocks)
+        done = subprocess.run(
+            ["bash", "-c", f"exec 2>&1\n{script}"], cwd=here, capture_output=True, text=True, check=False
+        )
+        before, policy, tested, bound, mistaken, _ = done.stdout.split("NEXT BLOCK\n")
 
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate()
+
+    assert "No policy allows this" in before
+    assert policy == ""
+    assert re.fullmatch(r"PASS: (\d+)/\1\n", tested)
+    assert "by policy payments: Agents read payments in pages of 50; allowed instead: The same statement" in bound
+    assert "(2 rows)" in bound
+    assert mistaken.count("payments.rego:28: dney is no contribution: did you mean deny?") == 2
+    assert "(2 rows)" in mistaken
+    assert sorted(path.relative_to(here / "rego") for path in (here / "rego").rglob("*")) == sorted(
+        path.relative_to(ROOT / "rego") for path in (ROOT / "rego").rglob("*")
+    )
+    assert (here / "rego" / "bindings" / "data.yaml").read_text() == (ROOT / "rego/bindings/data.yaml").read_text()
+
     assert run.returncode == 0, said
-    assert processes(str(state), str(folder)) == []
+    assert processes(str(here), str(folder)) == []
     assert not folder.exists()
 
 
-def in_force(state: Path) -> str:
-    """The revision that `pdp status` names once every proxy has it."""
-    command = [PDP, "status", "--wait", "-c", state / "demo.yaml", "--token-file", state / "olga.token"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = re.search(r"sha256:[0-9a-f]{64}", done.stdout)
-    assert found is not None, done.stdout
-    return found[0]
+def guide() -> list[str]:
+    """What the README's guide has to be pasted, block by block."""
+    text = (ROOT / "README.md").read_text()
+    section = text.split("## Write a policy in ten minutes\n")[1].split("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
