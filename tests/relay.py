@@ -233,8 +233,10 @@ def relay(server: PostgresServer, database: str, policy: Policy = allow_everythi
             await runtime.listener.ready.wait()
             found["port"] = runtime.listener.address.port  # type: ignore[union-attr]
             ready.set()
-            await serving
-            for task in background:
+            await stopping.wait()
+            runtime.sessions.revoke_all("the proxy is stopping")
+            await runtime.sessions.emptied(1.0)
+            for task in (serving, *background):
                 task.cancel()
         spool.close()
 
