@@ -148,6 +148,8 @@ class _Driver:
         self._upstream_left = False
         self._record_failed = False
         self._reason = ""
+        self._cancels = 0
+        self._behind_cancel: list[bytes] = []
 
     async def consume(self, client_buffer: int, probe_seconds: float) -> str:
         """Handles events until the session closes, or both sides are gone."""
@@ -233,7 +235,7 @@ class _Driver:
                 self._client.write(data)
             case wire.SendUpstream(data, by):
                 self._check(by)
-                self._upstream.write(data)
+                self._forward(data)
             case wire.Ask(exchange=exchange):
                 self._wait(exchange, lambda: self._ask(effect))
             case wire.LookUp(exchange, question):
@@ -243,6 +245,7 @@ class _Driver:
             case wire.SetTimer(name, seconds):
                 self._set_timer(name, seconds)
             case wire.CancelUpstream():
+                self._cancels += 1
                 self._start(self._cancel_upstream_now())
             case wire.PauseUpstream():
                 self._upstream.pause("session")
@@ -308,6 +311,18 @@ class _Driver:
                 await self._cancel_upstream()
         except (OSError, TimeoutError) as error:
             self._log.warning("the upstream could not be told to cancel", error=type(error).__name__)
+        finally:
+            self._cancels -= 1
+            if not self._cancels:
+                self._upstream.write(b"".join(self._behind_cancel))
+                self._behind_cancel.clear()
+
+    def _forward(self, data: bytes) -> None:
+        # A cancel request hits whatever runs when it arrives: what comes behind it has to wait until it has arrived.
+        if self._cancels:
+            self._behind_cancel.append(data)
+        else:
+            self._upstream.write(data)
 
     def _set_timer(self, name: str, seconds: float | None) -> None:
         previous = self._timers.pop(name, None)

@@ -208,7 +208,7 @@ class ExtendedQuery:
 
 def _withheld(values: tuple[Any, ...], prepared: Prepared) -> tuple[Any, ...]:
     """The parameters as records, policies and people may see them: those in secret positions replaced."""
-    hidden = frozenset() if prepared.parsed is None else secrets.secret_parameters(prepared.parsed.text)
+    hidden = frozenset() if prepared.parsed is None else prepared.parsed.hidden_parameters
     return tuple(
         "***" if number in hidden else secrets.redact_value(value) if isinstance(value, str) else value
         for number, value in enumerate(values, start=1)

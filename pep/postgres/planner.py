@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pep.core.model import Action, Binding, Statement
-from pep.postgres import secrets
 from pep.postgres.catalog import Catalog
 from pep.postgres.classification import (
     Classification,
@@ -95,7 +94,7 @@ def plan(
             behind_barrier = AFTER_A_BARRIER
         within.apply(classified)
         statements.append(classified)
-    texts = tuple(secrets.redact(parsed.text) for parsed in tree.statements)
+    texts = tuple(parsed.redacted for parsed in tree.statements)
     return Planned(tuple(statements), texts, tree.statements, facts.search_path)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pep.core.model import Obligation
 from pep.core.records import Body, Event, EventType
 from pep.core.wire import LookUp, Own, Record, SetTimer
-from pep.postgres import denial, secrets
+from pep.postgres import denial
 from pep.postgres.backend import TransactionStatus
 from pep.postgres.catalog import Catalog, SessionState
 from pep.postgres.catalog_sql import SESSION_QUERY, USER_QUERY
@@ -265,4 +265,4 @@ class Resolver:
 
 def _tree_of(prepared: Prepared) -> ParseTree:
     parsed = prepared.parsed
-    return ParseTree((), "") if parsed is None else ParseTree((parsed,), secrets.redact(parsed.text))
+    return ParseTree((), "") if parsed is None else ParseTree((parsed,), parsed.redacted)

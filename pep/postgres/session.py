@@ -11,6 +11,7 @@ What may go upstream without a grant is a closed list: see `pep.core.wire.By` an
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -203,7 +204,8 @@ class PostgresSession:
     def _abandon(self, reason: str) -> None:
         """Give the current step up; a pending question is withdrawn."""
         step, self._step = self._step, None
-        if step is not None and not step.gi_running:
+        # A step that ends the session is running: it cannot be closed from inside.
+        if step is not None and inspect.getgeneratorstate(step) != inspect.GEN_RUNNING:
             step.close()
         self._permits.withdraw(reason)
 
