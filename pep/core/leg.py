@@ -160,7 +160,10 @@ class Leg(asyncio.Protocol):
         return reason in self._pauses
 
     def gone(self) -> bool:
-        """Whether the other end has closed or reset, asked of the kernel: holds also while reading is paused."""
+        """Whether the other end has closed or reset, asked of the kernel: holds also while reading is paused.
+
+        A FIN is not seen while it waits behind more unread bytes than the kernel's receive buffer takes.
+        """
         if self._eof or self._closed.is_set() or self._transport is None:
             return True
         if self._poll is None:
