@@ -33,13 +33,19 @@ app = typer.Typer(
     ),
     epilog="Begin with: pdp check -c checkrein.yaml, then: pdp up -c checkrein.yaml",
 )
-app.command("serve", epilog="Example: pdp serve -c checkrein.yaml")(serve.serve)
-app.command("up", epilog="Example: pdp up -c checkrein.yaml")(serve.up)
-app.command("check", epilog="Example: pdp check -c checkrein.yaml")(check.check)
-app.command("status", epilog="Example, in a script that starts the service: pdp status --wait --timeout 60s")(
-    status.status
-)
-app.command("token", epilog=tokens.TOKEN_EXAMPLE)(tokens.token)
+app.command("serve", short_help="Run the decision service.", epilog="Example: pdp serve -c checkrein.yaml")(serve.serve)
+app.command(
+    "up", short_help="Run it together with every proxy of the file.", epilog="Example: pdp up -c checkrein.yaml"
+)(serve.up)
+app.command(
+    "check", short_help="Say what is wrong with an installation.", epilog="Example: pdp check -c checkrein.yaml"
+)(check.check)
+app.command(
+    "status",
+    short_help="Say what is in force and what is wrong.",
+    epilog="Example, in a script that starts the service: pdp status --wait --timeout 60s",
+)(status.status)
+app.command("token", short_help="Make a token for an agent or a person.", epilog=tokens.TOKEN_EXAMPLE)(tokens.token)
 app.add_typer(tokens.certificates, name="certificate")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(sessions.app, name="sessions")

@@ -136,7 +136,8 @@ def parameters(raw: bytes, *, limit: int | None) -> Iterator[str]:
         yield f"{GUTTER}(not a list) {shown(raw, limit=limit)}"
         return
     for index, value in enumerate(values, 1):
-        yield f"{GUTTER}${index} = {shown(_json(value), limit=limit)}"
+        later = value == {"parameter": index}
+        yield f"{GUTTER}${index} = {'(given when it is executed)' if later else shown(_json(value), limit=limit)}"
 
 
 def summary(approval: Approval) -> str:

@@ -13,19 +13,19 @@ from rich.text import Text
 from pdp.commands import approval_view as view
 from pdp.commands.connection import Connection, acting
 from pdp.commands.failure import Failure, Status
-from pdp.commands.screen import console, facts, line, span, table
+from pdp.commands.screen import console, facts, line, show, span, table
 from pdp.shown import shown
 from pdp.v1 import admin_service_pb2 as pb
 from pdp.v1.approval_service_pb2 import ApprovalState
 
-app = typer.Typer(no_args_is_help=True, help="See what waits for people, and answer: approve or deny.")
+app = typer.Typer(no_args_is_help=True, help="Answer what waits for people.")
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The approval's id, or the beginning of it.")]
 _Full = Annotated[bool, typer.Option("--full", help="Show everything, however long it is.")]
 _ALARMING = ("NOT ", "GIVES ", "REACHES ", "EVERY ")
 
 
-@app.command("list", epilog="Example: pdp approvals list    Everything, the past included: pdp approvals list --all")
+@app.command("list", epilog="Example: pdp approvals list\n\nEverything, the past included: pdp approvals list --all")
 @acting
 async def list_(
     connection: Connection,
@@ -41,19 +41,19 @@ async def list_(
         return
     now = datetime.datetime.now(datetime.UTC)
     headings = ("ID", "STATE", "ASKED", "WHO", "NODE", "ON", "ACTION", "HELD BY")
-    screen.print(table(headings, (_row(each, now) for each in answer.approvals)))
+    show(screen, table(headings, (_row(each, now) for each in answer.approvals)))
 
 
-@app.command(epilog="Example: pdp approvals show a-x3k")
+@app.command("show", epilog="Example: pdp approvals show a-x3k")
 @acting
-async def show(connection: Connection, id: _Id, full: _Full = False) -> None:
+async def show_(connection: Connection, id: _Id, full: _Full = False) -> None:
     """Show one: who asks, from which node, what it touches, why it is held, the whole statement."""
     approval = await _get(connection, id)
     _print(console(), approval, None if full else view.STATEMENT_LIMIT)
 
 
 @app.command(
-    epilog="Example: pdp approvals approve a-x3k    In a script, after looking: pdp approvals approve a-x3k --yes"
+    epilog="Example: pdp approvals approve a-x3k\n\nIn a script, after looking: pdp approvals approve a-x3k --yes"
 )
 @acting
 async def approve(
@@ -107,7 +107,7 @@ def _row(approval: pb.Approval, now: datetime.datetime) -> Sequence[str | Text]:
 def _print(screen: Console, approval: pb.Approval, limit: int | None) -> None:
     now = datetime.datetime.now(datetime.UTC)
     pairs = view.facts(approval, now, limit)
-    screen.print(facts((name, Text(value, "bold red" if name.startswith(_ALARMING) else "")) for name, value in pairs))
+    show(screen, facts((name, Text(value, "bold red" if name.startswith(_ALARMING) else "")) for name, value in pairs))
     for each in view.statement(approval, limit):
         line(screen, each)
 

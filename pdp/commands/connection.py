@@ -1,6 +1,7 @@
 """How a command reaches the decision service: where it is, which certificate is presented, whose token.
 
-`acting` makes a command of a function that needs a connection: it adds the options that all of them share. Calls carry
+`acting` makes a command of a function that needs a connection, `reaching` of one that makes it itself: they add the
+options that all of these commands share. Calls carry
 the caller's own token; every status that comes back becomes a `Failure` that says what to do.
 """
 
@@ -71,6 +72,11 @@ class Reach:
     ca: Path | None = None
     server_name: str | None = None
 
+    @property
+    def has_token(self) -> bool:
+        """Whether the caller gave a token."""
+        return bool(self.token or self.token_file or os.environ.get("PDP_TOKEN"))
+
 
 def _reach(
     *,
@@ -86,22 +92,15 @@ def _reach(
     return Reach(config, address, token, token_file, cert, key, ca, server_name)
 
 
-def acting(
-    work: Callable[Concatenate[Connection, P], Coroutine[Any, Any, None]],
-) -> Callable[..., None]:
-    """A command that runs `work` with a connection, made from the options that this adds to its own."""
+def reaching(work: Callable[Concatenate[Reach, P], Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A command that runs `work` with a `Reach`, made from the options that this adds to its own."""
     shared = inspect.signature(_reach, eval_str=True).parameters
     own = list(inspect.signature(work, eval_str=True).parameters.values())[1:]
 
     def command(**arguments: Any) -> None:
         reach = _reach(**{name: arguments.pop(name) for name in shared})
-
-        async def run() -> None:
-            async with connected(reach) as connection:
-                # The names and types of the arguments are those of `work`: its signature is this command's.
-                await cast(Callable[..., Coroutine[Any, Any, None]], work)(connection, **arguments)
-
-        asyncio.run(run())
+        # The names and types of the arguments are those of `work`: its signature is this command's.
+        asyncio.run(cast(Callable[..., Coroutine[Any, Any, None]], work)(reach, **arguments))
 
     parameters = [*own, *shared.values()]
     # Not functools.wraps: the types of the options would then be looked for at `work`, which has not all of them.
@@ -113,6 +112,20 @@ def acting(
     return command
 
 
+def acting(work: Callable[Concatenate[Connection, P], Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """The same with a connection."""
+
+    async def run(reach: Reach, /, *args: P.args, **arguments: P.kwargs) -> None:
+        async with connected(reach) as connection:
+            await work(connection, *args, **arguments)
+
+    own = list(inspect.signature(work, eval_str=True).parameters.values())[1:]
+    reach = inspect.Parameter("reach", inspect.Parameter.POSITIONAL_ONLY)
+    run.__name__, run.__doc__, run.__module__ = work.__name__, work.__doc__, work.__module__
+    run.__signature__ = inspect.Signature([reach, *own])  # type: ignore[attr-defined]
+    return reaching(run)
+
+
 class Connection:
     """A channel to the service, and the token that calls carry; the token is looked for at the first call."""
 
@@ -122,11 +135,6 @@ class Connection:
         self._admin = admin_service_pb2_grpc.AdminServiceStub(channel)
         self._health: Any = health_pb2_grpc.HealthStub(channel)
         self._metadata: tuple[tuple[str, str], ...] | None = None
-
-    @property
-    def has_token(self) -> bool:
-        """Whether the caller gave a token."""
-        return bool(self.reach.token or self.reach.token_file or os.environ.get("PDP_TOKEN"))
 
     async def call(self, method: str, request: Any, *, action: str) -> Any:
         """One call of AdminService; `action` is its name in the policies. Failure if it is not answered."""

@@ -105,7 +105,8 @@ class Replay:
             return
         self._asked[exchange] = said
         blocks = [part for body in event.bodies for part in _body(body)]
-        yield Step(event.time, Text("asked", "bold"), Text("\n".join(blocks)))
+        word = "prepares" if event.facts.get("execution") is False else "asks"
+        yield Step(event.time, Text(word, "bold"), Text("\n".join(blocks)))
 
     def _decision(self, event: Recorded) -> Iterator[Step]:
         what = _verdict(event.text("verdict"))
@@ -138,7 +139,7 @@ class Replay:
         parts = [", ".join(shown(str(tag)) for tag in _values(event.facts.get("tags")))]
         if sqlstate := event.text("sqlstate"):
             parts.append(f"error {shown(sqlstate)}")
-        parts += [f"{shown(event.text(name))} {name}" for name in ("rows", "bytes") if name in event.facts]
+        parts += [_counted(event, name) for name in ("rows", "bytes") if name in event.facts]
         started = self._intents.pop(event.text("execution_id"), None)
         if started is not None and event.time is not None:
             parts.append(f"after {_milliseconds(event.time - started)}")
@@ -182,7 +183,7 @@ class Replay:
 
 def indented(step: Step) -> RenderableType | None:
     """What stands below a step, in its place."""
-    return None if step.below is None else Padding(step.below, (0, 0, 0, _NAMES))
+    return None if step.below is None else Padding(step.below, (0, 0, 0, _NAMES), expand=False)
 
 
 def _granted(event: Recorded) -> bool:
@@ -201,6 +202,11 @@ def _reason(reason: Mapping[str, Any]) -> str:
     if instead := _values(reason.get("instead")):
         text += f" (instead: {'; '.join(shown(str(each)) for each in instead)})"
     return text
+
+
+def _counted(event: Recorded, name: str) -> str:
+    number = event.text(name)
+    return f"{shown(number)} {name.removesuffix('s') if number == '1' else name}"
 
 
 def _duty(duty: Mapping[str, Any]) -> str:
@@ -236,10 +242,11 @@ def _facts(values: Mapping[str, Any]) -> Text:
 
 
 def _shown_cell(value: object) -> Text:
-    """A cell: NULL is told from the text NULL by its look, bytes from text by their sign."""
+    """A cell. What is nothing is told from a text that says so: that stands in quotation marks."""
     if value is None:
         return Text("NULL", "dim italic")
-    return Text(shown(_cell(value), limit=_CELL))
+    text = _cell(value)
+    return Text(shown(f'"{text}"' if text.strip('"') == "NULL" else text, limit=_CELL))
 
 
 def _cell(value: object) -> str:

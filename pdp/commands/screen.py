@@ -33,9 +33,21 @@ def line(screen: Console, text: str | Text, style: str = "") -> None:
     screen.print(text if isinstance(text, Text) else Text(text, style), soft_wrap=True)
 
 
+def show(screen: Console, what: RenderableType) -> None:
+    """A table or a block. A file or a pipe is not filled up with the spaces that make its lines equally long."""
+    if screen.is_terminal:
+        screen.print(what)
+        return
+    with screen.capture() as captured:
+        screen.print(what)
+    for text in captured.get().splitlines():
+        screen.out(text.rstrip(" "), highlight=False)
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, whole: int = 1) -> Table:
-    """A table whose first `whole` columns are never folded, so that an id can be copied."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    """A table whose first `whole` columns are never folded, so that an id can be copied. Without names, no heading."""
+    named = any(headings)
+    made = Table(box=None, pad_edge=False, show_header=named, header_style="bold", padding=(0, 2, 0, 0))
     for index, heading in enumerate(headings):
         made.add_column(Text(heading), no_wrap=index < whole, overflow="fold")
     for row in rows:

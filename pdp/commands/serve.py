@@ -16,7 +16,7 @@ from rich.text import Text
 from pdp.commands.children import Children, Ended, Interrupted, lines_of
 from pdp.commands.connection import DEFAULT_CONFIG, ConfigFile, Reach, connected
 from pdp.commands.failure import Failure
-from pdp.commands.screen import console, line, table
+from pdp.commands.screen import console, line, show, table
 from pdp.config import Config, NamedProxy, load_config
 from pdp.shown import shown
 from pdp.v1.strict_yaml import SocketAddress, TcpAddress, UnixAddress, socket_address
@@ -168,7 +168,7 @@ def _announce(screen: Console, file: Path, settings: Config) -> None:
         protocol = (proxy.model_extra or {}).get("protocol", "")
         place = _place(proxy, file)
         rows.append((proxy.name, f"{protocol} proxy", str(place or ""), f"for the resource {proxy.resource}"))
-    screen.print(table(("NAME", "WHAT", "ADDRESS", ""), [[shown(cell) for cell in row] for row in rows], whole=3))
+    show(screen, table(("NAME", "WHAT", "ADDRESS", ""), [[shown(cell) for cell in row] for row in rows], whole=3))
     named = f" -c {shown(str(file))}" if file != DEFAULT_CONFIG else ""
     if settings.proxies:
         audience = shown(settings.proxies[0].resource)

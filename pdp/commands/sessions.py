@@ -17,11 +17,11 @@ from pdp.commands.connection import Connection, acting
 from pdp.commands.failure import Failure, Status
 from pdp.commands.recorded import Recorded, read
 from pdp.commands.replay import Replay, Step, indented
-from pdp.commands.screen import VERDICT_WORDS, clock, console, facts, line, span, table
+from pdp.commands.screen import VERDICT_WORDS, clock, console, facts, line, show, span, table
 from pdp.shown import shown
 from pdp.v1 import admin_service_pb2 as pb
 
-app = typer.Typer(no_args_is_help=True, help="See who is connected, what they did and what came back; end a session.")
+app = typer.Typer(no_args_is_help=True, help="See what happened; end a session.")
 
 # Nobody wants to sit through a night; the time that really passed stands before each line.
 LONGEST_PAUSE: Final = 3.0
@@ -30,7 +30,7 @@ _Id = Annotated[str, typer.Argument(metavar="ID", help="The session's id, or the
 Sleep = Callable[[float], Awaitable[None]]
 
 
-@app.command("list", epilog="Example: pdp sessions list --open    One run of a workflow: pdp sessions list --run r-17")
+@app.command("list", epilog="Example: pdp sessions list --open\n\nOne run of a workflow: pdp sessions list --run r-17")
 @acting
 async def list_(
     connection: Connection,
@@ -45,26 +45,26 @@ async def list_(
     if not answer.sessions:
         line(screen, "no sessions")
         return
-    headings = ("ID", "STATE", "OPENED", "WHO", "NODE", "ON", "PROXY", "EVENTS", "VERDICTS")
-    screen.print(table(headings, (_row(each) for each in answer.sessions)))
+    headings = ("ID", "STATE", "OPENED", "WHO", "NODE", "ON", "EVENTS", "VERDICTS")
+    show(screen, table(headings, (_row(each) for each in answer.sessions)))
 
 
-@app.command(epilog="Example: pdp sessions show s-4qz")
+@app.command("show", epilog="Example: pdp sessions show s-4qz")
 @acting
-async def show(connection: Connection, id: _Id) -> None:
+async def show_(connection: Connection, id: _Id) -> None:
     """Show one session: who, on what, how it ended, and each event of its record in a line."""
     screen = console()
     session, events = await _open(connection, id)
-    screen.print(facts(_pairs(session)))
+    show(screen, facts(_pairs(session)))
     rows = [
         (str(event.seq), _time_of(event), shown(event.type or "unreadable"), shown(_in_short(event), limit=120))
         async for event in events
     ]
-    screen.print(table(("NUMBER", "TIME", "EVENT", "WHAT"), rows, whole=2))
+    show(screen, table(("NUMBER", "TIME", "EVENT", "WHAT"), rows, whole=2))
 
 
 @app.command(
-    epilog="Example: pdp sessions replay s-4qz --no-wait    Ten times as fast: pdp sessions replay s-4qz --speed 10"
+    epilog="Example: pdp sessions replay s-4qz --no-wait\n\nTen times as fast: pdp sessions replay s-4qz --speed 10"
 )
 @acting
 async def replay(
@@ -80,7 +80,7 @@ async def replay(
     """
     screen = console()
     session, events = await _open(connection, id)
-    screen.print(facts(_pairs(session)))
+    show(screen, facts(_pairs(session)))
     line(screen, "")
     await play(screen, events, Replay(rows=rows), None if no_wait else speed, asyncio.sleep)
 
@@ -102,7 +102,7 @@ async def play(
             last = step.at or last
             line(screen, Text.assemble((_offset(step.at, first), "dim"), step.what))
             if (below := indented(step)) is not None:
-                screen.print(below)
+                show(screen, below)
 
     async for event in events:
         await tell(story.feed(event))
@@ -165,7 +165,6 @@ def _row(session: pb.Session) -> Sequence[str]:
         f"{shown(session.subject.type)}:{shown(session.subject.id)}",
         shown(session.subject.workflow),
         shown(session.resource),
-        shown(session.proxy),
         str(session.events),
         _verdicts(session),
     )

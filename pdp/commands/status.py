@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pdp.commands.connection import Connection, acting
+from pdp.commands.connection import Reach, connected, reaching
 from pdp.commands.failure import Failure, Status
-from pdp.commands.screen import clock, console, facts, line
+from pdp.commands.screen import clock, console, facts, line, show
 from pdp.shown import shown
 from pdp.v1 import admin_service_pb2 as pb
 from pdp.v1.strict_yaml import parse_duration
@@ -24,9 +24,9 @@ T = TypeVar("T")
 _AGAIN_SECONDS: Final = 0.2
 
 
-@acting
+@reaching
 async def status(
-    connection: Connection,
+    reach: Reach,
     wait: Annotated[bool, typer.Option("--wait", help="Until it decides and its policies are in force.")] = False,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="How long --wait waits at most.")] = "30s",
 ) -> None:
@@ -41,11 +41,13 @@ async def status(
         raise Failure(f"--timeout {error}", Status.USAGE) from None
     end = time.monotonic() + patience
     screen = console()
-    if not connection.has_token:
-        await _plain(connection, screen, end)
+    if not reach.has_token:
+        await _plain(reach, screen, end)
         return
-    answer = await _until(lambda: _ask(connection), lambda given: _fine(given) or bool(given.policy_error), end)
-    screen.print(facts(_pairs(connection.address, answer)))
+    address, answer = await _until(
+        lambda: _ask(reach), lambda given: _fine(given[1]) or bool(given[1].policy_error), end
+    )
+    show(screen, facts(_pairs(address, answer)))
     if answer.policy_error:
         line(screen, "The newest policy files are not in force:", "bold red")
         line(screen, shown(answer.policy_error, limit=None, gutter="  "))
@@ -53,14 +55,23 @@ async def status(
         raise typer.Exit(Status.WRONG)
 
 
-async def _ask(connection: Connection) -> pb.GetStatusResponse:
-    answer = await connection.call("GetStatus", pb.GetStatusRequest(), action="status.read")
-    assert isinstance(answer, pb.GetStatusResponse)
-    return answer
+async def _ask(reach: Reach) -> tuple[str, pb.GetStatusResponse]:
+    async with connected(reach) as connection:
+        answer = await connection.call("GetStatus", pb.GetStatusRequest(), action="status.read")
+        return connection.address, answer
+
+
+async def _serving(reach: Reach) -> tuple[str, bool]:
+    async with connected(reach) as connection:
+        return connection.address, await connection.serving()
 
 
 async def _until(ask: Callable[[], Awaitable[T]], settled: Callable[[T], bool], end: float) -> T:
-    """The first answer that settles it, or the last there is at the end. A service that is not up is asked again."""
+    """The first answer that settles it, or the last there is at the end. A service that is not up is asked again.
+
+    Each time over a new connection: one that has failed waits before it tries again, and before the first start there
+    is no certificate to make one with.
+    """
     while True:
         late = time.monotonic() >= end
         try:
@@ -74,11 +85,11 @@ async def _until(ask: Callable[[], Awaitable[T]], settled: Callable[[T], bool], 
         await asyncio.sleep(_AGAIN_SECONDS)
 
 
-async def _plain(connection: Connection, screen: Console, end: float) -> None:
+async def _plain(reach: Reach, screen: Console, end: float) -> None:
     """What can be said without a token."""
-    serving = await _until(connection.serving, bool, end)
+    address, serving = await _until(lambda: _serving(reach), lambda given: given[1], end)
     said = "decides" if serving else "answers, but has no policies in force and denies everything"
-    line(screen, f"the decision service at {shown(connection.address)} {said}")
+    line(screen, f"the decision service at {shown(address)} {said}")
     line(screen, "(with a token in $PDP_TOKEN this says more: revision, proxies, sessions, approvals)")
     if not serving:
         raise typer.Exit(Status.WRONG)

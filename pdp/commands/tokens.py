@@ -32,7 +32,7 @@ TOKEN_EXAMPLE: Final = (
 _TYPES: Final = ("agent", "user", "service")
 _LONGEST: Final = 255
 
-certificates = typer.Typer(no_args_is_help=True, help="Certificates that proxies connect to this service with.")
+certificates = typer.Typer(no_args_is_help=True, help="Certificates for proxies.")
 
 _Claim = typer.Option(metavar="NAME", help="Claim of the workflow.")
 

@@ -250,6 +250,12 @@ def test_nothing_that_the_proxy_says_is_left_out():
         assert part in text
 
 
+def test_a_value_that_is_not_known_yet_is_said_to_be_so():
+    text = everything(approval(parameters=b'[{"parameter": 1}, {"parameter": 7}]'))
+    assert "$1 = (given when it is executed)" in text
+    assert '$2 = {"parameter": 7}' in text
+
+
 def test_foreign_names_have_no_power():
     made = approval(WIDE | {"functions": ["[red]f[/red]\x1b[31m"]}, text="select 1\nWho: user:boss")
     made.subject.id = "bot\r\x1b[1A"

@@ -155,7 +155,7 @@ def test_the_story_is_told_in_the_order_in_which_it_was_lived():
     lines = told(sealed(STORY)).splitlines()
     text = "\n".join(lines)
     assert lines[0].startswith("+0.000s     session opened")
-    asked = next(index for index, line in enumerate(lines) if line.endswith("asked"))
+    asked = next(index for index, line in enumerate(lines) if line.endswith("asks"))
     assert lines[asked + 1].strip() == "│ select email from customers"
     assert [line.strip() for line in lines[asked + 2 : asked + 4]] == ["│ $1 = 5", '│ $2 = "x"']
     assert "mask  query  d-mask" in lines[asked + 4]
@@ -172,6 +172,7 @@ def test_what_came_back_is_shown_as_the_client_saw_it():
     text = told(sealed(STORY))
     assert "[red]␛[31mx[/red]" in text
     assert '{"$bytes": "AA=="}' in text
+    assert [line.split()[0] for line in text.splitlines() if "NULL" in line][-2:] == ["NULL", '"NULL"']
     many = result(["n"], *([str(number)] for number in range(50)))
     cut = told(sealed([Event(EventType.RESPONSE, facts={"rows": 50}, bodies=(many,))]), rows=3)
     assert "and 47 more rows" in cut

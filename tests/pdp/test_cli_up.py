@@ -118,13 +118,15 @@ def test_it_starts_says_where_everything_is_and_ends_without_a_trace(opa_path: P
     async def scenario():
         with folder() as path:
             async with up(path, opa_path) as running:
+                # Asked before there is even a state folder.
+                early = asyncio.create_task(pdp("status", "--wait", "--timeout", "60s", "-c", str(running.file)))
                 said = await running.ready()
+                waited = await early
+                assert waited.status == 0, waited.err
                 assert said.startswith("ready\n")
                 assert f"unix:{path / 'state' / 'pdp.sock'}" in said
                 assert "postgres proxy" in said
                 assert "pdp token -c" in said
-                status = await pdp("status", "--wait", "-c", str(running.file))
-                assert status.status == 0, status.err
                 below = running.below()
                 assert len(below) >= 3
                 running.process.send_signal(signal.SIGINT)
