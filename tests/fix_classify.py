@@ -1,7 +1,7 @@
 """A shop database on a real PostgreSQL 18, its catalog as the proxy reads it, and a classifier over it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,11 @@ CREATE FOREIGN DATA WRAPPER nothing;
 CREATE SERVER elsewhere FOREIGN DATA WRAPPER nothing;
 CREATE FOREIGN TABLE remote (id int, ssn text) SERVER elsewhere;
 CREATE TABLE "Odd.Name" (id int, "Mixed Case" text);
+INSERT INTO customers (id) VALUES (1);
+INSERT INTO orders (id, customer_id) VALUES (1, 1);
+INSERT INTO payments VALUES (1, 1, 1);
+INSERT INTO refunds VALUES (1, 1);
+INSERT INTO events VALUES ('2023-01-01', 'x', 'y');
 CREATE SCHEMA evil;
 CREATE TABLE evil.customers (id int, name text, email text, ssn text, created timestamptz);
 CREATE FUNCTION evil.lower(varchar) RETURNS text LANGUAGE sql AS 'SELECT $1';
@@ -91,9 +96,9 @@ class Classifier:
     facts: SessionFacts
     names: DictNames = field(default_factory=DictNames)
 
-    def __call__(self, text: str, **facts: Any) -> Classification:
+    def __call__(self, text: str, parameters: Sequence[int] | None = None, **facts: Any) -> Classification:
         """Every answer is checked against the schema of the policies' input."""
-        found = classify(parsed(text), self.catalog, replace(self.facts, **facts), self.names)
+        found = classify(parsed(text), self.catalog, replace(self.facts, **facts), self.names, parameters)
         INPUT.validate(found.properties)
         return found
 

@@ -122,6 +122,8 @@ def _own(found: Findings, schemas: Sequence[str], name: str) -> None:
 
 def _builtin(found: Findings, name: str, arguments: Sequence[Node]) -> None:
     """The server's own function of that name; one that takes what it changes by name is looked into."""
+    if "populate_record" in name:
+        found.builds_records = True  # of the type of its first argument, which need not be named
     match effect(name):
         case Effect.HARMLESS:
             pass

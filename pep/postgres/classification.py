@@ -29,6 +29,8 @@ _STRICTNESS: Final[tuple[Class, ...]] = (
     "opaque",
 )
 
+_MILDER_KINDS: Final = ("insert", "update", "merge", "delete", "truncate")
+
 RESERVED_PREFIX: Final = "checkrein_"
 """Prepared statements and cursors of the proxy itself; a client cannot make or use one of such a name."""
 
@@ -233,7 +235,7 @@ def merge(classifications: Sequence[Classification]) -> Classification:
 def _merge(one: Classification, two: Classification) -> Classification:
     if one == two:
         return one
-    strict = max(one, two, key=lambda c: _STRICTNESS.index(c.class_))
+    strict = max(one, two, key=_strictness)
     return replace(
         strict,
         properties=_merge_documents(one.properties, two.properties, strict.properties),
@@ -251,6 +253,12 @@ def _merge(one: Classification, two: Classification) -> Classification:
         object_names=one.object_names | two.object_names,
         empty=one.empty and two.empty,
     )
+
+
+def _strictness(classification: Classification) -> tuple[int, int, str]:
+    kind = classification.kind
+    rank = _MILDER_KINDS.index(kind) if kind in _MILDER_KINDS else -1
+    return _STRICTNESS.index(classification.class_), rank, kind
 
 
 def _merge_documents(one: Mapping[str, Any], two: Mapping[str, Any], strict: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ over `scopes`; `statements` and `definitions` have everything else; `findings` c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pep.postgres.catalog import Catalog
@@ -29,10 +30,19 @@ _QUERY_KINDS: Final = {
 _STRICTEST_FIRST: Final = ("delete", "merge", "update", "insert")
 
 
-def classify(statement: ParsedStatement, catalog: Catalog, session: SessionFacts, names: Names) -> Classification:
-    """What the statement does. Nesting deeper than the walk can follow is opaque, never an error."""
+def classify(
+    statement: ParsedStatement,
+    catalog: Catalog,
+    session: SessionFacts,
+    names: Names,
+    parameters: Sequence[int] | None = None,
+) -> Classification:
+    """What the statement does. Nesting deeper than the walk can follow is opaque, never an error.
+
+    `parameters` are the type OIDs of Parse, 0 for one that the server infers; None: whatever the client may say there.
+    """
     try:
-        return _Classifier(statement, catalog, session, names).classify(statement.node)
+        return _Classifier(statement, catalog, session, names, parameters).classify(statement.node)
     except RecursionError:
         return opaque("nested too deeply")
     except TooMuch:
@@ -50,10 +60,18 @@ def empty() -> Classification:
 class _Classifier:
     """One statement with everything that its classification depends on."""
 
-    __slots__ = ("_catalog", "_names", "_session", "_statement")
+    __slots__ = ("_catalog", "_names", "_parameters", "_session", "_statement")
 
-    def __init__(self, statement: ParsedStatement, catalog: Catalog, session: SessionFacts, names: Names) -> None:
+    def __init__(
+        self,
+        statement: ParsedStatement,
+        catalog: Catalog,
+        session: SessionFacts,
+        names: Names,
+        parameters: Sequence[int] | None,
+    ) -> None:
         self._statement = statement
+        self._parameters = parameters
         self._catalog = catalog
         self._session = session
         self._names = names
@@ -63,16 +81,22 @@ class _Classifier:
         ((kind, content),) = node.items()
         if kind in _QUERY_KINDS:
             return self._query(kind, content)
-        statements = Statements(self._statement, self._catalog, self._session, self._names, self.classify)
+        statements = Statements(self._statement, self._findings(), self._names, self.classify, self._apart)
         if (answer := statements.classify(kind, content)) is not None:
             return answer
-        definitions = Definitions(self._catalog, self._session, self._names, self.classify)
+        definitions = Definitions(self._findings(), self._names, self.classify)
         if (answer := definitions.classify(kind, content)) is not None:
             return answer
         return opaque(f"{kind} is not understood")
 
+    def _findings(self) -> Findings:
+        return Findings(self._catalog, self._session, self._parameters)
+
+    def _apart(self, node: Node) -> Classification:
+        return _Classifier(self._statement, self._catalog, self._session, self._names, None).classify(node)
+
     def _query(self, kind: str, node: Node) -> Classification:
-        found = Findings(self._catalog, self._session)
+        found = self._findings()
         queries = Queries(found, self._names)
         queries.top({kind: node})
         if queries.select_into is not None:
@@ -90,7 +114,7 @@ class _Classifier:
         return found.finish(_class_of(kind, found), word, returns_rows=returns_rows, **known)
 
     def _select_into(self, queries: Queries) -> Classification:
-        definitions = Definitions(self._catalog, self._session, self._names, self.classify)
+        definitions = Definitions(self._findings(), self._names, self.classify)
         assert queries.select_into is not None
         found = definitions.found
         definitions.create(queries.select_into)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from pep.postgres import calls, settings
-from pep.postgres.catalog import TEMPORARY, Catalog, Relation
-from pep.postgres.classification import Change, Class, Classification, Names, SessionFacts, words
+from pep.postgres.catalog import TEMPORARY, Relation
+from pep.postgres.classification import Change, Class, Classification, Names, words
 from pep.postgres.expressions import Node
 from pep.postgres.findings import Findings
 from pep.postgres.queries import Queries
@@ -124,8 +124,8 @@ class Definitions:
 
     __slots__ = ("_columns_count", "_inner", "_queries", "_skip", "found")
 
-    def __init__(self, catalog: Catalog, session: SessionFacts, names: Names, inner: Inner) -> None:
-        self.found = Findings(catalog, session)
+    def __init__(self, found: Findings, names: Names, inner: Inner) -> None:
+        self.found = found
         self._inner = inner
         self._queries = Queries(self.found, names)
         self._columns_count = True

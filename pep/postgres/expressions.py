@@ -201,8 +201,10 @@ class Expressions:
 
     def source(self, source: Source, usage: Usage) -> None:
         """The whole row."""
+        self.found.spend(1 + len(source.rows.columns) // 8)
         if source.relation is not None:
             self.found.every_column(source.relation, usage)
+            return
         for relation, column in source.rows.refs():
             self.found.column(relation, column, usage)
 
@@ -249,9 +251,11 @@ class Expressions:
         return meaning
 
     def _unknown_column(self, names: Sequence[str], scope: Scope) -> None:
+        self.found.spend(sum(1 for _ in scope.everything()))
+        if self.found.reason is None:
+            for source in scope.everything():
+                self.source(source, "other")
         self.found.not_understood(f"unknown column: {'.'.join(names)}")
-        for source in scope.everything():
-            self.source(source, "other")
 
     def schema(self, name: str) -> str:
         """pg_temp is another name for the session's own temporary schema."""
@@ -328,12 +332,21 @@ class Expressions:
         self.walk(node["node"], scope)
 
     def _parameter(self, _node: Node, _scope: Scope) -> None:
-        self.found.has_parameter = True
+        if self.found.parameters is None:
+            self.found.has_parameter = True
 
     def _cast(self, node: Node, scope: Scope) -> None:
-        literal = node["arg"].get("A_Const", {})
-        self.type_name(node["typeName"], literal="sval" in literal or "isnull" in literal)
-        self.walk(node["arg"], scope)
+        argument = node["arg"]
+        self.type_name(node["typeName"], literal=self._is_literal(argument))
+        self.walk(argument, scope)
+
+    def _is_literal(self, node: Node) -> bool:
+        """A quoted constant, or a parameter without a type of its own: the type's input reads it, no cast runs."""
+        if "ParamRef" in node:
+            declared, number = self.found.parameters, node["ParamRef"].get("number", 0)
+            return declared is not None and (number > len(declared) or declared[number - 1] == 0)
+        constant = node.get("A_Const", {})
+        return "sval" in constant or "isnull" in constant
 
     def type_name(self, node: Node, *, literal: bool = False) -> None:
         calls.type_name(self.found, [name["String"]["sval"] for name in node["names"]], literal=literal)

@@ -9,7 +9,8 @@ References: PostgreSQL documentation, "The Rule System", "Overview of Trigger Be
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pep.postgres import owned
@@ -35,6 +36,13 @@ class TooMuch(Exception):
     """The statement takes more steps to resolve than a statement that somebody wrote."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Relative:
+    relation: Relation
+    name: str
+    columns: frozenset[str]
+
+
 class Findings:
     """See the module. The attributes without a method are for the walk to set."""
 
@@ -42,11 +50,14 @@ class Findings:
         "_budget",
         "_columns",
         "_doubts",
+        "_families",
         "_noted",
         "_reads",
         "_relations",
         "_touched",
+        "_whole",
         "_writes",
+        "builds_records",
         "catalog",
         "changes",
         "collecting",
@@ -59,6 +70,7 @@ class Findings:
         "name_change",
         "object_names",
         "origins",
+        "parameters",
         "path",
         "reached",
         "reaches",
@@ -74,7 +86,7 @@ class Findings:
         "writes",
     )
 
-    def __init__(self, catalog: Catalog, session: SessionFacts) -> None:
+    def __init__(self, catalog: Catalog, session: SessionFacts, parameters: Sequence[int] | None = None) -> None:
         self.catalog = catalog
         self.session = session
         self.path = session.search_path
@@ -99,15 +111,33 @@ class Findings:
         self.name_change: NameChange | None = None
         self.uses: NameUse | None = None
         self.has_parameter = False
+        self.builds_records = False
+        self.parameters = parameters
         self.types: set[int] = set()
         self._budget = _BUDGET
         self._doubts: list[tuple[frozenset[int], str]] = []
+        self._families: dict[int, list[_Relative]] = {}
+        self._whole: set[tuple[int, Usage]] = set()
         self._noted: set[tuple[int, int, Usage]] = set()
         self._columns: dict[tuple[str, str], set[Usage]] = {}
         self._relations: set[tuple[str, str, str, Access, str, bool]] = set()
         self._touched: set[int] = set()
         self._reads: set[int] = set()
         self._writes: set[tuple[int, Access]] = set()
+        for oid in parameters or ():
+            if oid:
+                self._declared(oid)
+
+    def _declared(self, oid: int) -> None:
+        """A parameter that the client says is of this type: reading its value can run a domain's checks."""
+        type_ = self.catalog.type_by_oid(oid)
+        if type_ is None:
+            self.not_understood("a parameter is of an unknown type")
+        elif not type_.is_builtin:
+            self.resolves = True
+            self.types.add(oid)
+            for function in owned.type_calls(self.catalog, type_):
+                self.not_understood(f"a parameter's type calls function {self._function(function)}")
 
     def not_understood(self, reason: str) -> None:
         """The first reason stands."""
@@ -165,10 +195,9 @@ class Findings:
         self._reads.add(relation.oid)
         name = self.name_of(relation)
         self._read_alone(relation, name)
-        for oid in self._family(relation):
-            if (other := self.catalog.by_oid(oid)) is not None:
-                self.touch(other, "read", name)
-                self._read_alone(other, self.name_of(other))
+        for other in self._family(relation):
+            self.touch(other.relation, "read", name)
+            self._read_alone(other.relation, other.name)
         if relation.is_view:
             self._read_view(relation, name)
 
@@ -209,11 +238,20 @@ class Findings:
         elif function.name not in _QUIET and effect(function.name) not in _INSIDE:
             self.reaches.add(f"function {function.name} behind {view}")
 
-    def _family(self, relation: Relation) -> Iterable[int]:
-        if relation.children:
-            yield from self.catalog.descendants(relation.oid)
-        if relation.parents:
-            yield from self.catalog.ancestors(relation.oid)
+    def _family(self, relation: Relation) -> Sequence[_Relative]:
+        """Partitions and parents, each with its name and those of its columns; there may be hundreds."""
+        if not relation.children and not relation.parents:
+            return ()
+        family = self._families.get(relation.oid)
+        if family is None:
+            oids = (*self.catalog.descendants(relation.oid), *self.catalog.ancestors(relation.oid))
+            others = (other for oid in oids if (other := self.catalog.by_oid(oid)) is not None)
+            family = [
+                _Relative(other, self.name_of(other), frozenset(column.name for column in other.columns))
+                for other in others
+            ]
+            self._families[relation.oid] = family
+        return family
 
     # --- columns ---
 
@@ -223,12 +261,11 @@ class Findings:
         if relation.is_system or key in self._noted:
             return
         self._noted.add(key)
-        self.spend(1 + len(relation.children))
+        self.spend(1)
         self._columns.setdefault((self.name_of(relation), column.name), set()).add(usage)
-        for oid in self._family(relation):
-            other = self.catalog.by_oid(oid)
-            if other is not None and other.column(column.name) is not None:
-                self._columns.setdefault((self.name_of(other), column.name), set()).add(usage)
+        for other in self._family(relation):
+            if column.name in other.columns:
+                self._columns.setdefault((other.name, column.name), set()).add(usage)
         for number in column.generated_from:
             source = relation.column_at(number)
             if number == WHOLE_ROW or source is None:
@@ -237,7 +274,9 @@ class Findings:
                 self.column(relation, source, "other")
 
     def every_column(self, relation: Relation, usage: Usage) -> None:
-        self.spend(len(relation.columns))
+        if (relation.oid, usage) in self._whole:
+            return
+        self._whole.add((relation.oid, usage))
         for column in relation.columns:
             self.column(relation, column, usage)
 
@@ -256,11 +295,10 @@ class Findings:
             self.not_understood(f"writes to the system catalog {name}")
             return
         self._hidden_work(relation, access)
-        for oid in self._family(relation):
-            if (other := self.catalog.by_oid(oid)) is not None:
-                self.touch(other, access, name)
-                self._hidden_work(other, access)
-                self._cascade(other, access)
+        for other in self._family(relation):
+            self.touch(other.relation, access, name)
+            self._hidden_work(other.relation, access)
+            self._cascade(other.relation, access)
         if relation.is_view:
             # Which of its tables an updatable view changes is not in the catalog's dependencies: all of them.
             self._read_under(relation)
@@ -444,6 +482,10 @@ class Findings:
                 self.doubt(own, reason)
             else:
                 self.not_understood(reason)
+        if self.builds_records:
+            for oid in owned.occurring(self.catalog, self.reached, self.types):
+                for function in owned.type_calls(self.catalog, self.catalog.type_by_oid(oid)):
+                    self.not_understood(f"a record's column calls function {self._function(function)}")
         if self._doubts:
             occurring = owned.occurring(self.catalog, self.reached, self.types)
             for types, reason in self._doubts:

@@ -53,11 +53,6 @@ def harmless(name: str) -> bool:
     return name in _HARMLESS or name.startswith("enable_") or ("." in name and not name.startswith("pg_"))
 
 
-def is_store(name: str) -> bool:
-    """The client can read back what it wrote, or the server reports it: a computed value leaves by it."""
-    return "." in name or canonical(name) in {"application_name", "search_path"}
-
-
 def refusal(name: str, value: str | None) -> Refusal | None:
     """Why this value of this setting is refused; `value` None is one that is not known before it runs."""
     match canonical(name):

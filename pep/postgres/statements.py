@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from pep.postgres import calls, settings
-from pep.postgres.catalog import Catalog
 from pep.postgres.classification import (
     RESERVED_PREFIX,
     Change,
@@ -26,7 +25,6 @@ from pep.postgres.classification import (
     Names,
     PrepareName,
     Refusal,
-    SessionFacts,
     TransactionStep,
     TransactionVerb,
     opaque,
@@ -65,17 +63,21 @@ _FALSE: Final = frozenset({"false", "off", "0"})
 
 
 class Statements:
-    """One statement that is about the session. `inner` classifies another statement by its node."""
+    """One statement that is about the session.
 
-    __slots__ = ("_inner", "_kinds", "_names", "_statement", "found")
+    `inner` classifies another statement by its node, `inner_apart` one whose parameters are its own.
+    """
+
+    __slots__ = ("_inner", "_inner_apart", "_kinds", "_names", "_statement", "found")
 
     def __init__(
-        self, statement: ParsedStatement, catalog: Catalog, session: SessionFacts, names: Names, inner: Inner
+        self, statement: ParsedStatement, found: Findings, names: Names, inner: Inner, inner_apart: Inner
     ) -> None:
-        self.found = Findings(catalog, session)
+        self.found = found
         self._statement = statement
         self._names = names
         self._inner = inner
+        self._inner_apart = inner_apart
         self._kinds: Mapping[str, Callable[[Node], Classification]] = {
             "TransactionStmt": self._transaction,
             "VariableSetStmt": self._set,
@@ -188,7 +190,8 @@ class Statements:
         self._refuse_reserved(name)
         for argument in node.get("argtypes", ()):
             calls.type_name(found, [part["String"]["sval"] for part in argument["TypeName"]["names"]])
-        inner = self._absorbed(node["query"])
+        inner = self._inner_apart(node["query"])
+        found.absorb(inner)
         found.resolves = True
         found.name_change = PrepareName(name, self._part(node["query"]), inner)
         return found.finish(inner.class_, "prepare", **_limits(inner))

@@ -108,7 +108,10 @@ class Tables:
         alias = node.get("alias")
         if alias is None:
             return Source(relation.name, rows, relation, (relation.schema, relation.name))
-        return Source(alias["aliasname"], renamed(rows, alias_names(alias)), relation)
+        names = alias_names(alias)
+        if names:
+            self.found.spend(len(rows.columns) // 4)
+        return Source(alias["aliasname"], renamed(rows, names), relation)
 
     # --- everything else ---
 
@@ -218,14 +221,17 @@ class Tables:
 
     def _merged(self, left: Rows, right: Rows, names: Sequence[str]) -> Rows:
         """USING and NATURAL: the columns that are compared come first, once; they are read on both sides."""
+        self.found.spend(len(left.columns) + len(right.columns))
         if not names:
             return Rows([*left.columns, *right.columns], left.complete and right.complete)
         self._expressions.operator("=")
         both = [*left.columns, *right.columns]
-        first = [(name, union(*(lineage for n, lineage in both if n == name))) for name in names]
+        first = [(name, union(left.by_name.get(name, ()), right.by_name.get(name, ()))) for name in names]
+        taken = set(names)
         for _, lineage in first:
+            self.found.spend(2 + len(lineage))
             self._expressions.lineage(lineage, "other")
-        rest = [column for column in both if column[0] not in names]
+        rest = [column for column in both if column[0] not in taken]
         return Rows([*first, *rest], left.complete and right.complete)
 
 

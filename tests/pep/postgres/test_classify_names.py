@@ -140,6 +140,25 @@ def test_a_quoted_constant_is_read_by_the_type_and_not_by_a_cast(of: Classifier)
     assert of("SELECT $1::evil.amount").opaque
 
 
+def test_a_parameter_of_a_type_with_code_is_opaque(of: Classifier) -> None:
+    # Bind reads the value, and with it the domain's check runs.
+    checked = of.catalog.resolve_type("checked", of.facts.search_path)
+    mood = of.catalog.resolve_type("mood", of.facts.search_path)
+    assert checked is not None
+    assert mood is not None
+    assert of("SELECT $1", parameters=[checked.oid]).opaque
+    assert of("SELECT $1", parameters=[mood.oid]).opaque is None
+    assert of("SELECT $1", parameters=[4_000_000_000]).opaque
+    assert of("SELECT id FROM moods WHERE m = $1", parameters=[0]).opaque is None
+
+
+def test_a_record_built_from_json_runs_the_checks_of_its_columns(of: Classifier) -> None:
+    assert of("SELECT jsonb_populate_record(m, '{}') FROM moods m").opaque
+    assert of("SELECT * FROM json_populate_recordset(NULL::moods, '[]')").opaque
+    assert of("SELECT * FROM json_to_record('{}') AS r(c checked)").opaque
+    assert of("SELECT jsonb_populate_record(o, '{}') FROM orders o").opaque is None
+
+
 def test_attribute_notation_calls(of: Classifier) -> None:
     for name in ("row_to_json", "to_jsonb", "record_out", "hash_record", "count"):
         found = of(f"SELECT c.{name} FROM customers c")
@@ -227,6 +246,14 @@ def test_an_operator_in_sql_for_the_servers_own_types_is_opaque(
     assert of("SELECT o || 'x' FROM owned").opaque  # the implicit cast runs
     assert of("SELECT n FROM plain").opaque is None
     assert of("SELECT $1 || 'x'").opaque  # the client may say that the parameter is of that type
+    assert of("SELECT $1 || 'x'", parameters=[0]).opaque is None
+    assert of("SELECT $1 || 'x'", parameters=[25]).opaque is None
+    own = of.catalog.resolve_type("own", of.facts.search_path)
+    assert own is not None
+    assert of("SELECT $1 || 'x'", parameters=[own.oid]).opaque
+    assert of("SELECT $1::text", parameters=[own.oid]).opaque
+    assert of("SELECT $1::text", parameters=[0]).opaque is None
+    assert of("PREPARE p (own) AS SELECT $1 || 'x'", parameters=[]).opaque
 
 
 def test_nothing_escapes_from_a_tree_of_another_shape(of: Classifier) -> None:

@@ -245,3 +245,62 @@ def test_the_server_reads_no_column_that_is_not_listed(
             # RETURNING old.k names the table, too; it is listed as `other`, which is the stricter.
             assert "output" in usage or "old." in text, (name, usage, text)
     assert ran > 25
+
+
+LOCKING = """
+SELECT * FROM order_emails
+SELECT * FROM spending
+SELECT * FROM events WHERE day < '2020-01-01'
+SELECT * FROM events_old
+SELECT * FROM people
+SELECT * FROM calling
+SELECT * FROM order_emails WHERE EXISTS (SELECT 1 FROM employees) ORDER BY 1
+SELECT nextval('numbers')
+DELETE FROM customers WHERE id = 1
+DELETE FROM orders
+UPDATE customer_emails SET email = 'x'
+DELETE FROM customer_emails
+INSERT INTO customer_emails VALUES (77, 'x')
+INSERT INTO audited VALUES (1, 'x')
+INSERT INTO events VALUES ('2024-06-06', 'a', 'b')
+UPDATE events SET day = '2020-01-01'
+DELETE FROM people
+MERGE INTO orders o USING customers c ON c.id = o.customer_id WHEN MATCHED THEN DELETE
+WITH d AS (DELETE FROM events RETURNING *) INSERT INTO audited SELECT 1, ssn FROM d
+TRUNCATE payments, refunds
+LOCK TABLE order_emails
+DECLARE c CURSOR FOR SELECT * FROM order_emails
+EXPLAIN SELECT * FROM order_emails FOR UPDATE
+COPY (SELECT * FROM order_emails) TO '/dev/null'
+REFRESH MATERIALIZED VIEW spending
+CREATE TABLE another AS SELECT * FROM order_emails
+CREATE VIEW another AS SELECT * FROM events
+CREATE TABLE another () INHERITS (people)
+CREATE INDEX ON events (ssn)
+ALTER TABLE events ADD COLUMN another int
+ALTER TABLE people RENAME COLUMN ssn TO another
+COMMENT ON VIEW order_emails IS 'x'
+ANALYZE events
+"""
+
+
+@pytest.mark.parametrize("text", LOCKING.strip().splitlines())
+def test_the_server_locks_no_relation_that_is_not_reached(
+    shop: "psycopg.Connection[Any]", of: Classifier, text: str
+) -> None:
+    """Locks are what a statement really touched: views, what is under them, partitions, children of cascading keys."""
+    reached = of(text).reached
+    with shop.transaction(force_rollback=True):
+        shop.execute(text.encode())
+        locked = {oid: name for oid, name in locks(shop) if oid in of.catalog.relations}
+    assert locked
+    assert locked.keys() <= reached, locked
+
+
+def locks(connection: "psycopg.Connection[Any]") -> list[tuple[int, str]]:
+    rows = connection.execute(
+        "SELECT l.relation, c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
+        " WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND c.oid >= 16384 AND c.relkind IN"
+        " ('r', 'p', 'v', 'm', 'f', 'S')"
+    )
+    return rows.fetchall()

@@ -368,6 +368,8 @@ def test_a_union_says_all_that_any_of_them_does(of: Classifier) -> None:
     assert "limit" not in both.properties
     assert both.origins == read.origins | write.origins
     assert set(both.definitions) == {*read.definitions, *write.definitions}
+    update = of("UPDATE orders SET status = 'x'")
+    assert merge([update, write]).kind == merge([write, update]).kind == "delete"
     unclear = merge([read, opaque("not known")])
     assert (unclear.class_, unclear.opaque) == ("opaque", "not known")
     assert relations(unclear) == relations(read)
