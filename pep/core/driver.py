@@ -149,7 +149,7 @@ class _Driver:
         self._record_failed = False
         self._reason = ""
         self._cancels = 0
-        self._behind_cancel: list[bytes] = []
+        self._to_upstream: list[bytes] = []
 
     async def consume(self, client_buffer: int, probe_seconds: float) -> str:
         """Handles events until the session closes, or both sides are gone."""
@@ -217,17 +217,20 @@ class _Driver:
     # --- effects ------------------------------------------------------------------------------------------------------
 
     def _execute(self, effects: Iterable[wire.Effect]) -> None:
-        for effect in effects:
-            if self._reason:
-                return
-            if isinstance(effect, wire.Record):
-                failure = self._record(effect.event)
-                if failure:
-                    # What follows in this batch relied on the record.
-                    self._receive(wire.RecordFailed(failure))
-                    return
-            else:
-                self._carry_out(effect)
+        failure = ""
+        try:
+            for effect in effects:
+                if self._reason or failure:
+                    # What follows a record that failed relied on it.
+                    break
+                if isinstance(effect, wire.Record):
+                    failure = self._record(effect.event)
+                else:
+                    self._carry_out(effect)
+        finally:
+            self._flush_upstream()
+        if failure:
+            self._receive(wire.RecordFailed(failure))
 
     def _carry_out(self, effect: wire.Effect) -> None:
         match effect:
@@ -235,7 +238,7 @@ class _Driver:
                 self._client.write(data)
             case wire.SendUpstream(data, by):
                 self._check(by)
-                self._forward(data)
+                self._to_upstream.append(data)
             case wire.Ask(exchange=exchange):
                 self._wait(exchange, lambda: self._ask(effect))
             case wire.LookUp(exchange, question):
@@ -313,16 +316,13 @@ class _Driver:
             self._log.warning("the upstream could not be told to cancel", error=type(error).__name__)
         finally:
             self._cancels -= 1
-            if not self._cancels:
-                self._upstream.write(b"".join(self._behind_cancel))
-                self._behind_cancel.clear()
+            self._flush_upstream()
 
-    def _forward(self, data: bytes) -> None:
+    def _flush_upstream(self) -> None:
         # A cancel request hits whatever runs when it arrives: what comes behind it has to wait until it has arrived.
-        if self._cancels:
-            self._behind_cancel.append(data)
-        else:
-            self._upstream.write(data)
+        if self._to_upstream and not self._cancels:
+            self._upstream.write(b"".join(self._to_upstream))
+            self._to_upstream.clear()
 
     def _set_timer(self, name: str, seconds: float | None) -> None:
         previous = self._timers.pop(name, None)

@@ -1,8 +1,13 @@
 """The errors that cross module borders, and nothing else.
 
 A protocol error says which side broke the protocol, because the answer differs: a client is told in its own
-protocol, a broken upstream ends the session.
+protocol, a broken upstream ends the session. `ConfigError`, raised while starting only, belongs to the configuration
+file, which both programs read.
 """
+
+from pdp.v1.strict_yaml import ConfigError
+
+__all__ = ["ClientProtocolError", "ConfigError", "DecisionUnavailable", "ProtocolError", "UpstreamProtocolError"]
 
 
 class ProtocolError(Exception):
@@ -31,7 +36,3 @@ class UpstreamProtocolError(ProtocolError):
 
 class DecisionUnavailable(Exception):
     """No decision could be obtained. It ends inside the enforcer, as a denial."""
-
-
-class ConfigError(Exception):
-    """The configuration is wrong. Raised while starting only."""

@@ -239,7 +239,7 @@ def local_deny(decision_id: str, code: str, message: str, *, retry: bool = False
 class Grant:
     """The right to forward the frames of one exchange; only `Enforcer` makes one (see `enforcer.Seal`).
 
-    `obligations` has one tuple for each action of the Ask, in order. The intent is already on record when a Grant exists.
+    `obligations` has one tuple for each action of the Ask, in order. The intent is on record before a Grant exists.
     """
 
     seal: object

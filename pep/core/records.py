@@ -1,8 +1,9 @@
 """Typed events of a session's record, and the bytes and hashes that they become.
 
 An event is the exact bytes that are written, shipped and stored; the chain's hash is over those bytes:
-`hash_n = SHA-256(hash_{n-1} || session || seq || bytes)`, `seq` being 8 bytes, big-endian. Texts, parameters and results
-are bodies: the event holds `SHA-256(salt || body)`, the salt stands beside the body, so that a body can be erased.
+`hash_n = SHA-256(hash_{n-1} || session || seq || bytes)`, `seq` being 8 bytes, big-endian. Texts, parameters and
+results are bodies: the event holds `SHA-256(salt || body)`, the salt stands beside the body, so that a body can be
+erased.
 """
 
 from __future__ import annotations

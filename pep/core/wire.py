@@ -1,7 +1,7 @@
 """Events and effects: the whole conversation between a protocol's session and the outside.
 
-A session is sans-I/O: `receive(event)` returns effects, in order. Drivers do the I/O. An exchange is the unit that blocks:
-one Sync group, request, channel request or requestId; every Ask, LookUp and their answers carry its id.
+A session is sans-I/O: `receive(event)` returns effects, in order. Drivers do the I/O. An exchange is the unit that
+blocks: one Sync group, request, channel request or requestId; every Ask, LookUp and their answers carry its id.
 """
 
 from __future__ import annotations

@@ -36,8 +36,7 @@ class Effects:
         group = self._talk.group
         match statement.name_change:
             case PrepareName(name=name, statement=inner_parsed, inner=inner):
-                entry = Prepared(name, inner_parsed, (), None)
-                entry.seen[self._resolution.key] = inner
+                entry = Prepared(name, inner_parsed, (), None, inner, self._resolution.key)
                 return Change(group, "statement", name, entry)
             case DeallocateName(name=name):
                 return Change(group, "statement", name, None)

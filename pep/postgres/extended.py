@@ -58,8 +58,14 @@ class ExtendedQuery:
         grant, planned = yield from self._permits.permit(
             prepare, "prepare", parameters.unknown(len(message.parameter_oids)), execution=False
         )
-        entry = Prepared(message.name, planned.parsed[0], message.parameter_oids, grant)
-        entry.seen[self._resolution.key] = planned.statements[0]
+        entry = Prepared(
+            message.name,
+            planned.parsed[0],
+            message.parameter_oids,
+            grant,
+            planned.statements[0],
+            self._resolution.key,
+        )
         change = Change(self._talk.group, "statement", message.name, entry)
         self._talk.forward(frame.encode(), grant, Expected(Owed.PARSE, self._talk.group, change=change))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from pep.core.model import Grant
@@ -29,9 +29,9 @@ UNCONFIRMED: Final = _Marker.UNCONFIRMED
 
 @dataclass(slots=True, eq=False)
 class Prepared:
-    """A prepared statement: what its text was ever resolved to, by the epoch of resolution.
+    """A prepared statement: what its text was ever resolved to. `key` is the newest epoch among these.
 
-    The server may go on using an older plan, so what is said of the name is the union (`seen`), which only grows.
+    The server may go on using an older plan, so what is said of the name is the union, which only grows.
     `grant` is the grant of its preparation; None for SQL PREPARE. `parsed` is None for an empty statement.
     """
 
@@ -39,10 +39,13 @@ class Prepared:
     parsed: ParsedStatement | None
     parameter_oids: tuple[int, ...]
     grant: Grant | None
-    seen: dict[tuple[int, str], Classification] = field(default_factory=dict)
+    union: Classification
+    key: tuple[int, str]
 
-    def union(self) -> Classification:
-        return merge(list(self.seen.values()))
+    def resolved(self, classification: Classification, key: tuple[int, str]) -> None:
+        """What it is resolved to at this epoch."""
+        self.union = merge([self.union, classification])
+        self.key = key
 
 
 @dataclass(slots=True, eq=False)

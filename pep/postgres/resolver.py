@@ -7,6 +7,7 @@ nothing of the client's; their own frames are the look-ups of `pep.core.wire.Own
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from pep.core.model import Obligation
@@ -16,7 +17,7 @@ from pep.postgres import denial
 from pep.postgres.backend import TransactionStatus
 from pep.postgres.catalog import Catalog, SessionState
 from pep.postgres.catalog_sql import SESSION_QUERY, USER_QUERY
-from pep.postgres.classification import RESERVED_PREFIX, Classification
+from pep.postgres.classification import RESERVED_PREFIX, Classification, merge
 from pep.postgres.conversation import Conversation
 from pep.postgres.frontend import Bind, Describe, Execute, Kind, Parse
 from pep.postgres.frontend import Close as CloseMessage
@@ -38,9 +39,12 @@ from pep.postgres.stepping import Exchanges, Refused, Step, Wait
 FACTS_NAME: Final = f"{RESERVED_PREFIX}facts"
 
 _CACHED_TEXTS: Final = 256
+_CACHED_PLANS: Final = 256
 _LONGEST_CACHED: Final = 4096
 # What a server in an aborted transaction still carries out: only how the transaction ends.
 _IN_FAILED: Final = frozenset({"TransactionStmt"})
+# Statements that no change of a prepared statement or a cursor can mean.
+_NAMELESS: Final = frozenset({"TransactionStmt"})
 
 
 class Resolver:
@@ -60,6 +64,7 @@ class Resolver:
         self._exchanges = exchanges
         self._duties = tuple(duties)
         self._trees: dict[str, ParseTree | Unparsable] = {}
+        self._plans: dict[tuple[tuple[str, ...], tuple[int, str]], Planned] = {}
 
     @property
     def in_transaction(self) -> bool:
@@ -71,46 +76,45 @@ class Resolver:
         tree = yield from self._tree(text)
         if isinstance(tree, Unparsable):
             raise self._unparsable(tree)
-        nodes = {node_type(s) for s in tree.statements}
-        await_names = bool(nodes - {"TransactionStmt"})
-        while await_names and self._names.named_change_before(self._talk.group):
-            yield Wait.UPSTREAM
-        yield from self._known_status()
-        if self._talk.status is TransactionStatus.FAILED and nodes - _IN_FAILED:
-            raise Refused(denial.failed_transaction())
-        unresolvable = None
-        if nodes - NON_RESOLVING:
-            unresolvable = yield from self.settle(before_snapshot=bool(nodes & BEFORE_SNAPSHOT))
-        planned = plan(
-            tree,
-            self._resolution.catalog,
-            self._resolution.facts(self.in_transaction),
-            self,
-            unresolvable=unresolvable,
-        )
-        return self._checked(planned)
+        unresolvable = yield from self._ready({node_type(statement) for statement in tree.statements})
+        return self._checked(self._planned(tree, unresolvable))
 
     def plan_prepared(self, prepared: Prepared) -> Generator[Wait, Any, Planned]:
         """A prepared statement as it would be resolved now, and as it ever was: the server may use an older plan."""
-        yield from self._known_status()
-        parsed = prepared.parsed
-        node = node_type(parsed) if parsed is not None else ""
-        if self._talk.status is TransactionStatus.FAILED and node not in ("", *_IN_FAILED):
-            raise Refused(denial.failed_transaction())
         tree = _tree_of(prepared)
-        unresolvable = None
-        if node and node not in NON_RESOLVING:
-            unresolvable = yield from self.settle(before_snapshot=node in BEFORE_SNAPSHOT)
-        key = self._resolution.key
-        planned = plan(
-            tree,
-            self._resolution.catalog,
-            self._resolution.facts(self.in_transaction),
-            self,
-            unresolvable=unresolvable,
-        )
-        prepared.seen[key] = planned.statements[0]
-        return self._checked(Planned((prepared.union(),), planned.texts, planned.parsed, planned.path))
+        unresolvable = yield from self._ready({node_type(statement) for statement in tree.statements})
+        planned = self._planned(tree, unresolvable)
+        if unresolvable is None:
+            prepared.resolved(planned.statements[0], self._resolution.key)
+        union = merge([prepared.union, planned.statements[0]])
+        return self._checked(Planned((union,), planned.texts, planned.parsed, planned.path))
+
+    def _ready(self, nodes: AbstractSet[str]) -> Generator[Wait, Any, str | None]:
+        """Wait until statements of these kinds can be classified; or why what they name cannot be resolved."""
+        while nodes - _NAMELESS and self._names.named_change_before(self._talk.group):
+            yield Wait.UPSTREAM
+        # In a failed transaction the answers of earlier groups may have ended it.
+        while self._talk.status is TransactionStatus.FAILED and self._talk.replies:
+            yield Wait.UPSTREAM
+        if self._talk.status is TransactionStatus.FAILED and nodes - _IN_FAILED:
+            raise Refused(denial.failed_transaction())
+        if nodes - NON_RESOLVING:
+            return (yield from self.settle(before_snapshot=bool(nodes & BEFORE_SNAPSHOT)))
+        return None
+
+    def _planned(self, tree: ParseTree, unresolvable: str | None) -> Planned:
+        key = (tree.redacted, *(statement.text for statement in tree.statements)), self._resolution.key
+        known = self._plans.get(key)
+        if known is not None and unresolvable is None:
+            return known
+        facts = self._resolution.facts(self.in_transaction)
+        planned = plan(tree, self._resolution.catalog, facts, self, unresolvable=unresolvable)
+        if unresolvable is None and not any(statement.uses for statement in planned.statements):
+            # What a name of a statement or cursor means is not part of the key.
+            if len(self._plans) >= _CACHED_PLANS:
+                self._plans.clear()
+            self._plans[key] = planned
+        return planned
 
     def _checked(self, planned: Planned) -> Planned:
         for statement in planned.statements:
@@ -120,11 +124,6 @@ class Resolver:
             if reason is not None:
                 raise Refused(denial.error(denial.INSUFFICIENT_PRIVILEGE, reason))
         return planned
-
-    def _known_status(self) -> Step:
-        """In a failed transaction, wait for what may have ended it: the answers of earlier groups say so."""
-        while self._talk.status is TransactionStatus.FAILED and self._talk.replies:
-            yield Wait.UPSTREAM
 
     def _unparsable(self, found: Unparsable) -> Refused:
         """PostgreSQL's own parser does not take it: nobody is asked, and the client hears what the server would say."""
@@ -156,12 +155,10 @@ class Resolver:
         found = self._names.statement(name, self._talk.group)
         if not isinstance(found, Prepared):
             return None
-        if found.parsed is not None and self._resolution.key not in found.seen:
-            facts = self._resolution.facts(self.in_transaction)
-            tree = _tree_of(found)
-            again = plan(tree, self._resolution.catalog, facts, self)
-            found.seen[self._resolution.key] = again.statements[0]
-        return found.union()
+        if self._resolution.key != found.key:
+            again = self._planned(_tree_of(found), None)
+            found.resolved(again.statements[0], self._resolution.key)
+        return found.union
 
     def cursor(self, name: str) -> Classification | None:
         """`classification.Names`: what FETCH may mean here."""
