@@ -38,6 +38,7 @@ OPERATOR = Party("user", "olga", ("checkrein-admins",))  # looks at sessions
 _START_SECONDS = 90.0
 _STOP_SECONDS = 15.0
 _COMMAND_SECONDS = 60.0
+_REFUSED_POLICIES = "the policy files are not in force"
 # The sockets of the decision service and of OPA lie in the state folder, and a socket's path has 107 bytes at most.
 _LONGEST_STATE = 107 - len("/opa/run-xxxxxxxx/s")
 
@@ -120,11 +121,13 @@ def until_ready(installation: Installation, process: subprocess.Popen[bytes]) ->
     """Policies are in force and the proxy listens: `pdp up` says "ready" then, on a line of its own."""
     log = installation.state / "up.log"
     end = time.monotonic() + _START_SECONDS
-    while "ready" not in log.read_text("utf-8", "replace").splitlines():
-        if process.poll() is not None or time.monotonic() > end:
-            said = log.read_text("utf-8", "replace")[-4000:]
-            what = f"ended with status {process.returncode}" if process.returncode is not None else "is not ready"
-            raise DemoError(f"pdp up {what}. The end of {log}:\n{said}")
+    while "ready" not in (lines := log.read_text("utf-8", "replace").splitlines()):
+        said = "\n".join(lines[-20:])
+        if process.poll() is not None:
+            raise DemoError(f"pdp up ended with status {process.returncode}. The end of {log}:\n{said}")
+        # It would wait for the files to be mended; nobody mends them meanwhile.
+        if any(_REFUSED_POLICIES in line for line in lines) or time.monotonic() > end:
+            raise DemoError(f"pdp up does not become ready. The end of {log}:\n{said}")
         time.sleep(0.05)
 
 

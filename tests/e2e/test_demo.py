@@ -38,7 +38,7 @@ def demo(state: Path, *options: str | Path) -> Iterator[subprocess.Popen[str]]:
             yield run
         finally:
             if run.poll() is None:
-                run.kill()
+                run.terminate()  # after a failure; it then ends what it has started
 
 
 def read_until(run: subprocess.Popen[str], wanted: str) -> str:
