@@ -273,6 +273,8 @@ class Conversation:
         self.replies.pop()
         if head.portal is not None:
             head.portal.described = described or "nothing"
+        if head.prepared is not None and described is not None:
+            head.prepared.described = described.columns
         if head.capture is not None:
             head.capture.descriptions.append(described)
         else:
@@ -331,8 +333,8 @@ class Conversation:
         self.copying = None if self.copying is execution else self.copying
         if execution.duties.seconds is not None:
             self.emit(SetTimer(_timer(execution), None))
-        if not execution.recorded and (over or execution.refusal is not None):
-            self.emit(Record(execution.response()))
+        if not execution.recorded:
+            self.emit(Record(execution.response(over=over)))
 
     def _error(self, error: ErrorResponse) -> None:
         head = self.replies.head

@@ -16,6 +16,8 @@ from pep.postgres.classification import Change, Class, Classification, Names, wo
 from pep.postgres.expressions import Node
 from pep.postgres.findings import Findings
 from pep.postgres.queries import Queries
+from pep.postgres.scopes import Rows, Scope, Source
+from pep.postgres.tables import columns_of
 
 Inner = Callable[[Node], Classification]
 
@@ -108,7 +110,7 @@ _CODE: Final[Mapping[str, str]] = {
     "CreateConversionStmt": "conversion",
     "CreateForeignTableStmt": "foreign table",
 }
-_QUERIES: Final = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "ExecuteStmt"})
+_QUERIES: Final = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 _NAMED_RELATIONS: Final = frozenset(
     f"OBJECT_{kind}" for kind in ("TABLE", "VIEW", "MATVIEW", "SEQUENCE", "FOREIGN_TABLE", "INDEX")
 )
@@ -122,13 +124,14 @@ _NEW: Final[Mapping[str, str]] = {"CreateStmt": "relation", "ViewStmt": "view", 
 class Definitions:
     """One statement that defines or administers. `inner` classifies a query inside it."""
 
-    __slots__ = ("_columns_count", "_inner", "_queries", "_skip", "found")
+    __slots__ = ("_columns_count", "_inner", "_level", "_queries", "_skip", "found")
 
     def __init__(self, found: Findings, names: Names, inner: Inner) -> None:
         self.found = found
         self._inner = inner
         self._queries = Queries(self.found, names)
         self._columns_count = True
+        self._level: Scope | None = None
         self._skip: object = None  # the name of what is being created: it exists nowhere yet
 
     def classify(self, kind: str, node: Node) -> Classification | None:
@@ -195,10 +198,23 @@ class Definitions:
                 relation = self._queries.tables.resolve(node["relation"])
                 if relation is not None:
                     self.found.read(relation)
+            case "CreatePolicyStmt" | "AlterPolicyStmt":
+                self._level = self._columns_of(node["table"], ())
+            case "RuleStmt":
+                self._level = self._columns_of(node["relation"], ("old", "new"))
             case "AlterObjectSchemaStmt" | "RenameStmt":
                 self.found.changes.add(Change.SEARCH_PATH)
             case _:
                 pass
+
+    def _columns_of(self, table: Node, rows: Sequence[str]) -> Scope | None:
+        """What a query inside a policy or a rule can name besides its own tables."""
+        relation = self._queries.tables.resolve(table)
+        if relation is None:
+            return None
+        columns = Rows(columns_of(relation))
+        names = rows or (relation.name,)
+        return Scope(None, [Source(name, columns, relation, plain=not rows) for name in names])
 
     # --- what the statement names ---
 
@@ -289,8 +305,10 @@ class Definitions:
                 self._range(value)
                 return
             for key, content in value.items():
-                if key in _QUERIES:
+                if key == "ExecuteStmt":
                     self.found.absorb(self._inner({key: content}))
+                elif key in _QUERIES:
+                    self._queries.record(self._queries.query({key: content}, self._level), "other")
                 else:
                     self._inside(key, content)
                     self._scan(content)

@@ -11,24 +11,26 @@ from pep.postgres.classification import (
     DeallocateName,
     DeclareCursor,
     Discard,
+    FetchCursor,
     PrepareName,
 )
 from pep.postgres.classification import (
     Change as Barrier,
 )
 from pep.postgres.conversation import Conversation, timer_of
-from pep.postgres.names import Change, Portal, Prepared
+from pep.postgres.names import Change, Names, Portal, Prepared
 from pep.postgres.parser import ParsedStatement
 from pep.postgres.resolution import Resolution
-from pep.postgres.results import Execution
+from pep.postgres.results import Cursor, Execution
 from pep.postgres.stepping import Refused
 
 
 class Effects:
     """For one session."""
 
-    def __init__(self, talk: Conversation, resolution: Resolution) -> None:
+    def __init__(self, talk: Conversation, names: Names, resolution: Resolution) -> None:
         self._talk = talk
+        self._names = names
         self._resolution = resolution
 
     def name_change(self, statement: Classification, parsed: ParsedStatement | None) -> Change | None:
@@ -49,6 +51,13 @@ class Effects:
                 return Change(group, "statement", None, None)
             case _:
                 return None
+
+    def fetched(self, statement: Classification) -> Cursor | None:
+        """The cursor that the statement fetches from: its limits hold for all its FETCHes together."""
+        if not isinstance(statement.uses, FetchCursor):
+            return None
+        found = self._names.portal(statement.uses.name, self._talk.group)
+        return found.fetched if isinstance(found, Portal) else None
 
     def listen(self, parsed: ParsedStatement | None) -> None:
         if parsed is not None and "ListenStmt" in parsed.node:

@@ -12,7 +12,18 @@ from typing import Any, Final
 
 from pep.postgres import calls
 from pep.postgres.findings import Findings, Usage
-from pep.postgres.scopes import IsColumn, IsRow, IsUnknown, Lineage, Meaning, Scope, Source, qualified, unqualified
+from pep.postgres.scopes import (
+    IsColumn,
+    IsRow,
+    IsUnknown,
+    Lineage,
+    Meaning,
+    Scope,
+    Source,
+    qualified,
+    unqualified,
+    whole,
+)
 
 Node = Mapping[str, Any]
 Query = Callable[[Node, Scope], Lineage]
@@ -220,10 +231,17 @@ class Expressions:
                 pass
 
     def _star(self, fields: Sequence[Node], scope: Scope) -> None:
-        """`t.*` as a value, or the `*` of count(*): the row, whole."""
-        for source in scope.everything():
-            if len(fields) == 1 or source.name == fields[-2]["String"]["sval"] or source.qualified is not None:
+        """`t.*` as a value: the row, whole."""
+        if len(fields) == 1:
+            for source in scope.everything():
                 self.source(source, "other")
+            return
+        names = [field["String"]["sval"] for field in fields[:-1]]
+        named = whole(scope, names[-1], self.schema(names[-2]) if len(names) > 1 else None)
+        if named is None:
+            self.found.not_understood(f"unknown table: {'.'.join(names)}")
+        else:
+            self.source(named, "other")
 
     def meaning(self, fields: Sequence[Node], scope: Scope) -> Meaning:
         """What a column reference means. Whatever is not a column is recorded here: rows, calls, the unknown."""
@@ -358,6 +376,8 @@ class Expressions:
     def _call(self, node: Node, scope: Scope) -> None:
         names = [name["String"]["sval"] for name in node["funcname"]]
         arguments: Sequence[Node] = node.get("args", ())
+        if names == ["pg_catalog", "json_object"] and self.found.session.server_version < 160000:
+            names = ["json_object"]  # syntax since 16; before, a call like any other
         if names == ["pg_catalog", "system_user"] and node.get("funcformat") == "COERCE_SQL_SYNTAX":
             self._newer(160000, "system_user")
         calls.call(self.found, names, arguments, row_field=self._row_field(names, arguments, scope))

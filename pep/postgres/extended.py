@@ -88,6 +88,7 @@ class ExtendedQuery:
             text=planned.texts[0],
             prepared=prepared,
             epoch=self._resolution.key,
+            result_formats=message.result_formats,
         )
         portal.execution = self._permits.execution(grant, planned.statements)
         change = Change(self._talk.group, "portal", message.portal, portal)
@@ -111,6 +112,9 @@ class ExtendedQuery:
         execution, by = yield from self._executable(portal)
         if execution.duties.masking and portal.classification.returns_rows:
             yield from self._check_portal(portal, execution)
+        if not execution.duties.masking and not execution.started:
+            execution.note(portal.columns())
+        execution.cursor = self._effects.fetched(portal.classification)
         statement = portal.classification
         parsed = portal.prepared.parsed if portal.prepared is not None else None
         change = self._effects.name_change(statement, parsed)

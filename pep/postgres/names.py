@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from pep.core.model import Grant
-from pep.postgres.backend import RowDescription
+from pep.postgres.backend import Column, RowDescription
 from pep.postgres.classification import Classification, merge
 from pep.postgres.parser import ParsedStatement
-from pep.postgres.results import Execution
+from pep.postgres.results import Cursor, Execution
 
 
 class _Marker(enum.Enum):
@@ -41,6 +41,7 @@ class Prepared:
     grant: Grant | None
     union: Classification
     key: tuple[int, str]
+    described: tuple[Column, ...] = ()
 
     def resolved(self, classification: Classification, key: tuple[int, str]) -> None:
         """What it is resolved to at this epoch."""
@@ -66,6 +67,19 @@ class Portal:
     holdable: bool = False
     described: RowDescription | Literal["nothing"] | None = None
     execution: Execution | None = None
+    result_formats: tuple[int, ...] = ()
+    fetched: Cursor = field(default_factory=Cursor)
+
+    def columns(self) -> tuple[Column, ...]:
+        """What is known of the rows to come, for the record; empty where the client asked for no description."""
+        if isinstance(self.described, RowDescription):
+            return self.described.columns
+        columns = self.prepared.described if self.prepared is not None else ()
+        formats = self.result_formats or (0,)
+        if len(formats) not in (1, len(columns)):
+            return ()
+        spread = formats * len(columns) if len(formats) == 1 else formats
+        return tuple(replace(column, format=code) for column, code in zip(columns, spread, strict=True))
 
 
 Kind = Literal["statement", "portal"]

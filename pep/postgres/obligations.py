@@ -132,6 +132,8 @@ def objection_before(
         return "this statement is refused: this session may only read"
     for obligation in granted:
         match obligation:
+            case MaskFields() if statement.opaque:
+                return "this statement is refused: it is not understood in full, so its result cannot be masked"
             case MaskFields() if statement.copy == "out":
                 return "this statement is refused: COPY of masked columns; use SELECT with plain columns"
             case LimitRows(on_excess=OnExcess.TRUNCATE):

@@ -20,7 +20,7 @@ _INTEGERS: Final = {type_oids.INT2: 2, type_oids.INT4: 4, type_oids.INT8: 8}
 def readable(bind: Bind, oids: Sequence[int]) -> tuple[Any, ...]:
     """One JSON value per parameter; `oids` are the declared types, 0 or absent where the client left it open."""
     return tuple(
-        None if value is None else _value(value, oids[index] if index < len(oids) else 0, _format(bind, index))
+        None if value is None else readable_value(value, oids[index] if index < len(oids) else 0, _format(bind, index))
         for index, value in enumerate(bind.parameters)
     )
 
@@ -40,7 +40,8 @@ def _format(bind: Bind, index: int) -> int:
             return many[index] if index < len(many) else type_oids.BINARY
 
 
-def _value(value: bytes, oid: int, format: int) -> Any:
+def readable_value(value: bytes, oid: int, format: int) -> Any:
+    """One value as JSON. Text-format values of other types stay text."""
     if format == type_oids.TEXT:
         return _of_text(value, oid)
     if _INTEGERS.get(oid) == len(value):

@@ -7,35 +7,30 @@ show was settled with the grant; whatever does not keep to that is cut off.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pep.core.model import Grant
-from pep.core.records import Body, Event, EventType
+from pep.core.records import Event, EventType
 from pep.postgres import denial
-from pep.postgres.backend import Column, DataRow, ErrorResponse, RowDescription
+from pep.postgres.backend import Column, ErrorResponse, RowDescription
 from pep.postgres.classification import Classification
 from pep.postgres.codec import Partial, Run
 from pep.postgres.frames import BackendTag
 from pep.postgres.masks import MaskedRow
 from pep.postgres.obligations import Duties
+from pep.postgres.sample import Sample
 
-SAMPLE_BYTES: Final = 64 * 1024
 # How much of a response over its limit is read and dropped before the server is asked to stop.
 DRAIN_BYTES: Final = 1024 * 1024
 
-COPY_OUT: Final = "COPY OUT"
 
+@dataclass(slots=True, eq=False)
+class Cursor:
+    """What was fetched of one cursor so far, by however many FETCHes."""
 
-@dataclass(slots=True)
-class _Result:
-    """One result set as the client saw it."""
-
-    columns: tuple[Column, ...] = ()
-    rows: list[bytes] = field(default_factory=list)
-    tag: str = ""
+    rows: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +45,7 @@ class Execution:
     rows: int = 0
     size: int = 0
     rows_of_statement: int = 0
+    cursor: Cursor | None = None
     refusal: ErrorResponse | None = None
     sqlstate: str = ""
     recorded: bool = False
@@ -60,9 +56,7 @@ class Execution:
     _cancel_wanted: bool = False
     _drained: int = 0
     _mask: MaskedRow | None = None
-    _results: list[_Result] = field(default_factory=list)
-    _sampled: int = 0
-    _copied_out: list[bytes] = field(default_factory=list)
+    _sample: Sample = field(default_factory=Sample)
 
     @property
     def current(self) -> Classification:
@@ -76,7 +70,7 @@ class Execution:
 
     def describe(self, description: RowDescription) -> bool:
         """A RowDescription of this execution or its portal. False: its rows must not be shown (`refusal` is set)."""
-        self._results.append(_Result(description.columns))
+        self.note(description.columns)
         reason = self.duties.objection(description.columns, self.current)
         if reason is not None:
             self.refuse(denial.error(denial.INSUFFICIENT_PRIVILEGE, reason))
@@ -84,6 +78,10 @@ class Execution:
         cells = self.duties.cells(description.columns, self.hash_keys)
         self._mask = MaskedRow(len(description.columns), cells) if cells else None
         return True
+
+    def note(self, columns: tuple[Column, ...]) -> None:
+        """The columns of the rows that come, for the record only."""
+        self._sample.describe(columns)
 
     def refuse(self, error: ErrorResponse) -> None:
         """Show nothing more of this execution; its end becomes this error."""
@@ -108,14 +106,17 @@ class Execution:
             raw = self._mask.rewrite_run(raw)
         self.rows += count
         self.rows_of_statement += count
+        if self.cursor is not None:
+            self.cursor.rows += count
         self.size += len(raw)
         if isinstance(rows, Run):
-            self._sample(Run(rows.tag, rows.count, raw))
+            self._sample.rows(Run(rows.tag, rows.count, raw))
         return raw
 
     def _within_limit(self, count: int, raw: bytes) -> bool:
         limit = self.duties.limit
-        if limit is None or self.rows_of_statement + count <= limit:
+        before = self.rows_of_statement if self.cursor is None else self.cursor.rows
+        if limit is None or before + count <= limit:
             return True
         # Which rows come first is the server's choice, so a part of a run tells nothing that the limit would hide.
         self.refuse(
@@ -142,40 +143,24 @@ class Execution:
 
     def _copy(self, raw: bytes) -> bytes:
         self.size += len(raw)
-        if self._sampled < SAMPLE_BYTES:
-            self._copied_out.append(raw[: SAMPLE_BYTES - self._sampled])
-            self._sampled += len(self._copied_out[-1])
+        self._sample.copied(raw)
         return raw
-
-    def _sample(self, run: Run) -> None:
-        if self._sampled >= SAMPLE_BYTES:
-            return
-        if not self._results:
-            self._results.append(_Result())
-        for row in run.frames():
-            if self._sampled + len(row.payload) > SAMPLE_BYTES:
-                self._sampled = SAMPLE_BYTES
-                return
-            self._sampled += len(row.payload)
-            self._results[-1].rows.append(row.payload)
 
     def complete(self, tag: str) -> None:
         """The server finished one statement."""
-        if not self._results or self._results[-1].tag:
-            self._results.append(_Result())
-        self._results[-1].tag = tag
+        self._sample.complete(tag)
         self.index += 1
         self.rows_of_statement = 0
         self._mask = None
 
-    def response(self) -> Event:
-        """What goes on record about the response; the body is what the client saw."""
-        self.recorded = True
+    def response(self, *, over: bool = True) -> Event:
+        """What goes on record about the response, or a slice of it; the body is what the client saw."""
+        self.recorded = over
         facts: dict[str, Any] = {
             "execution_id": self.grant.execution_id,
             "rows": self.rows,
             "bytes": self.size,
-            "tags": [result.tag for result in self._results if result.tag],
+            "tags": self._sample.tags,
         }
         if self.duties.masks:
             facts["masked"] = sorted(f"{name}" for name in self.duties.masked_names)
@@ -187,42 +172,5 @@ class Execution:
             self.grant.decision_ids[min(self.index, len(self.grant.decision_ids) - 1)],
             self.grant.policy_revision,
             facts,
-            self._bodies(),
+            self._sample.take(),
         )
-
-    def _bodies(self) -> tuple[Body, ...]:
-        document: dict[str, Any] = {
-            "results": [
-                {
-                    "columns": [column.name for column in result.columns],
-                    "rows": [_readable(row, result.columns) for row in result.rows],
-                    "tag": result.tag,
-                }
-                for result in self._results
-            ]
-        }
-        if self._copied_out:
-            document["copied_out"] = _text(b"".join(self._copied_out))
-        if not any(result.rows for result in self._results) and not self._copied_out:
-            return ()
-        return (Body.of_json("result", document),)
-
-
-def _readable(payload: bytes, columns: Sequence[Column]) -> list[Any]:
-    """The cells of a row for people: text as text, binary as base64."""
-    cells = DataRow.decode(payload).values
-    return [
-        None
-        if cell is None
-        else _text(cell)
-        if index >= len(columns) or columns[index].format == 0
-        else {"$bytes": base64.b64encode(cell).decode()}
-        for index, cell in enumerate(cells)
-    ]
-
-
-def _text(raw: bytes) -> Any:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return {"$bytes": base64.b64encode(raw).decode()}

@@ -66,7 +66,7 @@ class PostgresSession:
         self._exchanges = Exchanges()
         self._permits = Permits(self._talk, self._resolution, self._exchanges, settings)
         resolver = Resolver(self._talk, names, self._resolution, self._exchanges, settings.duties)
-        effects = Effects(self._talk, self._resolution)
+        effects = Effects(self._talk, names, self._resolution)
         parts = (self._talk, names, self._resolution, resolver, self._permits, effects)
         self._simple = SimpleQuery(*parts)
         self._extended = ExtendedQuery(*parts)

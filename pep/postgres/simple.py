@@ -54,6 +54,8 @@ class SimpleQuery:
                 )
             )
         self._names.forget_unnamed()
+        if len(planned.statements) == 1:
+            execution.cursor = self._effects.fetched(planned.statements[0])
         for parsed in planned.parsed:
             self._effects.listen(parsed)
         changes = {
