@@ -279,6 +279,13 @@ def test_a_name_in_order_by_is_an_output_name_first_and_in_group_by_a_column(of:
     assert grouped == {"public.customers.ssn": "other"}
 
 
+def test_a_row_as_a_value_is_the_row_that_it_names(of: Classifier) -> None:
+    found = columns(of("SELECT ROW(o.*) FROM orders o, customers"))
+    assert found["public.orders.note"] == "other"
+    assert not found.keys() & EVERY_CUSTOMER_COLUMN
+    assert of("SELECT ROW(x.*) FROM orders o").opaque == "unknown table: x"
+
+
 def test_using_reads_the_column_on_both_sides(of: Classifier) -> None:
     found = columns(of("SELECT id FROM customers JOIN orders USING (id)"))
     assert found == {"public.customers.id": "other+output", "public.orders.id": "other+output"}

@@ -351,6 +351,16 @@ def test_definitions_list_what_they_name(of: Classifier) -> None:
     assert relations(of("CREATE TEMP TABLE t (a int)")) == {("pg_temp.t", "schema")}
 
 
+def test_queries_inside_policies_and_rules_see_their_table(of: Classifier) -> None:
+    policy = of("CREATE POLICY p ON orders USING (EXISTS (SELECT 1 FROM customers c WHERE c.id = orders.customer_id))")
+    assert policy.opaque is None
+    assert {("public.orders", "schema"), ("public.customers", "read")} <= relations(policy)
+    rule = of("CREATE RULE r AS ON UPDATE TO orders DO ALSO INSERT INTO audited VALUES (old.id, new.note)")
+    assert rule.opaque is None
+    assert ("public.audited", "insert") in relations(rule)
+    assert of("CREATE RULE r AS ON UPDATE TO orders DO ALSO DELETE FROM nothing").opaque
+
+
 def test_a_ping_is_a_statement_of_its_own() -> None:
     found = empty()
     assert (found.class_, found.kind, found.empty, found.opaque) == ("catalog", "empty", True, None)
