@@ -1,7 +1,7 @@
 """A PostgreSQL proxy in this process, between real clients and a real server, with a stub for the decision service.
 
-The stub is a seam of the program (`DecisionClient`), and it is told what to answer by the test. Everything else is real:
-sockets, spool, session machine, parser, catalog, server.
+The stub is a seam of the program (`DecisionClient`), and it is told what to answer by the test. Everything else is
+real: sockets, spool, session machine, parser, catalog, server.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ def touches(action: Action, dataset: str) -> bool:
 
 
 def masks_customers(action: Action) -> Decision:
-    """The shape of the shipped policies: prepare is deny only, what is not understood is denied, customers are masked."""
+    """The shape of the shipped policies: prepare is deny only, opaque is denied, customers are masked."""
     if action.properties["opaque"]:
         return deny(str(action.properties["opaque"]), "not-understood")
     if action.properties["mints_access"]:
@@ -151,9 +151,7 @@ class StubDecisions:
         self.requested.append(request)
         return PendingApproval(approval, "http://approve", time.time() + 60, ("group:owners",))
 
-    async def await_approval(
-        self, session: SessionHandle, approval_id: str
-    ) -> AsyncGenerator[ApprovalUpdate, None]:
+    async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
         yield ApprovalUpdate("pending")
         yield await asyncio.shield(self.approvals[approval_id])
 
