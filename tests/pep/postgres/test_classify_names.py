@@ -259,7 +259,7 @@ def test_an_operator_in_sql_for_the_servers_own_types_is_opaque(
 def test_what_is_syntax_now_was_a_call_by_its_bare_name(
     other: "psycopg.Connection[Any]", shop_builtins: Builtins
 ) -> None:
-    other.execute("CREATE FUNCTION json_object(text) RETURNS json LANGUAGE sql AS 'SELECT ''{}''::json'")
+    other.execute("CREATE FUNCTION \"json_object\"(text) RETURNS json LANGUAGE sql AS 'SELECT ''{}''::json'")
     of = read_classifier(other, shop_builtins)
     assert of("SELECT json_object('{a,1}')", server_version=150000).opaque
     assert of("SELECT json_object('{a,1}')").opaque is None
