@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pep.postgres.catalog import Catalog
-from pep.postgres.classification import Change, Class, Classification, Names, SessionFacts, document, opaque
+from pep.postgres.classification import Change, Class, Classification, Names, SessionFacts, opaque
 from pep.postgres.definitions import Definitions
 from pep.postgres.expressions import Node
 from pep.postgres.findings import Findings, TooMuch
@@ -50,11 +50,6 @@ def classify(
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # A tree of a shape that this code does not expect: what it means is not known.
         return opaque(f"unexpected {type(error).__name__} in {next(iter(statement.node))}")
-
-
-def empty() -> Classification:
-    """A statement without a word: clients send it to see whether anybody is there."""
-    return Classification(document("catalog", "empty"), "empty", "catalog", takes_snapshot=False, empty=True)
 
 
 class _Classifier:

@@ -16,7 +16,6 @@ from pep.postgres.classification import (
     merge,
     opaque,
 )
-from pep.postgres.classify import empty
 from tests.fix_classify import Classifier, columns, relations
 
 
@@ -359,13 +358,6 @@ def test_queries_inside_policies_and_rules_see_their_table(of: Classifier) -> No
     assert rule.opaque is None
     assert ("public.audited", "insert") in relations(rule)
     assert of("CREATE RULE r AS ON UPDATE TO orders DO ALSO DELETE FROM nothing").opaque
-
-
-def test_a_ping_is_a_statement_of_its_own() -> None:
-    found = empty()
-    assert (found.class_, found.kind, found.empty, found.opaque) == ("catalog", "empty", True, None)
-    assert not found.resolves
-    assert not found.takes_snapshot
 
 
 def test_a_union_says_all_that_any_of_them_does(of: Classifier) -> None:
