@@ -48,7 +48,7 @@ class ExtendedQuery:
         not_reserved(message.name)
 
         def prepare() -> Step:
-            planned = yield from self._resolver.plan(message.text)
+            planned = yield from self._resolver.plan(message.text, message.parameter_oids)
             if len(planned.statements) > 1:
                 raise Refused(
                     denial.error(denial.SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement")
@@ -73,7 +73,7 @@ class ExtendedQuery:
         message = Bind.decode(frame.payload)
         not_reserved(message.portal)
         prepared = yield from self._prepared(message.statement)
-        values = _withheld(parameters.readable(message, prepared.parameter_oids), prepared)
+        values = _withheld(parameters.readable(message, prepared.parameter_oids or prepared.declared), prepared)
 
         def prepare() -> Step:
             return (yield from self._resolver.plan_prepared(prepared))

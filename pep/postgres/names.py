@@ -32,15 +32,17 @@ class Prepared:
     """A prepared statement: what its text was ever resolved to. `key` is the newest epoch among these.
 
     The server may go on using an older plan, so what is said of the name is the union, which only grows.
-    `grant` is the grant of its preparation; None for SQL PREPARE. `parsed` is None for an empty statement.
+    `grant` is the grant of its preparation; None for SQL PREPARE. `parsed` is None for an empty statement. `declared`
+    are the parameter types that its Parse named, `parameter_oids` those that the server said.
     """
 
     name: str
     parsed: ParsedStatement | None
-    parameter_oids: tuple[int, ...]
+    declared: tuple[int, ...]
     grant: Grant | None
     union: Classification
     key: tuple[int, str]
+    parameter_oids: tuple[int, ...] = ()
     described: tuple[Column, ...] = ()
 
     def resolved(self, classification: Classification, key: tuple[int, str]) -> None:

@@ -6,6 +6,7 @@ it. Inside one text a statement behind a barrier cannot be resolved, so it is op
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -78,16 +79,21 @@ def plan(
     facts: SessionFacts,
     names: Names,
     *,
+    parameters: Sequence[int] = (),
     unresolvable: str | None = None,
 ) -> Planned:
-    """Every statement of the text. `unresolvable` says why nothing in it can be resolved now."""
+    """Every statement of the text.
+
+    `parameters` are the declared types of a prepared statement, 0 for one that the server infers. `unresolvable`
+    says why nothing in it can be resolved now.
+    """
     if not tree.statements:
         return Planned((EMPTY,), ("",), (None,), facts.search_path)
     within = _Within(names)
     statements: list[Classification] = []
     behind_barrier = unresolvable
     for parsed in tree.statements:
-        classified = classify(parsed, catalog, facts, within)
+        classified = classify(parsed, catalog, facts, within, parameters)
         if behind_barrier is not None and classified.resolves:
             classified = _hidden(classified, behind_barrier)
         elif classified.changes:

@@ -16,7 +16,7 @@ from pep.core.wire import LookUp, Own, Record, SetTimer
 from pep.postgres import denial
 from pep.postgres.backend import TransactionStatus
 from pep.postgres.catalog import Catalog, SessionState
-from pep.postgres.catalog_sql import SESSION_QUERY, USER_QUERY
+from pep.postgres.catalog_sql import FINGERPRINT_QUERY, SESSION_QUERY, USER_QUERY
 from pep.postgres.classification import RESERVED_PREFIX, Classification, merge
 from pep.postgres.conversation import Conversation
 from pep.postgres.frontend import Bind, Describe, Execute, Kind, Parse
@@ -43,6 +43,8 @@ _CACHED_PLANS: Final = 256
 _LONGEST_CACHED: Final = 4096
 # What a server in an aborted transaction still carries out: only how the transaction ends.
 _IN_FAILED: Final = frozenset({"TransactionStmt"})
+# Isolation levels in which a query sees the database as it was when the transaction began.
+_OLD_SNAPSHOT: Final = frozenset({"repeatable read", "serializable"})
 # Statements that no change of a prepared statement or a cursor can mean.
 _NAMELESS: Final = frozenset({"TransactionStmt"})
 
@@ -64,26 +66,29 @@ class Resolver:
         self._exchanges = exchanges
         self._duties = tuple(duties)
         self._trees: dict[str, ParseTree | Unparsable] = {}
-        self._plans: dict[tuple[tuple[str, ...], tuple[int, str]], Planned] = {}
+        self._plans: dict[tuple[tuple[str, ...], tuple[int, ...], tuple[int, str]], Planned] = {}
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open, or may be by the time the server gets to the next message."""
         return self._talk.status is not TransactionStatus.IDLE or not self._talk.idle
 
-    def plan(self, text: str) -> Generator[Wait, Any, Planned]:
-        """The statements of a text, resolved as the server will resolve them when it gets there."""
+    def plan(self, text: str, parameters: tuple[int, ...] = ()) -> Generator[Wait, Any, Planned]:
+        """The statements of a text, resolved as the server will resolve them when it gets there.
+
+        `parameters` are the types that a Parse declares, 0 for one that it leaves to the server.
+        """
         tree = yield from self._tree(text)
         if isinstance(tree, Unparsable):
             raise self._unparsable(tree)
         unresolvable = yield from self._ready({node_type(statement) for statement in tree.statements})
-        return self._checked(self._planned(tree, unresolvable))
+        return self._checked(self._planned(tree, parameters, unresolvable))
 
     def plan_prepared(self, prepared: Prepared) -> Generator[Wait, Any, Planned]:
         """A prepared statement as it would be resolved now, and as it ever was: the server may use an older plan."""
         tree = _tree_of(prepared)
         unresolvable = yield from self._ready({node_type(statement) for statement in tree.statements})
-        planned = self._planned(tree, unresolvable)
+        planned = self._planned(tree, prepared.declared, unresolvable)
         if unresolvable is None:
             prepared.resolved(planned.statements[0], self._resolution.key)
         union = merge([prepared.union, planned.statements[0]])
@@ -102,13 +107,13 @@ class Resolver:
             return (yield from self.settle(before_snapshot=bool(nodes & BEFORE_SNAPSHOT)))
         return None
 
-    def _planned(self, tree: ParseTree, unresolvable: str | None) -> Planned:
-        key = (tree.redacted, *(statement.text for statement in tree.statements)), self._resolution.key
+    def _planned(self, tree: ParseTree, parameters: tuple[int, ...], unresolvable: str | None) -> Planned:
+        key = tuple(statement.text for statement in tree.statements), parameters, self._resolution.key
         known = self._plans.get(key)
         if known is not None and unresolvable is None:
             return known
         facts = self._resolution.facts(self.in_transaction)
-        planned = plan(tree, self._resolution.catalog, facts, self, unresolvable=unresolvable)
+        planned = plan(tree, self._resolution.catalog, facts, self, parameters=parameters, unresolvable=unresolvable)
         if unresolvable is None and not any(statement.uses for statement in planned.statements):
             # What a name of a statement or cursor means is not part of the key.
             if len(self._plans) >= _CACHED_PLANS:
@@ -156,7 +161,7 @@ class Resolver:
         if not isinstance(found, Prepared):
             return None
         if self._resolution.key != found.key:
-            again = self._planned(_tree_of(found), None)
+            again = self._planned(_tree_of(found), found.declared, None)
             found.resolved(again.statements[0], self._resolution.key)
         return found.union
 
@@ -174,7 +179,9 @@ class Resolver:
             yield Wait.UPSTREAM
         if self._talk.replies.barrier_in(group):
             return "behind a barrier in one group of messages; send Sync first"
-        if self._resolution.stale or (self._resolution.catalog_due and self._resolution.private is not None):
+        if not self._resolution.stale and self._resolution.private is None and self._resolution.catalog_due:
+            yield from self._read_catalog()
+        if self._resolution.stale or self._resolution.catalog_due:
             if self._talk.dirty:
                 return "behind a barrier in one group of messages; send Sync first"
             while self._talk.replies:
@@ -183,25 +190,39 @@ class Resolver:
                 return "names cannot be resolved in a failed transaction"
             if before_snapshot and self._talk.status is TransactionStatus.IN_TRANSACTION:
                 return "names have changed in this transaction, and reading them now would take its snapshot too early"
-            yield from self._read_session()
-        elif self._resolution.catalog_due:
-            yield from self._read_catalog()
+            return (yield from self._read_session())
         return None
 
-    def _read_session(self) -> Step:
+    def _read_session(self) -> Generator[Wait, Any, str | None]:
         rows = yield from self._own_rows(SESSION_QUERY)
         state = SessionState.parse(rows[0][0])
         yield from self._read_catalog()
-        self._resolution.private = None
-        if state.temp_schema or (state.transaction and self._talk.status is TransactionStatus.IN_TRANSACTION):
-            # Objects that only this session sees: temporary ones, and its own DDL before it is committed.
-            shared = self._resolution.shared
-            assert shared is not None
-            own = yield from self._own_rows(USER_QUERY)
-            self._resolution.private = Catalog.build([(row[0], row[1]) for row in own], shared.builtins)
+        shared = self._resolution.shared
+        assert shared is not None
+        in_transaction = self._talk.status is TransactionStatus.IN_TRANSACTION
+        if not state.temp_schema and not (state.transaction and in_transaction):
+            self._resolution.private = None
+        elif in_transaction and state.settings["transaction_isolation"] in _OLD_SNAPSHOT:
+            # The server resolves names as they are now, and here they would be read as they were.
+            return f"own objects cannot be read in a {state.settings['transaction_isolation']} transaction"
+        else:
+            yield from self._read_private(shared)
         self._resolution.read(state)
+        return None
+
+    def _read_private(self, shared: SharedCatalog) -> Step:
+        """Objects that only this session sees: temporary ones, and its own DDL before it is committed."""
+        private = self._resolution.private
+        if private is not None:
+            fingerprint = yield from self._own_rows(FINGERPRINT_QUERY)
+            if fingerprint[0][0] == private.version:
+                return
+        own = yield from self._own_rows(USER_QUERY)
+        rows = [(row[0], row[1]) for row in own]
+        self._resolution.private = Catalog.build(rows, shared.builtins, private or shared.catalog)
 
     def _read_catalog(self) -> Step:
+        before = self._resolution.shared
         shared = yield from self._look_up(FreshCatalog(force=self._resolution.force))
         if not isinstance(shared, SharedCatalog):
             raise Refused(
@@ -209,6 +230,9 @@ class Resolver:
             )
         self._resolution.shared = shared
         self._resolution.force = self._resolution.catalog_due = False
+        if before is not None and before.catalog.version != shared.catalog.version:
+            # A schema of the search path, or of the name of the role, may exist only now.
+            self._resolution.stale = True
         self._talk.emit(SetTimer("catalog", shared.max_age))
 
     def _look_up(self, question: object) -> Step:

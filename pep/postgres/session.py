@@ -33,6 +33,7 @@ from pep.core.wire import (
     Record,
     RecordFailed,
     Revoked,
+    SetTimer,
     TimerFired,
     UpstreamClosed,
     UpstreamData,
@@ -76,6 +77,7 @@ class PostgresSession:
         self._step: Step | None = None
         self._wait = Wait.UPSTREAM
         self._leaving = False
+        self._idle = False
         self._ended = False
 
     @property
@@ -90,6 +92,7 @@ class PostgresSession:
         try:
             self._on(event)
             self._advance()
+            self._watch_idleness()
             if self._leaving and self._exchanges.asking:
                 # It does not wait for the answer, so what it asked for must not happen any more.
                 self._end(None, "client left")
@@ -157,6 +160,8 @@ class PostgresSession:
             self._resolution.catalog_due = True
         elif name == "held":
             self._permits.remind()
+        elif name == "idle":
+            self._end(denial.fatal(denial.IDLE_SESSION_TIMEOUT, "this session was idle for too long"), "idle")
         else:
             for expected in self._talk.replies:
                 if expected.execution is not None and timer_of(expected.execution.grant) == name:
@@ -182,6 +187,13 @@ class PostgresSession:
             self._talk.send(error.encode())
         self._talk.emit(Close(reason))
         self._ended = True
+
+    def _watch_idleness(self) -> None:
+        """The client is idle while nothing of it is being worked on."""
+        idle = self._step is None and not self._inbox and not self._talk.replies
+        if self._settings.idle is not None and idle != self._idle and not self._ended:
+            self._idle = idle
+            self._talk.emit(SetTimer("idle", self._settings.idle if idle else None))
 
     # --- steps --------------------------------------------------------------------------------------------------------
 

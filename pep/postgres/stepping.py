@@ -36,6 +36,7 @@ class Settings:
     hold: float | None = None
     hold_in_transaction: float = 30.0
     max_statement: int = 1024 * 1024
+    idle: float | None = None
 
 
 class Refused(Exception):

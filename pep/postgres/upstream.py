@@ -27,6 +27,10 @@ from pep.postgres.frontend import PROTOCOL_3_0, CancelRequest, Query, SSLRequest
 from pep.postgres.scram import UpstreamLogin
 
 CANCEL_SECONDS: Final = 5.0
+# A catalog of tens of thousands of relations is read in seconds; a target that takes longer cannot be waited for.
+QUERY_SECONDS: Final = 15.0
+
+_BROKEN: Final = (OSError, TimeoutError, UpstreamProtocolError)
 
 
 class UpstreamUnavailable(Exception):
@@ -171,25 +175,27 @@ class OwnConnection:
     async def rows(self, text: str) -> list[tuple[str, ...]]:
         """The rows of one statement, as text. Raises UpstreamUnavailable."""
         async with self._lock:
-            fresh = self._connected is None
+            if self._connected is not None:
+                try:
+                    return await self._query(text)
+                except _BROKEN:
+                    # It may have been idle for long and died meanwhile; once more on a new one.
+                    await self._drop()
             try:
                 return await self._query(text)
-            except (OSError, UpstreamProtocolError) as error:
+            except _BROKEN as error:
                 await self._drop()
-                if fresh:
-                    raise UpstreamUnavailable(str(error)) from error
-            # The connection may have been idle for long and died meanwhile; once more on a new one.
-            try:
-                return await self._query(text)
-            except (OSError, UpstreamProtocolError) as error:
-                await self._drop()
-                raise UpstreamUnavailable(str(error)) from error
+                raise UpstreamUnavailable(str(error) or type(error).__name__) from error
 
     async def close(self) -> None:
         async with self._lock:
             await self._drop()
 
     async def _query(self, text: str) -> list[tuple[str, ...]]:
+        async with asyncio.timeout(QUERY_SECONDS):
+            return await self._rows(text)
+
+    async def _rows(self, text: str) -> list[tuple[str, ...]]:
         if self._connected is None:
             self._connected = await self._target.connect(
                 self._account, {"application_name": "checkrein", "client_encoding": "UTF8"}
