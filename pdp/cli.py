@@ -75,7 +75,7 @@ def main() -> None:
         _say(str(failure))
         sys.exit(failure.status)
     except (ConfigError, OpaMissing, OpaFailed, PolicyError) as error:
-        _say(shown(str(error), limit=None, gutter="") if "\n" not in str(error) else _each(str(error)))
+        _say(_each(str(error)))
         sys.exit(Status.WRONG)
     except BrokenPipeError:
         # Whoever read the output has seen enough. What is still buffered has nowhere to go.

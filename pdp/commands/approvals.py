@@ -16,7 +16,7 @@ from pdp.commands.failure import Failure, Status
 from pdp.commands.screen import console, facts, line, show, span, table
 from pdp.shown import shown
 from pdp.v1 import admin_service_pb2 as pb
-from pdp.v1.approval_service_pb2 import ApprovalState
+from pdp.v1.approval_service_pb2 import APPROVAL_STATE_PENDING, ApprovalState
 
 app = typer.Typer(no_args_is_help=True, help="Answer what waits for people.")
 
@@ -69,6 +69,7 @@ async def approve(
     approval = await _get(connection, id)
     limit = None if full else view.STATEMENT_LIMIT
     _print(console(), approval, limit)
+    _must_be_pending(approval)
     _must_be_what_is_shown(approval)
     if not view.is_whole(approval, limit):
         raise Failure("not everything of it is shown: look at the rest first, with --full", Status.USAGE)
@@ -86,6 +87,7 @@ async def deny(
 ) -> None:
     """Say no. The client is told at once, with your comment."""
     approval = await _get(connection, id)
+    _must_be_pending(approval)
     await _resolve(connection, approval, pb.ResolveApprovalRequest(no=pb.No(comment=comment)))
 
 
@@ -110,6 +112,13 @@ def _print(screen: Console, approval: pb.Approval, limit: int | None) -> None:
     show(screen, facts((name, Text(value, "bold red" if name.startswith(_ALARMING) else "")) for name, value in pairs))
     for each in view.statement(approval, limit):
         line(screen, each)
+
+
+def _must_be_pending(approval: pb.Approval) -> None:
+    """Said before anybody is asked; the service holds it all the same."""
+    if approval.state != APPROVAL_STATE_PENDING:
+        state = view.state_name(approval.state)
+        raise Failure(f"{shown(approval.approval_id)} is no longer pending but {state}", Status.NOT_POSSIBLE)
 
 
 def _must_be_what_is_shown(approval: pb.Approval) -> None:

@@ -1,8 +1,8 @@
 """Child processes that live and end together: started one by one, their lines printed behind their names.
 
-A child that ends ends all; so does a signal. They are ended in the reverse order of their start, each with SIGTERM and,
-when its time is over or a second signal comes, with SIGKILL. They are in process groups of their own, so that Ctrl-C
-reaches this process alone and the order holds.
+A child that ends ends all; so does a signal. The first to start serves the others, so it is the last to end; they end
+together before it. Each gets SIGTERM and, when its time is over or a second signal comes, SIGKILL. They are in process
+groups of their own, so that Ctrl-C reaches this process alone and the order holds.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Children:
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            for child in reversed(self._children):
-                await self._end(child)
+            await asyncio.gather(*map(self._end, self._children[1:]))
+            await asyncio.gather(*map(self._end, self._children[:1]))
         finally:
             loop = asyncio.get_running_loop()
             for number in _SIGNALS:

@@ -170,8 +170,10 @@ class Connection:
         config = shown(str(self.reach.config))
         match error.code():
             case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
+                absent = any(word in said for word in ("No such file", "Connection refused"))
                 return Failure(
-                    f"the decision service does not answer at {shown(self.address)}: {said}\n"
+                    f"the decision service does not answer at {shown(self.address)}: "
+                    f"{'nothing listens there' if absent else said}\n"
                     f"Start it with: pdp up -c {config}   (or: pdp serve -c {config})",
                     Status.UNREACHABLE,
                 )

@@ -65,11 +65,6 @@ def facts(pairs: Iterable[tuple[str, str | Text]]) -> RenderableType:
     return made
 
 
-def verdict(name: str) -> Text:
-    """A verdict in its colour. The name must be fit to be printed."""
-    return Text(VERDICT_WORDS.get(name, name), VERDICT_STYLES.get(name, "bold red"))
-
-
 def span(length: datetime.timedelta) -> str:
     """A length of time for people: 12s, 3m 10s, 4h 5m, 2d 3h."""
     seconds = max(0, int(length.total_seconds()))

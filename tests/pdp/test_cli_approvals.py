@@ -71,6 +71,7 @@ def test_an_approver_sees_everything_and_the_yes_is_taken():
                 assert decision.WhichOneof("verdict") == "allow"
                 late = await as_(service, OWNER, "approvals", "approve", asked.approval_id, "--yes")
                 assert late.status == 5
+                assert late.err == f"pdp: {asked.approval_id} is no longer pending but redeemed\n"
 
     asyncio.run(scenario())
 
