@@ -23,6 +23,8 @@ log = structlog.get_logger("pdp.audit")
 
 _LARGEST_EVENT: Final = 4 << 20
 _LARGEST_BODY: Final = 64 << 20
+# Chains that a stream remembers the end of; one that is forgotten is read from the store again.
+_REMEMBERED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,10 @@ class Intake:
                 log.critical("record refused", session=shipped.session, seq=shipped.seq, why=why, alarm=True)
                 receipts.append(Receipt(shipped.session, chain.acknowledged, why))
         sessions = dict.fromkeys(each.session for each in batch)
-        return [*receipts, *(Receipt(session, self._chains[session].acknowledged) for session in sessions)]
+        receipts += [Receipt(session, self._chains[session].acknowledged) for session in sessions]
+        for forgotten in [*self._chains][: max(len(self._chains) - _REMEMBERED, 0)]:
+            del self._chains[forgotten]
+        return receipts
 
     def _chain(self, connection: Connection, session: str) -> Chain:
         if (chain := self._chains.get(session)) is None:

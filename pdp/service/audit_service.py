@@ -1,17 +1,23 @@
-"""AuditService of the contract: records come in order and are acknowledged when they are stored."""
+"""AuditService of the contract: records come in order and are acknowledged when they are stored.
+
+A chain that is not the calling proxy's is refused by itself: the stream goes on, so that one record of a session which
+this service does not know holds up no other.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
 
 import grpc
 import grpc.aio
+import structlog
 
-from pdp.audit.intake import Intake, Shipped, ShippedBody, ShippedEvent
+from pdp.audit.intake import Intake, Receipt, Shipped, ShippedBody, ShippedEvent
 from pdp.service.peers import Peer, Peers
 from pdp.service.refusal import Refused
 from pdp.store import sessions as stored
@@ -24,23 +30,36 @@ _PROCESS_CHAIN: Final = re.compile(r"process-(.+)-[0-9a-f]{32}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+log = structlog.get_logger("pdp.audit")
+
 # A batch is one commit. What waits for it is bounded, so that a slow store stops the stream, not the service.
 _BATCH: Final = 256
 _WAITING_BYTES: Final = 8 << 20
 _OVERHEAD: Final = 200
+_LONGEST_NAME: Final = 255
+# How many chains a stream remembers the owner of; one that is forgotten is looked up again.
+_REMEMBERED: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """The first record of a chain that is not the calling proxy's; what follows of it is dropped."""
+
+    session: str
+    why: str
 
 
 class Inbox:
     """What has come and is not stored yet. One side puts, the other takes."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Shipped] = deque()
+        self._waiting: deque[Shipped | Foreign] = deque()
         self._bytes = 0
         self._ended = False
         self._news = asyncio.Event()
         self._room = asyncio.Event()
 
-    async def put(self, item: Shipped) -> None:
+    async def put(self, item: Shipped | Foreign) -> None:
         """Waits while too much is waiting."""
         while self._bytes >= _WAITING_BYTES:
             self._room.clear()
@@ -54,7 +73,7 @@ class Inbox:
         self._ended = True
         self._news.set()
 
-    async def take(self) -> list[Shipped]:
+    async def take(self) -> list[Shipped | Foreign]:
         """Everything that is waiting, up to a batch; empty at the end."""
         while not self._waiting and not self._ended:
             self._news.clear()
@@ -65,8 +84,16 @@ class Inbox:
         return batch
 
 
-def _size(item: Shipped) -> int:
-    return _OVERHEAD + len(item.data if isinstance(item, ShippedEvent) else item.content)
+def _size(item: Shipped | Foreign) -> int:
+    match item:
+        case ShippedEvent():
+            return _OVERHEAD + len(item.data)
+        case ShippedBody():
+            return _OVERHEAD + len(item.content)
+        case Foreign():
+            return _OVERHEAD
+        case never:
+            assert_never(never)
 
 
 class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
@@ -81,12 +108,11 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> AsyncIterator[pb.RecordResponse]:
         peer = self._peers.calling(context)
         intake = Intake(self._database)
-        owned: set[str] = set()
         inbox = Inbox()
-        reading = asyncio.create_task(self._read(request_iterator, inbox, peer, owned))
+        reading = asyncio.create_task(self._read(request_iterator, inbox, peer))
         try:
             while batch := await inbox.take():
-                for receipt in await intake.store(batch):
+                for receipt in await _receipts(intake, batch):
                     if receipt.acknowledged >= 0 or receipt.refused:
                         yield pb.RecordResponse(
                             session_id=receipt.session,
@@ -98,25 +124,40 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async def _read(self, requests: AsyncIterator[pb.RecordRequest], inbox: Inbox, peer: Peer, owned: set[str]) -> None:
+    async def _read(self, requests: AsyncIterator[pb.RecordRequest], inbox: Inbox, peer: Peer) -> None:
+        owned: OrderedDict[str, bool] = OrderedDict()
         try:
             async for request in requests:
-                if request.session_id not in owned:
-                    await self._own(request.session_id, peer)
-                    owned.add(request.session_id)
-                await inbox.put(_shipped(request))
+                session = request.session_id
+                if session not in owned:
+                    owned[session] = await self._owns(peer, session)
+                    if len(owned) > _REMEMBERED:
+                        owned.popitem(last=False)
+                    if not owned[session]:
+                        why = "the record is of a session that is not this proxy's"
+                        named = session[:_LONGEST_NAME]
+                        log.critical("chain refused", session=named, proxy=peer.name, why=why, alarm=True)
+                        await inbox.put(Foreign(session, why))
+                if owned[session]:
+                    await inbox.put(_shipped(request))
         finally:
             # What came before an error is stored all the same.
             inbox.end()
 
-    async def _own(self, session_id: str, peer: Peer) -> None:
-        """Refused unless the chain is this proxy's: its own, or that of a session that it opened."""
+    async def _owns(self, peer: Peer, session_id: str) -> bool:
+        """Whether the chain is this proxy's: its own, or that of a session that it opened."""
+        if not 0 < len(session_id) <= _LONGEST_NAME:
+            return False
         own = _PROCESS_CHAIN.fullmatch(session_id)
         if own is not None and own[1] == peer.name:
-            return
+            return True
         session = await self._database.short.run(lambda connection: stored.find(connection, session_id))
-        if session is None or session.proxy != peer.uri:
-            raise Refused(grpc.StatusCode.PERMISSION_DENIED, "the record is of a session that is not this proxy's")
+        return session is not None and session.proxy == peer.uri
+
+
+async def _receipts(intake: Intake, batch: Sequence[Shipped | Foreign]) -> list[Receipt]:
+    refused = [Receipt(each.session, -1, each.why) for each in batch if isinstance(each, Foreign)]
+    return [*refused, *await intake.store([each for each in batch if not isinstance(each, Foreign)])]
 
 
 def _shipped(request: pb.RecordRequest) -> Shipped:

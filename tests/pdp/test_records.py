@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import structlog
 from sqlalchemy import func, select
 
 from pdp.store import tables
 from pdp.v1 import audit_service_pb2 as pb
 from pdp.v1.digests import GENESIS, body_digest, canonical_json, chain_hash
-from tests.pdp.serving import Proxy, folder, serving, status_of
+from tests.pdp.serving import AGENT, Proxy, folder, serving, status_of
+
+NOT_OURS = "the record is of a session that is not this proxy's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +145,36 @@ def test_a_proxy_has_a_chain_of_its_own_and_no_other():
                 number = "0123456789abcdef" * 2
                 assert last(await ship(shop, shipped(sealed(f"process-shop-{number}", 2)))) == 1
                 others = [f"process-{name}-{number}" for name in ("shop", "pay-2", "pa", "", "pay-")]
-                for chain in (*others, "process-pay", "process-pay-1", "s-made-up", ""):
-                    code, _ = await status_of(ship(pay, shipped(sealed(chain, 1))))
-                    assert code is grpc.StatusCode.PERMISSION_DENIED
+                for chain in (*others, "process-pay", "process-pay-1", "s-made-up", "", "s" * 300):
+                    answers = await ship(pay, shipped(sealed(chain, 1)))
+                    assert [(each.session_id, each.refused) for each in answers] == [(chain, NOT_OURS)]
                 code, _ = await status_of(ship(shop, [pb.RecordRequest(session_id=f"process-shop-{number}")]))
                 assert code is grpc.StatusCode.INVALID_ARGUMENT
+
+    asyncio.run(scenario())
+
+
+def test_a_chain_that_is_not_this_proxys_holds_up_no_other():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                shop, pay = await service.proxy("shop"), await service.proxy("pay")
+                own, other = (await shop.open()).session_id, (await shop.open()).session_id
+                credential = service.token(AGENT, audience="pay")
+                foreign = (await pay.open(credential, resource="pay")).session_id
+                await ship(pay, shipped(sealed(foreign, 1)))
+                chains = [sealed(each, 3) for each in (own, "s-of-a-lost-store", foreign, other)]
+                mixed = [each for together in zip(*map(shipped, chains), strict=True) for each in together]
+                with structlog.testing.capture_logs() as logs:
+                    answers = await ship(shop, mixed)
+                refused = [(each.session_id, each.refused, each.acknowledged_seq) for each in answers if each.refused]
+                # Once for each, and without a word about how far the other's chain goes.
+                assert sorted(refused) == sorted([("s-of-a-lost-store", NOT_OURS, 0), (foreign, NOT_OURS, 0)])
+                taken = {each.session_id: each.acknowledged_seq for each in answers if not each.refused}
+                assert taken == {own: 2, other: 2}
+                alarms = [each["session"] for each in logs if each["event"] == "chain refused" and each["alarm"]]
+                assert sorted(alarms) == sorted(["s-of-a-lost-store", foreign])
+                assert last(await ship(pay, [event_of(sealed(foreign, 1)[0])])) == 0
 
     asyncio.run(scenario())
 
