@@ -112,6 +112,7 @@ class StubDecisions:
         self.obligations: tuple[Obligation, ...] = ()
         self.asked: list[Action] = []
         self.down = False
+        self.revision = REVISION
         self.approvals: dict[str, asyncio.Future[ApprovalUpdate]] = {}
         self.requested: list[ApprovalRequest] = []
         self.cancelled: list[str] = []
@@ -168,8 +169,8 @@ class StubDecisions:
 
     async def watch(self) -> AsyncGenerator[WatchNews, None]:
         while True:
-            yield WatchNews(REVISION)
-            await asyncio.sleep(1)
+            yield WatchNews(self.revision)
+            await asyncio.sleep(0.05)
 
     async def ship(self, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
         async for shipment in shipments:

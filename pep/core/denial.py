@@ -43,7 +43,7 @@ def _refused(deny: Deny, what: str) -> Denial:
     allowed = _unique(alternative for each in deny.reasons for alternative in each.instead)
     parts = [f"{what} is refused{_by(reason.policy)}: {_said(reason)}"]
     if allowed:
-        parts.append("allowed instead: " + "; ".join(map(_line, allowed[:_NAMED_LIMIT])))
+        parts.append("allowed instead: " + "; ".join(_line(each).rstrip(". ") for each in allowed[:_NAMED_LIMIT]))
     parts.append("it may be tried again later" if deny.retry else "do not repeat it unchanged")
     first_line = f"{_sentences(parts)} [decision {deny.decision_id}]"
     hint = (

@@ -17,7 +17,7 @@ import structlog
 
 from pep.core.errors import DecisionUnavailable
 from pep.core.model import Obligation
-from pep.core.wire import Revoked
+from pep.core.wire import PolicyChanged, Revoked
 
 if TYPE_CHECKING:
     from pep.core.decision_client import DecisionClient
@@ -97,7 +97,7 @@ class WatchNews:
 @dataclass(frozen=True, slots=True)
 class _Live:
     handle: SessionHandle
-    post: Callable[[Revoked], None]
+    post: Callable[[Revoked | PolicyChanged], None]
     timers: asyncio.Task[None]
 
 
@@ -124,7 +124,7 @@ class Sessions:
         """Whether the decision service was heard of within the lease."""
         return self._heard > 0 and time.monotonic() - self._heard < LEASE_SECONDS
 
-    def add(self, handle: SessionHandle, post: Callable[[Revoked], None]) -> None:
+    def add(self, handle: SessionHandle, post: Callable[[Revoked | PolicyChanged], None]) -> None:
         """From now on the session is kept alive, and `post` is told when it has to end."""
         assert self._tasks is not None, "Sessions.run is not running"
         tend = self._tasks.create_task(self._tend(handle, post), name=f"tend {handle.session_id}")
@@ -162,6 +162,11 @@ class Sessions:
             tasks.create_task(self._watch(), name="watch")
             tasks.create_task(self._keep(), name="keep sessions")
 
+    def _changed(self, revision: str) -> None:
+        self.policy_revision = revision
+        for live in tuple(self._live.values()):
+            live.post(PolicyChanged(revision))
+
     def _end(self, session_id: str, reason: str) -> None:
         live = self._live.get(session_id)
         if live is not None:
@@ -172,8 +177,8 @@ class Sessions:
             try:
                 async for news in self._decisions.watch():
                     self._heard = time.monotonic()
-                    if news.policy_revision:
-                        self.policy_revision = news.policy_revision
+                    if news.policy_revision and news.policy_revision != self.policy_revision:
+                        self._changed(news.policy_revision)
                     for ended in news.ended:
                         self._end(ended.session_id, ended.reason)
             except DecisionUnavailable as error:
@@ -191,7 +196,7 @@ class Sessions:
             except DecisionUnavailable as error:
                 self._log.warning("sessions could not be kept", error=str(error))
 
-    async def _tend(self, handle: SessionHandle, post: Callable[[Revoked], None]) -> None:
+    async def _tend(self, handle: SessionHandle, post: Callable[[Revoked | PolicyChanged], None]) -> None:
         """Renews the token when two thirds of its life are over; ends the session with its credential."""
         ends = math.inf if handle.credential_expires_at is None else handle.credential_expires_at
         renew = self._renewal(handle)

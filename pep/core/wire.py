@@ -78,6 +78,13 @@ class Revoked:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """Another policy revision decides from now on: what older grants still release has to be asked for again."""
+
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordFailed:
     """A record could not be written. Nothing more may be forwarded."""
 
@@ -95,6 +102,7 @@ Event = (
     | UpstreamClosed
     | CancelRequested
     | Revoked
+    | PolicyChanged
     | RecordFailed
 )
 

@@ -74,6 +74,7 @@ class Conversation:
         self.copying: Execution | None = None
         self.group_failed = False
         self.fatal = False
+        self.revision = ""
         self.listening: set[str] = set()
         self._codec = BackendCodec()
         self._effects: list[Effect] = []
@@ -132,6 +133,10 @@ class Conversation:
     def idle(self) -> bool:
         """Nothing is on its way and no group is open."""
         return not self.replies and not self.dirty
+
+    def in_force(self, grant: Grant) -> bool:
+        """Whether the policies that granted it still decide."""
+        return self.revision in ("", grant.policy_revision)
 
     def refuse(self, error: ErrorResponse, *, ends_group: bool) -> None:
         """Deny the client's frame, so that what it depends on fails as it would if the server had refused it.

@@ -149,7 +149,7 @@ class ExtendedQuery:
     def _executable(self, portal: Portal) -> Generator[Wait, Any, tuple[Execution, Grant | Continuation]]:
         """The execution that a portal's Execute belongs to, and the right by which it goes upstream."""
         execution = portal.execution
-        if execution is not None and execution.started:
+        if execution is not None and execution.started and self._talk.in_force(execution.grant):
             return execution, Continuation(execution.grant)
         if execution is not None and portal.group == self._talk.group:
             return execution, execution.grant
@@ -169,6 +169,9 @@ class ExtendedQuery:
         portal.classification = planned.statements[0]
         portal.grant = grant
         portal.execution = self._permits.execution(grant, planned.statements)
+        if execution is not None:
+            # A limit of rows holds for all slices together.
+            portal.execution.rows_of_statement = execution.rows_of_statement
         return portal.execution, grant
 
     def _check_portal(self, portal: Portal, execution: Execution) -> Step:

@@ -30,6 +30,7 @@ from pep.core.wire import (
     Event,
     Housekeeping,
     LookedUp,
+    PolicyChanged,
     Record,
     RecordFailed,
     Revoked,
@@ -124,6 +125,8 @@ class PostgresSession:
                 self._timer(name)
             case CancelRequested():
                 self._cancel_requested()
+            case PolicyChanged(revision):
+                self._talk.revision = revision
             case _:
                 self._on_end(event)
 
