@@ -1,8 +1,8 @@
 """A session's chain, computed again: which event is not what was written. Pure.
 
 `hash_n = SHA-256(hash_{n-1} || session || seq || bytes)`, as `pdp.v1.digests` has it. Whoever can change the store can
-write a whole new chain; what is compared here is one copy with itself. A body is compared by its size: its digest needs
-the salt, which stays with the service so that a body can be erased.
+write a whole new chain; what is compared here is one copy with itself. A body that is still kept is held against its
+salted digest in the event.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pdp.commands.recorded import Recorded
-from pdp.v1.digests import GENESIS, chain_hash
+from pdp.v1.digests import GENESIS, body_digest, chain_hash
 
 _CLOSING = ("session.closed", "session.lost")
 
@@ -72,5 +72,7 @@ def _event(session_id: str, event: Recorded, expected: int, previous: bytes) -> 
     for body in event.bodies:
         if body.content is not None and len(body.content) != body.size:
             yield f"names {body.size:,} bytes as its body {body.index}, and {len(body.content):,} are kept"
+        elif body.content is not None and body_digest(body.salt, body.content).hex() != body.digest:
+            yield f"comes with another body {body.index} than the one that it names"
     for index in event.unnamed:
         yield f"comes with a body {index} that it does not name"

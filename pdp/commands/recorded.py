@@ -25,6 +25,8 @@ class Body:
     kind: str
     size: int
     content: bytes | None
+    digest: str = ""
+    salt: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def read(event: RecordedEvent) -> Recorded:
     if not isinstance(document, dict) or document.get("v") != VERSION:
         return Recorded(event.seq, event.event, event.hash, unnamed=sorted(event.bodies))
     facts = document.get("facts")
-    bodies = _bodies(document.get("bodies"), event.bodies)
+    bodies = _bodies(document.get("bodies"), event.bodies, event.salts)
     return Recorded(
         seq=event.seq,
         data=event.event,
@@ -87,11 +89,16 @@ def read(event: RecordedEvent) -> Recorded:
     )
 
 
-def _bodies(named: object, kept: Mapping[int, bytes]) -> list[Body]:
+def _bodies(named: object, kept: Mapping[int, bytes], salts: Mapping[int, bytes]) -> list[Body]:
     entries = named if isinstance(named, list) else []
     return [
         Body(
-            index, _text(entry.get("kind")), size if isinstance(size := entry.get("size"), int) else -1, kept.get(index)
+            index,
+            _text(entry.get("kind")),
+            size if isinstance(size := entry.get("size"), int) else -1,
+            kept.get(index),
+            _text(entry.get("sha256")),
+            salts.get(index, b""),
         )
         for index, entry in enumerate(entries)
         if isinstance(entry, dict)

@@ -120,7 +120,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         start = 0
         while page := await self._page(session.id, start):
             for each in page:
-                event = pb.RecordedEvent(seq=each.seq, event=each.event, hash=each.hash, bodies=dict(each.bodies))
+                event = pb.RecordedEvent(
+                    seq=each.seq, event=each.event, hash=each.hash, bodies=dict(each.bodies), salts=dict(each.salts)
+                )
                 yield pb.GetSessionResponse(event=event)
             start = page[-1].seq + 1
 

@@ -21,6 +21,7 @@ class StoredEvent:
     event: bytes
     hash: bytes
     bodies: Mapping[int, bytes]
+    salts: Mapping[int, bytes]
 
 
 def last(connection: Connection, session_id: str) -> tuple[int, bytes] | None:
@@ -63,9 +64,11 @@ def page(connection: Connection, session_id: str, start: int, limit: int) -> lis
     if not rows:
         return []
     kept: dict[int, dict[int, bytes]] = {}
-    in_page = select(_bodies.seq, _bodies.content, _bodies.index).where(
+    salts: dict[int, dict[int, bytes]] = {}
+    in_page = select(_bodies.seq, _bodies.content, _bodies.index, _bodies.salt).where(
         _bodies.session_id == session_id, _bodies.seq >= rows[0].seq, _bodies.seq <= rows[-1].seq
     )
     for body in connection.execute(in_page):
         kept.setdefault(body.seq, {})[int(body[2])] = body.content
-    return [StoredEvent(row.seq, row.event, row.hash, kept.get(row.seq, {})) for row in rows]
+        salts.setdefault(body.seq, {})[int(body[2])] = body.salt
+    return [StoredEvent(row.seq, row.event, row.hash, kept.get(row.seq, {}), salts.get(row.seq, {})) for row in rows]

@@ -173,8 +173,15 @@ class GetSessionResponse(_message.Message):
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., event: _Optional[_Union[RecordedEvent, _Mapping]] = ...) -> None: ...
 
 class RecordedEvent(_message.Message):
-    __slots__ = ("seq", "event", "hash", "bodies")
+    __slots__ = ("seq", "event", "hash", "bodies", "salts")
     class BodiesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: bytes
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[bytes] = ...) -> None: ...
+    class SaltsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -185,11 +192,13 @@ class RecordedEvent(_message.Message):
     EVENT_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
     BODIES_FIELD_NUMBER: _ClassVar[int]
+    SALTS_FIELD_NUMBER: _ClassVar[int]
     seq: int
     event: bytes
     hash: bytes
     bodies: _containers.ScalarMap[int, bytes]
-    def __init__(self, seq: _Optional[int] = ..., event: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., bodies: _Optional[_Mapping[int, bytes]] = ...) -> None: ...
+    salts: _containers.ScalarMap[int, bytes]
+    def __init__(self, seq: _Optional[int] = ..., event: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., bodies: _Optional[_Mapping[int, bytes]] = ..., salts: _Optional[_Mapping[int, bytes]] = ...) -> None: ...
 
 class KillSessionRequest(_message.Message):
     __slots__ = ("session_id", "reason")

@@ -86,7 +86,8 @@ def sealed(events: Sequence[Event], session: str = "s-1", step: float = 0.1) -> 
 def message(chain: Chain, event: Event) -> RecordedEvent:
     made = chain.seal(event)
     bodies = {index: body.content for index, body in enumerate(made.bodies)}
-    return RecordedEvent(seq=made.seq, event=made.data, hash=made.hash, bodies=bodies)
+    salts = {index: body.salt for index, body in enumerate(made.bodies)}
+    return RecordedEvent(seq=made.seq, event=made.data, hash=made.hash, bodies=bodies, salts=salts)
 
 
 def told(events: Sequence[Recorded], *, rows: int = 20) -> str:
@@ -274,6 +275,7 @@ def raw(events: Sequence[Recorded]) -> list[RecordedEvent]:
             event=each.data,
             hash=each.hash,
             bodies={body.index: body.content for body in each.bodies if body.content is not None},
+            salts={body.index: body.salt for body in each.bodies if body.content is not None},
         )
         for each in events
     ]
@@ -312,7 +314,7 @@ def test_two_events_that_changed_places_are_found():
     assert not judged(events).whole
 
 
-@pytest.mark.parametrize("change", ["hash", "body", "extra", "session"])
+@pytest.mark.parametrize("change", ["hash", "body", "same size", "salt", "extra", "session"])
 def test_other_changes_are_found(change: str):
     events, session = raw(sealed(STORY)), "s-1"
     match change:
@@ -320,6 +322,10 @@ def test_other_changes_are_found(change: str):
             events[3].hash = bytes(32)
         case "body":
             events[4].bodies[0] = b"drop"
+        case "same size":
+            events[4].bodies[0] = events[4].bodies[0][:-1] + b"~"
+        case "salt":
+            events[4].salts[0] = bytes(32)
         case "extra":
             events[4].bodies[7] = b"more"
         case _:
