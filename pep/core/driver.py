@@ -249,7 +249,7 @@ class _Driver:
                 self._set_timer(name, seconds)
             case wire.CancelUpstream():
                 self._cancels += 1
-                self._start(self._cancel_upstream_now())
+                self._start(self._cancel_upstream_now)
             case wire.PauseUpstream():
                 self._upstream.pause("session")
             case wire.ResumeUpstream():
@@ -289,7 +289,7 @@ class _Driver:
 
     def _wait(self, exchange: int, work: Callable[[], Awaitable[None]]) -> None:
         assert exchange not in self._waiting, "an exchange waits for one answer at a time"
-        self._waiting[exchange] = self._start(work())
+        self._waiting[exchange] = self._start(work)
 
     async def _ask(self, ask: wire.Ask) -> None:
         task = asyncio.current_task()
@@ -306,7 +306,7 @@ class _Driver:
         if task is not None:
             task.cancel()
         # Beside a pending approval, which the task itself withdraws, there may be one that was given and not used.
-        self._start(self._enforcer.withdraw(exchange, reason))
+        self._start(lambda: self._enforcer.withdraw(exchange, reason))
 
     async def _cancel_upstream_now(self) -> None:
         try:
@@ -334,8 +334,8 @@ class _Driver:
             handle = asyncio.get_running_loop().call_later(seconds, self._mailbox.post, fired)
             self._timers[name] = (self._timer_number, handle)
 
-    def _start(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        return self._tasks.create_task(_awaited(work))
+    def _start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return self._tasks.create_task(_begun(work))
 
     # --- the client's presence ----------------------------------------------------------------------------------------
 
@@ -397,8 +397,9 @@ def _throttle(other: Leg, *, yes: bool) -> None:
         other.pause("peer")
 
 
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
+async def _begun(work: Callable[[], Awaitable[None]]) -> None:
+    """Called inside the task: one that is cancelled before its first step leaves nothing behind that nobody awaits."""
+    await work()
 
 
 def _described(error: BaseException) -> tuple[str, str]:

@@ -99,6 +99,9 @@ class Resolver:
         while nodes - _NAMELESS and self._names.named_change_before(self._talk.group):
             yield Wait.UPSTREAM
         # In a failed transaction the answers of earlier groups may have ended it.
+        if self._talk.status is TransactionStatus.FAILED and self._talk.replies:
+            # Nothing answers what stands before this message in its own group unless it is asked to.
+            self._talk.flush()
         while self._talk.status is TransactionStatus.FAILED and self._talk.replies:
             yield Wait.UPSTREAM
         if self._talk.status is TransactionStatus.FAILED and nodes - _IN_FAILED:
