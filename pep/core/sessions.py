@@ -131,7 +131,7 @@ class Sessions:
         self._live[handle.session_id] = _Live(handle, post, tend)
         self._empty.clear()
         if self._stopping:
-            post(Revoked(self._stopping))
+            post(Revoked(self._stopping, at_once=False))
 
     def remove(self, session_id: str) -> None:
         live = self._live.pop(session_id, None)
@@ -150,10 +150,10 @@ class Sessions:
         return True
 
     def revoke_all(self, reason: str) -> None:
-        """Tell every session to end, and those that still come, because the proxy stops."""
+        """Tell every session to end when its target is idle, and those that still come, because the proxy stops."""
         self._stopping = reason
         for live in tuple(self._live.values()):
-            live.post(Revoked(reason))
+            live.post(Revoked(reason, at_once=False))
 
     async def run(self) -> None:
         """Watches and keeps until cancelled."""
@@ -205,7 +205,8 @@ class Sessions:
             if wake > now:
                 await asyncio.sleep(wake - now)
             elif ends <= now:
-                post(Revoked("the credential has expired"))
+                # Nothing new is decided for it any more; what runs was decided in time.
+                post(Revoked("the credential has expired", at_once=False))
                 return
             elif reason := await self._renew(handle):
                 post(Revoked(reason))

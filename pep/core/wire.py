@@ -72,9 +72,13 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """The session has to end: killed, credential expired, subject revoked."""
+    """The session has to end: killed, credential expired, subject revoked, the proxy stops.
+
+    Not `at_once` leaves what the target is working on to its end; nothing is waited for behind that.
+    """
 
     reason: str
+    at_once: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class PostgresSession:
         self._wait = Wait.UPSTREAM
         self._leaving = False
         self._idle = False
+        self._ending = ""
         self._ended = False
 
     @property
@@ -94,6 +95,7 @@ class PostgresSession:
             self._on(event)
             self._advance()
             self._watch_idleness()
+            self._end_when_idle()
             if self._leaving and self._exchanges.asking:
                 # It does not wait for the answer, so what it asked for must not happen any more.
                 self._end(None, "client left")
@@ -137,6 +139,8 @@ class PostgresSession:
             case UpstreamClosed():
                 closed = denial.fatal(denial.CONNECTION_FAILURE, "the server closed the connection")
                 self._end(None if self._talk.fatal else closed, "upstream left")
+            case Revoked(reason, at_once=False):
+                self._ending = reason
             case Revoked(reason):
                 self._end(denial.fatal(denial.ADMIN_SHUTDOWN, reason), reason, cancel=self._talk.replies.executing)
             case RecordFailed():
@@ -190,6 +194,12 @@ class PostgresSession:
             self._talk.send(error.encode())
         self._talk.emit(Close(reason))
         self._ended = True
+
+    def _end_when_idle(self) -> None:
+        """Once the server owes nothing: a statement that runs is finished, one that waits for people is given up."""
+        busy = self._talk.replies or (self._step is not None and not self._exchanges.asking)
+        if self._ending and not busy and not self._ended:
+            self._end(denial.fatal(denial.ADMIN_SHUTDOWN, self._ending), self._ending)
 
     def _watch_idleness(self) -> None:
         """The client is idle while nothing of it is being worked on."""

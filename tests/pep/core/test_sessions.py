@@ -34,7 +34,7 @@ async def until_told(sessions: Sessions, session: Any, posted: list[Revoked | Po
 
 def test_a_session_ends_with_its_credential():
     assert told(Scripted(), until_told, credential_expires_at=time.time() + 0.05) == [
-        Revoked("the credential has expired")
+        Revoked("the credential has expired", at_once=False)
     ]
 
 
@@ -78,13 +78,13 @@ def test_a_proxy_that_stops_tells_every_session_also_those_that_still_come():
         sessions.revoke_all("stopping")
         late: list[Revoked] = []
         sessions.add(session_handle(session_id="s-2"), late.append)
-        assert late == [Revoked("stopping")]
+        assert late == [Revoked("stopping", at_once=False)]
         assert not await sessions.emptied(0.01)
         sessions.remove("s-1")
         sessions.remove("s-2")
         assert await sessions.emptied(1)
 
-    assert told(Scripted(), stop) == [Revoked("stopping")]
+    assert told(Scripted(), stop) == [Revoked("stopping", at_once=False)]
 
 
 def test_without_news_there_is_no_lease():
