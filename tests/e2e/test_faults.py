@@ -1,0 +1,220 @@
+"""What happens when a part of it stops, dies or is full: denials in words, and then it goes on."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.fix_postgres import PostgresServer, _account, _run
+from tests.fix_stack import OPERATOR, Refusal, Stack, installed, refusal, seed
+
+ORDERS = "select id, status, total from orders order by id limit 3"
+
+
+@pytest.fixture(scope="module")
+def service(postgres18: PostgresServer, opa_path: Path) -> Iterator[Stack]:
+    """One installation of which every test here breaks a part and leaves it mended."""
+
+    def edit(document: dict[str, Any]) -> None:
+        # Here it is the point that a decision is late.
+        document["decisions"]["timeout"] = {"open": "1s", "decide": "1s"}
+        document["proxies"][0]["shutdown"] = {"drain": "20s"}
+
+    seed(postgres18, "faults_shop")
+    with installed(postgres18, opa_path, "faults_shop", edit) as stack:
+        stack.serve()
+        yield stack
+
+
+def goes_on(connection: psycopg.Connection[Any]) -> Callable[[], bool]:
+    """Whether the connection gets its rows again; until then it is denied and told to try again."""
+
+    def asks() -> bool:
+        try:
+            return len(connection.execute(ORDERS).fetchall()) == 3
+        except psycopg.errors.InsufficientPrivilege as error:
+            return for_good(error)
+
+    return asks
+
+
+def lets_in(stack: Stack) -> Callable[[], bool]:
+    def logs_in() -> bool:
+        try:
+            return len(stack.ask(stack.node("read_orders"), ORDERS)) == 3
+        except psycopg.OperationalError:
+            return False
+        except psycopg.errors.InsufficientPrivilege as error:
+            return for_good(error)
+
+    return logs_in
+
+
+def for_good(error: psycopg.Error) -> bool:
+    """False for a refusal that may pass."""
+    if Refusal.of(error).detail["retry"] is not True:
+        raise error
+    return False
+
+
+def denied_for_now(connection: psycopg.Connection[Any]) -> None:
+    told = refusal(connection, ORDERS)
+    assert told.sqlstate == "42501"
+    assert told.detail["retry"] is True
+    assert "may be tried again later" in told.message
+
+
+def not_let_in(stack: Stack) -> None:
+    with pytest.raises(psycopg.OperationalError, match="the decision service cannot be asked now"):
+        psycopg.connect(stack.dsn(stack.node("read_orders"))).close()
+
+
+def test_while_the_service_is_stopped_everything_is_denied_for_now_and_then_goes_on(service: Stack):
+    with service.connect(service.node("read_orders")) as connection:
+        connection.execute(ORDERS)
+        position = service.server.log_position()
+        os.kill(service.running["service"].pid, signal.SIGSTOP)
+        try:
+            denied_for_now(connection)
+            not_let_in(service)
+        finally:
+            os.kill(service.running["service"].pid, signal.SIGCONT)
+        assert ORDERS not in service.server.log_after(position)
+        service.until(goes_on(connection))
+        service.until(lets_in(service))
+
+
+def test_when_the_service_is_killed_everything_is_denied_until_it_runs_again(service: Stack):
+    with service.connect(service.node("read_orders")) as connection:
+        connection.execute(ORDERS)
+        service.kill("service")
+        position = service.server.log_position()
+        denied_for_now(connection)
+        not_let_in(service)
+        assert ORDERS not in service.server.log_after(position)
+        service.start_service()
+        service.until(goes_on(connection))
+        service.until(lets_in(service))
+
+
+class Running:
+    """A statement that has reached the target and waits there for a lock that the test holds."""
+
+    def __init__(self, stack: Stack, connection: psycopg.Connection[Any]) -> None:
+        self.got: list[Any] = []
+        self._connection = connection
+        self._client = threading.Thread(target=self._run)
+        self._owner = psycopg.connect(stack.server.dsn(stack.database))
+        self._owner.execute("lock table orders in access exclusive mode")
+        self._client.start()
+        waits = "select 1 from pg_locks where not granted and relation = 'orders'::regclass"
+        stack.until(lambda: self._owner.execute(waits).fetchall() or not self._client.is_alive())
+
+    def _run(self) -> None:
+        try:
+            self.got.extend(self._connection.execute(ORDERS).fetchall())
+        except psycopg.Error as error:
+            self.got.append(error)
+
+    def let_go(self) -> None:
+        self._owner.rollback()
+        self._owner.close()
+
+    def outcome(self) -> list[Any]:
+        self._client.join()
+        return self.got
+
+
+def test_a_statement_that_runs_when_the_service_dies_ends_as_it_would_have(service: Stack):
+    with service.connect(service.node("read_orders")) as connection:
+        running = Running(service, connection)
+        service.kill("service")
+        running.let_go()
+        assert running.outcome() == service.truth(ORDERS)
+        denied_for_now(connection)
+        service.start_service()
+        service.until(goes_on(connection))
+
+
+def test_when_opa_is_killed_it_denies_and_then_goes_on(service: Stack):
+    with service.connect(service.node("read_orders")) as connection:
+        connection.execute(ORDERS)
+        opa = service.opa()
+        os.kill(opa, signal.SIGKILL)
+        service.until(goes_on(connection))
+        assert service.until(service.opa) != opa
+        service.until(lets_in(service))
+        assert "restarted 1 times" in service.as_(OPERATOR, "status", "--wait")
+
+
+def test_when_the_target_is_restarted_the_client_is_told_and_may_come_again(service: Stack):
+    server = service.server
+    with service.connect(service.node("read_orders")) as connection:
+        connection.execute(ORDERS)
+        options = ["-D", server.data_dir, "-l", server.log_path, "-m", "fast", "-w", "-s"]
+        _run([server.bin_dir / "pg_ctl", *options, "restart"], _account())
+        with pytest.raises(psycopg.OperationalError) as caught:
+            connection.execute(ORDERS)
+        assert connection.closed
+        assert caught.value.sqlstate == "57P01" or "closed" in str(caught.value)
+    service.until(lets_in(service))
+
+
+def test_a_target_that_cannot_be_reached_is_said_in_words(service: Stack):
+    server = service.server
+    options = ["-D", server.data_dir, "-w", "-s"]
+    _run([server.bin_dir / "pg_ctl", *options, "-m", "fast", "stop"], _account())
+    try:
+        with pytest.raises(psycopg.OperationalError, match="the target cannot be reached"):
+            psycopg.connect(service.dsn(service.node("read_orders"))).close()
+    finally:
+        start = ["-l", server.log_path, "-o", f"-p {server.port}", "start"]
+        _run([server.bin_dir / "pg_ctl", *options, *start], _account())
+    service.until(lets_in(service))
+
+
+def test_a_proxy_that_is_asked_to_stop_lets_what_runs_finish(service: Stack):
+    token = service.node("read_orders")
+    with service.connect(token) as connection, service.connect(token) as idle:
+        running = Running(service, connection)
+        service.running["proxy"].process.terminate()
+        with pytest.raises(psycopg.OperationalError) as caught:
+            service.until(lambda: idle.execute("select 1").fetchall() and None)
+        assert caught.value.sqlstate == "57P01"
+        assert "the proxy is stopping" in str(caught.value)
+        running.let_go()
+        assert running.outcome() == service.truth(ORDERS)
+        assert service.end("proxy") == 0
+    service.start_proxy()
+    service.until(lets_in(service))
+
+
+def test_what_does_not_fit_the_spool_is_denied_and_what_fits_goes_on(private_stack):
+    def edit(document: dict[str, Any]) -> None:
+        document["decisions"]["spool"] = {"max_bytes": "16KiB", "share": 1.0}
+
+    stack = private_stack(edit)
+    stack.serve()
+    position = stack.server.log_position()
+    with stack.connect(stack.node("read_orders")) as connection:
+        told = refusal(connection, f"select '{'x' * 20_000}'")
+        assert told.sqlstate == "42501"
+        assert told.detail["code"] == "record-unavailable"
+        assert told.detail["retry"] is True
+        stack.until(goes_on(connection))
+    assert "xxxxx" not in stack.server.log_after(position)
+
+
+def test_pdp_up_ends_everything_when_it_is_asked_to(private_stack):
+    stack = private_stack()
+    stack.up()
+    stack.ask(stack.node("read_orders"), ORDERS)
+    assert stack.end("up") == 0
+    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(stack.folder) not in left
