@@ -163,7 +163,7 @@ _READABLE = (
     "customers vips people people_eu cards orders notes claims rep words audited at_commit inbox defaulted checked guarded "
     "indexed v_customers v_tails m_customers"
 )
-_WRITABLE = "customers orders notes claims audited at_commit inbox defaulted checked guarded indexed rep words"
+_WRITABLE = "customers vips orders notes claims audited at_commit inbox defaulted checked guarded indexed rep words"
 
 
 # --- leaks ------------------------------------------------------------------------------------------------------------
@@ -502,7 +502,7 @@ def _compare(attempt: Attack, reply: Reply) -> None:
         case ["allowed"]:
             assert not reply.codes and not reply.closed, seen
         case [("denied" | "withheld") as how]:
-            assert reply.codes == ["42501"] and not reply.rows, seen
+            assert reply.codes == ["42501"] and not (reply.rows and isinstance(attempt.steps[-1], str)), seen
             assert ("[decision " in reply.errors[0]["M"]) is (how == "denied"), seen
         case ["closed", code]:
             assert reply.closed and reply.codes[-1:] == [code], seen

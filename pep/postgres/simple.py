@@ -46,7 +46,9 @@ class SimpleQuery:
         execution = self._permits.execution(grant, planned.statements)
         if execution.duties.masking and any(s.returns_rows for s in planned.statements):
             yield from self._check_origins(planned, execution)
-        if execution.duties.limit is not None and len(planned.statements) > 1:
+        # Rows of tables and cursors are counted over a whole execution; what drivers send to reset a session has none.
+        counted = any(s.writes or s.reached or s.uses is not None for s in planned.statements)
+        if execution.duties.limit is not None and len(planned.statements) > 1 and counted:
             raise Refused(
                 denial.error(
                     denial.INSUFFICIENT_PRIVILEGE,
@@ -78,7 +80,8 @@ class SimpleQuery:
         self._talk.end_group()
         self._effects.start_timer(execution)
         if execution.duties.limit is not None or execution.duties.masking:
-            while self._talk.replies:
+            # A COPY from the client goes on only with the client's next messages.
+            while self._talk.replies and self._talk.copying is None:
                 yield Wait.UPSTREAM
 
     def _check_origins(self, planned: Planned, execution: Execution) -> Step:

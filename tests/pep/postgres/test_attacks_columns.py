@@ -55,8 +55,8 @@ ORIGIN_KEPT = [
     attack("join on others", "select c.ssn, o.note from customers c join orders o on o.customer_id = c.id", "masked"),
     attack("cross join twice", "select a.ssn, b.ssn from customers a, customers b", "masked"),
     attack("left join", "select c.ssn from orders o left join customers c on c.id = o.id", "masked"),
-    attack("returning", "update only customers set name = name where id = 1 returning ssn", "masked"),
-    attack("returning old and new", "update only customers set name = name where id = 1 returning old.ssn, new.email", "masked"),
+    attack("returning", "update vips set name = name where id = 1 returning ssn", "masked"),
+    attack("returning old and new", "update vips set name = name where id = 1 returning old.ssn, new.email", "denied"),
 ]
 
 # The column leaves its origin, so what comes out would not be masked.
@@ -254,13 +254,8 @@ INFERENCE = [
     attack("merge on", "merge into orders o using customers c on o.note = c.ssn when matched then do nothing", "denied"),
     attack("merge when", "merge into orders o using customers c on o.id = c.id when matched and c.ssn > 'M' then do nothing", "denied"),
     attack("delete using", "delete from orders using customers c where c.ssn > 'M' and c.id = orders.id", "denied"),
-    attack("unique probe", f"insert into customers (id, ssn) values (99, 'a') on conflict do nothing", "denied"),
+    attack("unique probe", "insert into customers (id, ssn) values (99, 'a') on conflict do nothing", "denied"),
     attack("unique probe by name", "insert into customers (id, ssn) values (99, 'a') on conflict (ssn) do nothing", "denied"),
-    attack("unique probe by error", "insert into customers (id, ssn) values (99, 'a')", "denied"),
-    attack("unique probe by update", "update customers set ssn = 'a' where id = 1", "denied"),
-    attack("unique probe by merge", "merge into customers c using (values (1)) v (x) on c.id = 99 when not matched then insert (id, ssn) values (99, 'a')", "denied"),
-    attack("unique probe by copy", "copy customers (id, ssn) from stdin", "denied"),
-    attack("foreign key probe", "insert into claims values ('a')", "denied"),
     attack("check probe", "insert into checked values ('a')", "denied"),
     attack("domain probe", "select 'a'::known_one", "denied"),
     attack("row security probe", "select v from guarded", "denied"),
