@@ -43,11 +43,11 @@ class Effects:
             case DeallocateName(name=name):
                 return Change(group, "statement", name, None)
             case DeclareCursor(name=name, inner=inner, holdable=holdable):
-                text = parsed.text if parsed is not None else ""
+                text = parsed.redacted if parsed is not None else ""
                 return Change(group, "portal", name, Portal(name, inner, None, group, text=text, holdable=holdable))
             case CloseCursor(name=name):
                 return Change(group, "portal", name, None)
-            case Discard(what="all" | "plans"):
+            case Discard(what="all"):
                 return Change(group, "statement", None, None)
             case _:
                 return None

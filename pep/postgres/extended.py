@@ -151,7 +151,7 @@ class ExtendedQuery:
         execution = portal.execution
         if execution is not None and execution.started and self._talk.in_force(execution.grant):
             return execution, Continuation(execution.grant)
-        if execution is not None and portal.group == self._talk.group:
+        if execution is not None and portal.group == self._talk.group and self._means_the_same(portal):
             return execution, execution.grant
 
         def prepare() -> Step:
@@ -173,6 +173,15 @@ class ExtendedQuery:
             # A limit of rows holds for all slices together.
             portal.execution.rows_of_statement = execution.rows_of_statement
         return portal.execution, grant
+
+    def _means_the_same(self, portal: Portal) -> bool:
+        """Whether what its Bind was decided on still holds.
+
+        The server resolves EXECUTE and FETCH, the query of a COPY and some others when they run, not when they are
+        bound, so what stands between the two messages counts.
+        """
+        barrier = self._talk.replies.barrier_in(self._talk.group)
+        return portal.classification.uses is None and not barrier and portal.epoch == self._resolution.key
 
     def _check_portal(self, portal: Portal, execution: Execution) -> Step:
         """While a mask is in force, rows are never rewritten from an older description than this portal's own."""

@@ -26,6 +26,13 @@ class _Marker(enum.Enum):
 
 UNCONFIRMED: Final = _Marker.UNCONFIRMED
 
+_SIGNIFICANT: Final = 63
+
+
+def key(name: str) -> bytes:
+    """What the server tells names apart by: its tables of statements and portals read no further (NAMEDATALEN)."""
+    return name.encode()[:_SIGNIFICANT]
+
 
 @dataclass(slots=True, eq=False)
 class Prepared:
@@ -101,8 +108,8 @@ class Names:
     """The registry of one session."""
 
     def __init__(self) -> None:
-        self._statements: dict[str, Prepared] = {}
-        self._portals: dict[str, Portal] = {}
+        self._statements: dict[bytes, Prepared] = {}
+        self._portals: dict[bytes, Portal] = {}
         self._pending: list[Change] = []
 
     def statement(self, name: str, group: int) -> Prepared | Literal[_Marker.UNCONFIRMED] | None:
@@ -116,15 +123,16 @@ class Names:
         return found
 
     def _look(
-        self, kind: Kind, entries: Mapping[str, Prepared | Portal], name: str, group: int
+        self, kind: Kind, entries: Mapping[bytes, Prepared | Portal], name: str, group: int
     ) -> Prepared | Portal | Literal[_Marker.UNCONFIRMED] | None:
-        found = entries.get(name)
+        wanted = key(name)
+        found = entries.get(wanted)
         for change in self._pending:
-            if change.kind != kind or change.name not in (name, None):
+            if change.kind != kind or (change.name is not None and key(change.name) != wanted):
                 continue
             if change.group != group:
                 return UNCONFIRMED
-            found = change.entry if change.name == name else None
+            found = None if change.name is None else change.entry
         return found
 
     def pend(self, change: Change) -> Change:
@@ -139,14 +147,14 @@ class Names:
     def confirm(self, change: Change) -> None:
         """The upstream carried it out."""
         self.drop(change)
-        entries: dict[str, Prepared] | dict[str, Portal]
+        entries: dict[bytes, Prepared] | dict[bytes, Portal]
         entries = self._statements if change.kind == "statement" else self._portals
         if change.name is None:
             entries.clear()
         elif change.entry is None:
-            entries.pop(change.name, None)
+            entries.pop(key(change.name), None)
         else:
-            entries[change.name] = change.entry  # type: ignore[assignment]
+            entries[key(change.name)] = change.entry  # type: ignore[assignment]
 
     def drop(self, change: Change) -> None:
         """The upstream refused or skipped it."""
@@ -155,8 +163,8 @@ class Names:
 
     def forget_unnamed(self) -> None:
         """A simple Query ends the unnamed statement and portal at the server, whatever becomes of it."""
-        self._statements.pop("", None)
-        self._portals.pop("", None)
+        self._statements.pop(b"", None)
+        self._portals.pop(b"", None)
 
     def end_transaction(self) -> None:
         """Portals end with their transaction, unless they are WITH HOLD."""

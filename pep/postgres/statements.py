@@ -201,13 +201,13 @@ class Statements:
         self._refuse_reserved(name)
         inner = self._names.prepared(name)
         found.resolves = True
+        found.uses = ExecuteName(name, "params" in node)
         if inner is None:
             found.not_understood(f"unknown prepared statement: {name}")
             return found.finish("opaque", "execute", returns_rows=True)
         queries = Queries(found, self._names)
         queries.expressions.each(node.get("params", ()), Scope())
         found.absorb(inner)
-        found.uses = ExecuteName(name, "params" in node)
         return found.finish(inner.class_, inner.kind, returns_rows=inner.returns_rows, **_limits(inner))
 
     def _deallocate(self, node: Node) -> Classification:
@@ -231,11 +231,11 @@ class Statements:
         kind = "move" if move else "fetch"
         inner = self._names.cursor(name)
         found.resolves = True
+        found.uses = FetchCursor(name, move)
         if inner is None:
             found.not_understood(f"unknown cursor: {name}")
             return found.finish("opaque", kind, returns_rows=not move)
         found.absorb(inner)
-        found.uses = FetchCursor(name, move)
         return found.finish(inner.class_, kind, returns_rows=not move)
 
     def _close(self, node: Node) -> Classification:
