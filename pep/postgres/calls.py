@@ -128,7 +128,7 @@ def _builtin(found: Findings, name: str, arguments: Sequence[Node]) -> None:
         case Effect.HARMLESS:
             pass
         case Effect.COLLECTING:
-            found.collecting = True
+            found.collecting = found.collecting or not _is_one_percentile(name, arguments)
         case Effect.READS_SETTINGS:
             shown = constant(arguments[0]) if arguments else None
             if shown:
@@ -146,6 +146,12 @@ def _builtin(found: Findings, name: str, arguments: Sequence[Node]) -> None:
             found.changes.add(Change.UNKNOWN)
         case never:
             assert_never(never)
+
+
+def _is_one_percentile(name: str, arguments: Sequence[Node]) -> bool:
+    """One fraction gives one value; an array of them, which any other expression may be, as many as it has."""
+    fraction = arguments[0].get("A_Const", {}) if arguments else {}
+    return name.startswith("percentile_") and ("fval" in fraction or "ival" in fraction)
 
 
 # --- settings ---

@@ -139,7 +139,7 @@ PURE: Final = _words(
     oidvectorlt oidvectorne oidvectorout oidvectorsend oidvectortypes on_pb on_pl on_ppath on_ps on_sb on_sl
     overlaps overlay parse_ident path path_add path_add_pt path_contain_pt path_distance path_div_pt path_inter
     path_length path_mul_pt path_n_eq path_n_ge path_n_gt path_n_le path_n_lt path_npoints path_out path_send
-    path_sub_pt pclose percent_rank percentile_cont percentile_disc pg_encoding_max_length pg_lsn pg_lsn_cmp
+    path_sub_pt pclose percent_rank pg_encoding_max_length pg_lsn pg_lsn_cmp
     pg_lsn_eq pg_lsn_ge pg_lsn_gt pg_lsn_hash pg_lsn_hash_extended pg_lsn_larger pg_lsn_le pg_lsn_lt pg_lsn_mi
     pg_lsn_mii pg_lsn_ne pg_lsn_out pg_lsn_pli pg_lsn_send pg_lsn_smaller pg_size_bytes pg_size_pretty
     pg_snapshot_out pg_snapshot_send pg_snapshot_xip pg_snapshot_xmax pg_snapshot_xmin pg_visible_in_snapshot
@@ -252,7 +252,7 @@ COLLECTING: Final = _words(
     """
     array_agg json_agg json_agg_strict json_object_agg json_object_agg_strict json_object_agg_unique
     json_object_agg_unique_strict jsonb_agg jsonb_agg_strict jsonb_object_agg jsonb_object_agg_strict
-    jsonb_object_agg_unique jsonb_object_agg_unique_strict range_agg string_agg xmlagg
+    jsonb_object_agg_unique jsonb_object_agg_unique_strict percentile_cont percentile_disc range_agg string_agg xmlagg
     """
 )
 """Aggregates whose one result may hold every row."""

@@ -65,6 +65,11 @@ class Source:
     def by_name(self) -> dict[str, Lineage]:
         return self.rows.by_name
 
+    @property
+    def has_system_columns(self) -> bool:
+        """A view has none: there such a name is looked for further out."""
+        return self.relation is not None and self.relation.kind != "v"
+
 
 @dataclass(slots=True)
 class Scope:
@@ -126,7 +131,7 @@ def unqualified(scope: Scope, name: str) -> Meaning:
         if hits:
             # Merged by a join; if it is not, the server says that it is ambiguous.
             return IsColumn(union(*(source.by_name[name] for source in hits)))
-        if name in SYSTEM_COLUMNS and any(source.relation is not None for source in level.sources):
+        if name in SYSTEM_COLUMNS and any(source.has_system_columns for source in level.sources):
             return _NOWHERE
         perhaps = perhaps or any(not source.rows.complete for source in level.sources)
         level = level.parent
@@ -143,7 +148,7 @@ def qualified(scope: Scope, table: str, name: str, schema: str | None = None) ->
     lineage = source.by_name.get(name)
     if lineage is not None:
         return IsColumn(lineage, source.plain)
-    if source.relation is not None and name in SYSTEM_COLUMNS:
+    if source.has_system_columns and name in SYSTEM_COLUMNS:
         return _NOWHERE
     return IsRow(source, name)
 

@@ -57,6 +57,8 @@ class Writes:
             self._queries.record(self._queries.query(node["selectStmt"], scope), "other")
         source = self._queries.tables.target(node["relation"], "insert")
         level = Scope(scope, [source], [source.rows])
+        # INSERT INTO t (a[(SELECT ...)]): the columns named may hold expressions of their own.
+        self._assignments(node.get("cols", ()), level, source)
         if "onConflictClause" in node:
             self._on_conflict(node["onConflictClause"], level, source)
         return self._returning(node, level, source)
@@ -118,10 +120,10 @@ class Writes:
         cursor = where.get("CurrentOfExpr", {}).get("cursor_name")
         if "CurrentOfExpr" in where:
             inner = self._names.cursor(cursor) if cursor else None
+            self._found.uses = FetchCursor(cursor or "", move=False)
             if inner is None:
                 self._found.not_understood(f"unknown cursor: {cursor}")
             else:
-                self._found.uses = FetchCursor(cursor, move=False)
                 self._found.absorb(inner)
 
     def merge(self, node: Node, outer: Scope | None) -> Rows:
