@@ -7,17 +7,13 @@ package checkrein.bindings
 
 # METADATA
 # description: Policies whose contributions count.
-bound contains b.policy if {
-	some b in _here
-	_enforced(b)
-}
+bound contains name if some {"policy": name, "mode": "enforce"} in _here
+
+bound contains name if some {"policy": name} in _here
 
 # METADATA
 # description: Policies that are only watched.
-shadowed contains b.policy if {
-	some b in _here
-	b.mode == "shadow"
-}
+shadowed contains name if some {"policy": name, "mode": "shadow"} in _here
 
 # METADATA
 # scope: document
@@ -32,12 +28,10 @@ problems contains sprintf("a binding of %s that is not {policy, mode?}", [input.
 
 _here contains b if some b in data.bindings[input.resource.id]
 
-_enforced(b) if b.mode == "enforce"
+# A pattern fits only an object of exactly these keys.
+_wellformed({"policy": name}) if is_string(name)
 
-_enforced(b) if not "mode" in object.keys(b)
-
-_wellformed(b) if {
-	is_string(b.policy)
-	count(object.keys(b) - {"policy", "mode"}) == 0
-	object.get(b, "mode", "enforce") in {"enforce", "shadow"}
+_wellformed({"policy": name, "mode": mode}) if {
+	is_string(name)
+	mode in {"enforce", "shadow"}
 }

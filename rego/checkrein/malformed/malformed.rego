@@ -17,30 +17,38 @@ reasons contains {"code": "bindings-malformed", "message": substring(problem, 0,
 
 reasons contains _reason(name, sprintf("a binding names %v, and there is no package policies.%v", [name, name])) if {
 	some name in bindings.bound
+	not _something(name)
 	not data.policies[name]
 }
 
-reasons contains _reason(name, sprintf("%v is not a contribution; what a policy needs for itself starts with _", [key])) if {
+# A package is walked rule by rule, here and below: to put the whole of it together as one value takes several times
+# as long.
+reasons contains _reason(name, problem) if {
 	some name in bindings.bound
-	some key, _ in data.policies[name]
-	not key in shapes.kinds
-	not startswith(key, "_")
+	some key, value in data.policies[name]
+	not [key, value] in _nothing
+	not _readable(key, value)
+	some problem in _problems(key, value)
 }
 
-reasons contains _reason(name, sprintf("%s is not a set: write `%s contains {...} if`", [kind, kind])) if {
-	some name in bindings.bound
-	some kind, value in data.policies[name]
-	kind in shapes.kinds
-	not is_set(value)
-}
+# Contributions that there is nothing to say of, as most are for any one action.
+_nothing := {[kind, set()] | some kind in shapes.kinds}
 
-reasons contains _reason(name, shapes.explain(kind, entry)) if {
-	some name in bindings.bound
-	some kind, value in data.policies[name]
+_something(name) if some _ in data.policies[name]
+
+_readable(key, _) if startswith(key, "_")
+
+_readable(kind, value) if {
 	kind in shapes.kinds
 	is_set(value)
-	some entry in value
-	not shapes.fits(kind, entry)
+	every entry in value { shapes.fits(kind, entry) }
 }
+
+# Has words for everything that is not readable.
+_problems(key, value) := {sprintf("%v is not a contribution; what a policy needs for itself starts with _", [key])} if {
+	not key in shapes.kinds
+} else := {sprintf("%s is not a set: write `%s contains {...} if`", [key, key])} if {
+	not is_set(value)
+} else := {shapes.explain(key, entry) | some entry in value; not shapes.fits(key, entry)}
 
 _reason(name, text) := {"code": "policy-malformed", "policy": name, "message": substring(text, 0, 240)}

@@ -43,6 +43,16 @@ test_a_misspelt_contribution if {
 	_message({"inner": {"deny": {{"code": "x", "message": "y"}}}})
 }
 
+test_each_entry_that_does_not_fit_is_explained if {
+	answer := _decide({"deny": {{"code": 1, "message": "y"}, {"code": "x"}, {"code": "x", "message": "y"}}, "allow": {{}}})
+	answer.verdict == "deny"
+	{r.message | some r in answer.reasons} == {"deny: code is not a valid word", "deny: no message", "allow: no code"}
+}
+
+test_a_package_that_contributes_nothing if {
+	every policy in [{}, {"allow": set(), "deny": set()}, {"_small": false}] { _decide(policy).verdict == "allow" }
+}
+
 test_what_a_policy_needs_for_itself if _decide({"_small": true}).verdict == "allow"
 
 test_a_bound_name_without_a_package if {

@@ -13,8 +13,14 @@ import data.checkrein.contributions as c
 strength := {"null": 6, "constant": 5, "hash": 4, "generalize": 3, "partial": 2, "partial_email": 2}
 
 in_force contains object.union({"dataset": dataset, "field": field}, _strongest(ways)) if {
-	some dataset, fields in _named
-	some field in fields
+	some dataset, fields in _exact
+	not _stars[dataset]
+	some field, ways in fields
+}
+
+in_force contains object.union({"dataset": dataset, "field": field}, _strongest(ways)) if {
+	some dataset, _ in _stars
+	some field in _named[dataset]
 	ways := _by_name(dataset, field) | _by_star(dataset, field)
 	count(ways) > 0
 }
@@ -34,9 +40,9 @@ fields contains [m.dataset, m.field] if {
 }
 
 fields contains [column.dataset, column.field] if {
-	some column in input.action.properties.postgres.columns
 	some m in in_force
 	m.field == "*"
+	some column in input.action.properties.postgres.columns
 	m.dataset == column.dataset
 	not column.field in m.except
 }
@@ -77,12 +83,13 @@ _way(rule) := object.union(
 )
 
 _strongest(ways) := way if {
+	count(ways) == 1
+	some way in ways
+} else := way if {
 	top := _top(ways)
 	count(top) == 1
 	some way in top
-}
-
-_strongest(ways) := {"method": "null"} if count(_top(ways)) > 1
+} else := {"method": "null"}
 
 _top(ways) := {way | some way in ways; strength[way.method] == level} if {
 	level := max({strength[way.method] | some way in ways})

@@ -8,7 +8,7 @@ import data.checkrein.contributions as c
 # METADATA
 # description: The duties that come with this verdict.
 merged(verdict) := {duty: value |
-	some duty in _all
+	some duty in _duties
 	bodies := _bodies(verdict, duty)
 	count(bodies) > 0
 	value := _merge(duty, bodies)
@@ -16,11 +16,14 @@ merged(verdict) := {duty: value |
 
 # METADATA
 # description: Duties that cannot be carried out together; an action that has such is denied.
-conflicts(verdict) := _credentials(verdict) | _headers(verdict)
+conflicts(verdict) := _credentials(verdict) | _headers(verdict) if {
+	count(_duties & {"use_credential", "set_headers", "remove_headers"}) > 0
+} else := set()
 
-_all := {
-	"limit_rows", "limit_affected", "time_limit", "read_only", "record", "redact_text",
-	"use_credential", "set_headers", "remove_headers", "budget", "notify",
+# What anybody obliges at all: most actions have few of the duties.
+_duties contains duty if {
+	some e in c.oblige
+	some duty, _ in e.rule
 }
 
 # A session is opened before there are rows, texts or headers to treat.

@@ -7,10 +7,12 @@ package checkrein.params
 # description: The policy's defaults, then those for every target, then those for this one.
 of(policy, defaults) := object.union_n([defaults, _everywhere(policy), _here(policy)])
 
-_everywhere(policy) := data.parameters["*"][policy] if {
-	is_object(data.parameters["*"][policy])
+_everywhere(policy) := values if {
+	values := data.parameters["*"][policy]
+	is_object(values)
 } else := {}
 
-_here(policy) := data.parameters[input.resource.id][policy] if {
-	is_object(data.parameters[input.resource.id][policy])
+_here(policy) := values if {
+	values := data.parameters[input.resource.id][policy]
+	is_object(values)
 } else := {}

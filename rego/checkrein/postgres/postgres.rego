@@ -61,11 +61,16 @@ understood if {
 		is_string(c.dataset)
 		is_string(c.field)
 		is_array(c.usage)
-		count(c.usage) > 0
-		every usage in c.usage { is_string(usage) }
+		c.usage != []
 	}
+	every usage in _usages { is_string(usage) }
 	is_array(input.action.properties.postgres.functions)
 	every f in input.action.properties.postgres.functions { is_string(f) }
+}
+
+_usages contains usage if {
+	some c in input.action.properties.postgres.columns
+	some usage in c.usage
 }
 
 # METADATA

@@ -12,10 +12,29 @@ kinds := {"allow", "deny", "require_approval", "mask", "need", "exempt", "hint",
 # METADATA
 # description: The entry is of the shape of its kind.
 fits(kind, entry) if {
+	kind != "mask"
 	is_object(entry)
-	_flat_fits(_keys_of(kind, entry), _required_of(kind, entry), entry)
+	_flat_fits(_keys[kind], _required[kind], entry)
 	_inside_fits(kind, entry)
 }
+
+# There may be a mask for every column. They differ in the name of the field alone, so the rest is looked at once: OPA
+# remembers what a function said of equal arguments.
+fits("mask", entry) if {
+	_is("word", entry.dataset)
+	_is("word", entry.field)
+	starred := entry.field == "*"
+	_mask_fits(object.remove(entry, {"dataset", "field"}), starred)
+}
+
+_mask_fits(rest, starred) if {
+	_flat_fits(_keys_of("mask", rest), _required_of("mask", rest) - {"dataset", "field"}, rest)
+	_except_fits(rest, starred)
+}
+
+_except_fits(_, true)
+
+_except_fits(rest, false) if not "except" in object.keys(rest)
 
 # METADATA
 # description: Words for an author whose entry does not fit; says something of any entry, so it is not the test itself.
@@ -60,14 +79,21 @@ _required := {
 	"oblige": set(),
 }
 
+# Those of a mask with a method that takes more.
 _mask_keys := {
-	"constant": {"value": "scalar"},
-	"partial": {"prefix": "size", "pad": "string", "suffix": "size"},
-	"hash": {"key": "word"},
-	"generalize": {"step": "step"},
+	"constant": {"dataset": "word", "field": "word", "except": "words", "method": "method", "code": "word", "value": "scalar"},
+	"partial": {
+		"dataset": "word", "field": "word", "except": "words", "method": "method", "code": "word",
+		"prefix": "size", "pad": "string", "suffix": "size",
+	},
+	"hash": {"dataset": "word", "field": "word", "except": "words", "method": "method", "code": "word", "key": "word"},
+	"generalize": {"dataset": "word", "field": "word", "except": "words", "method": "method", "code": "word", "step": "step"},
 }
 
-_mask_required := {"constant": {"value"}, "generalize": {"step"}}
+_mask_required := {
+	"constant": {"dataset", "field", "method", "value"},
+	"generalize": {"dataset", "field", "method", "step"},
+}
 
 _inside := {
 	"limit_rows": {"max": "size", "on_excess": "excess", "on": "verdicts"},
@@ -99,15 +125,13 @@ _inside_required := {
 	"escalate": {"after", "approvers"},
 }
 
-_keys_of(kind, entry) := object.union(_keys.mask, object.get(_mask_keys, _method(entry), {})) if {
+_keys_of(kind, entry) := _mask_keys[entry.method] if {
 	kind == "mask"
 } else := _keys[kind]
 
-_required_of(kind, entry) := _required.mask | object.get(_mask_required, _method(entry), set()) if {
+_required_of(kind, entry) := _mask_required[entry.method] if {
 	kind == "mask"
 } else := _required[kind]
-
-_method(entry) := object.get(entry, "method", "")
 
 _flat_fits(keys, required, entry) if {
 	count(required - object.keys(entry)) == 0
@@ -131,9 +155,17 @@ _nested("require_approval", entry) := object.filter(entry, {"grant", "escalate"}
 
 _nested(kind, _) := {} if not kind in {"oblige", "require_approval"}
 
-_inside_fits(kind, entry) if {
-	_counted(kind, entry)
-	_starred(kind, entry)
+# What has nothing inside is settled with its keys.
+_inside_fits(kind, _) if kind in {"allow", "deny", "need", "exempt", "hint"}
+
+_inside_fits("oblige", entry) if {
+	_counted("oblige", entry)
+	_nested_fit("oblige", entry)
+}
+
+_inside_fits("require_approval", entry) if _nested_fit("require_approval", entry)
+
+_nested_fit(kind, entry) if {
 	every name, body in _nested(kind, entry) {
 		_flat_fits(_inside[name], object.get(_inside_required, name, set()), body)
 	}
