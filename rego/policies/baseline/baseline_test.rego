@@ -30,6 +30,17 @@ test_set_role_is_no_housekeeping if {
 	not _allowed({"class": "setting", "kind": "set", "settings": ["role"]})
 }
 
+test_what_others_send_is_no_housekeeping if {
+	not _allowed({"class": "setting", "kind": "listen", "settings": []})
+	_allowed({"class": "setting", "kind": "unlisten", "settings": []})
+}
+
+test_checks_are_not_put_off if not _allowed({"class": "setting", "kind": "constraints", "settings": []})
+
+test_a_setting_of_an_application_is_not_opened if {
+	not _allowed({"class": "setting", "kind": "set", "settings": ["app.tenant"]})
+}
+
 test_catalog if _allowed({"relations": t.relations({"pg_catalog.pg_class", "pg_catalog.pg_namespace"}, "read")})
 
 test_catalog_that_holds_data if {
