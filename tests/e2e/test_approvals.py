@@ -1,0 +1,168 @@
+"""A statement waits on the wire for people: who may answer, and what becomes of it in every case."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.fix_postgres import PostgresServer
+from tests.fix_stack import ADMINISTRATION, AGENT, APPROVER, Stack, Waiting, installed, seed
+
+DELETE = "delete from orders where status = 'stale' and id = {}"
+BRIEF = """package policies.brief
+
+import data.checkrein.postgres as pg
+
+require_approval contains {
+	"code": "brief",
+	"approvers": ["group:order-team"],
+	"message": "Payments have a second.",
+	"wait": "1s",
+} if "public.payments" in pg.deleted
+"""
+
+
+@pytest.fixture(scope="module")
+def held(postgres18: PostgresServer, opa_path: Path) -> Iterator[Stack]:
+    """One installation, with short times where a test waits for their end."""
+
+    def edit(document: dict[str, Any]) -> None:
+        document["proxies"][0]["approval"] = {"hold_in_transaction": "1s"}
+
+    seed(postgres18, "approvals_shop")
+    with installed(postgres18, opa_path, "approvals_shop", edit) as stack:
+        folder = stack.policies / "policies" / "brief"
+        folder.mkdir()
+        (folder / "brief.rego").write_text(BRIEF)
+        bindings = stack.policies / "bindings" / "data.yaml"
+        bindings.write_text(bindings.read_text() + "- {policy: brief, match: {id: shop}}\n")
+        parameters = stack.policies / "parameters" / "data.yaml"
+        parameters.write_text(parameters.read_text() + "        public.payments: [read, delete]\n")
+        stack.serve()
+        yield stack
+
+
+def left(stack: Stack, order: int) -> bool:
+    return stack.truth(f"select count(*) from orders where id = {order}") == [(1,)]
+
+
+def test_only_another_person_of_the_group_says_yes(held: Stack):
+    """Not the requester, though it is in the group; not the person behind it; not who is in another group."""
+    asking = held.token(AGENT, ("order-team",), node="delete_stale", on_behalf_of="user:dana")
+    with held.connect(asking) as connection:
+        waiting = Waiting(connection, DELETE.format(50))
+        for who in (
+            (AGENT, ("order-team",)),
+            APPROVER,
+            ("user:DANA", ("order-team",)),
+            ("user:eve", ("customer-team",)),
+        ):
+            done = held.pdp("approvals", "approve", waiting.approval, "--yes", token=held.person(who))
+            assert done.status == 4, (who, done)
+        working_for = held.token("agent:dora-bot", ("order-team",), on_behalf_of="user:dora", audience=ADMINISTRATION)
+        assert held.pdp("approvals", "approve", waiting.approval, "--yes", token=working_for).status == 4
+        assert held.pdp("approvals", "approve", waiting.approval, "--yes", token=asking).status == 4
+        assert waiting.waits
+        assert left(held, 50)
+        said = held.as_(("user:dora", ("order-team",)), "approvals", "approve", waiting.approval, "--yes")
+        assert "delete from orders where status = 'stale' and id = 50" in said
+        assert waiting.outcome() == "DELETE 1"
+    assert not left(held, 50)
+
+
+def test_a_no_reaches_the_client_with_its_comment(held: Stack):
+    with held.connect(held.node("delete_stale")) as connection:
+        waiting = Waiting(connection, DELETE.format(100))
+        held.as_(APPROVER, "approvals", "deny", waiting.approval, "--comment", "archive them instead")
+        said = waiting.outcome()
+        assert "the approval was refused: archive them instead" in said
+        assert connection.execute("select 1").fetchone() == (1,)
+    assert left(held, 100)
+
+
+def test_a_yes_serves_once(held: Stack):
+    statement = DELETE.format(150)
+    with held.connect(held.node("delete_stale")) as connection:
+        first = Waiting(connection, statement)
+        held.as_(APPROVER, "approvals", "approve", first.approval, "--yes")
+        assert first.outcome() == "DELETE 1"
+        again = Waiting(connection, statement)
+        assert again.approval != first.approval
+        assert again.waits
+        done = held.pdp("approvals", "approve", first.approval, "--yes", token=held.person(APPROVER))
+        assert done.status == 5
+        assert again.waits
+        held.as_(APPROVER, "approvals", "deny", again.approval, "--comment", "once is enough")
+        again.outcome()
+
+
+def test_what_nobody_answers_in_time_is_refused(held: Stack):
+    with held.connect(held.node("delete_stale")) as connection:
+        waiting = Waiting(connection, "delete from payments where id = 1")
+        assert "nobody approved it in time" in waiting.outcome()
+        assert connection.execute("select 1").fetchone() == (1,)
+    assert held.truth("select count(*) from payments where id = 1") == [(1,)]
+    assert held.pdp("approvals", "approve", waiting.approval, "--yes", token=held.person(APPROVER)).status == 5
+
+
+def test_inside_a_transaction_it_is_held_briefly_and_the_transaction_fails(held: Stack):
+    with held.connect(held.node("delete_stale")) as connection:
+        connection.execute("begin")
+        connection.execute("select id from orders where id = 200")
+        waiting = Waiting(connection, DELETE.format(200))
+        assert "nobody approved it in time" in waiting.outcome()
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            connection.execute("select 1")
+        connection.execute("rollback")
+        assert connection.execute("select 1").fetchone() == (1,)
+    assert left(held, 200)
+
+
+def test_when_the_client_leaves_its_question_is_withdrawn_and_nothing_happens(held: Stack):
+    position = held.server.log_position()
+    connection = held.connect(held.node("delete_stale"))
+    waiting = Waiting(connection, DELETE.format(250))
+    connection.close()
+
+    def ended() -> bool:
+        return "cancelled" in held.as_(APPROVER, "approvals", "show", waiting.approval)
+
+    held.until(ended)
+    done = held.pdp("approvals", "approve", waiting.approval, "--yes", token=held.person(APPROVER))
+    assert done.status == 5
+    assert "delete from orders" not in held.server.log_after(position)
+    assert left(held, 250)
+
+
+def test_a_question_survives_the_death_of_the_service(held: Stack):
+    with held.connect(held.node("delete_stale")) as connection:
+        waiting = Waiting(connection, DELETE.format(350))
+        held.kill("service")
+        held.start_service()
+        assert waiting.waits
+        assert left(held, 350)
+        held.as_(APPROVER, "approvals", "approve", waiting.approval, "--yes")
+        assert waiting.outcome() == "DELETE 1"
+    assert not left(held, 350)
+
+
+def test_what_has_changed_while_it_waited_is_not_what_was_approved(held: Stack):
+    with held.connect(held.node("delete_stale")) as connection:
+        waiting = Waiting(connection, DELETE.format(300))
+        held.truth(
+            "create function lose() returns trigger language plpgsql as "
+            "$$ begin delete from payments; return old; end $$;"
+            "create trigger lose before delete on orders for each row execute function lose()"
+        )
+        try:
+            payments = held.truth("select count(*) from payments")
+            held.as_(APPROVER, "approvals", "approve", waiting.approval, "--yes")
+            said = waiting.outcome()
+            assert "is refused" in said
+            assert connection.execute("select 1").fetchone() == (1,)
+            assert left(held, 300)
+            assert held.truth("select count(*) from payments") == payments
+        finally:
+            held.truth("drop function lose() cascade")
