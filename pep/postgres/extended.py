@@ -149,9 +149,17 @@ class ExtendedQuery:
     def _executable(self, portal: Portal) -> Generator[Wait, Any, tuple[Execution, Grant | Continuation]]:
         """The execution that a portal's Execute belongs to, and the right by which it goes upstream."""
         execution = portal.execution
-        if execution is not None and execution.started and self._talk.in_force(execution.grant):
-            return execution, Continuation(execution.grant)
-        if execution is not None and portal.group == self._talk.group and self._means_the_same(portal):
+        if execution is not None and execution.started:
+            yield from self._slice_answered(execution)
+            # A cursor that was read to its end may have been moved since: that is another execution.
+            if not execution.over and self._talk.in_force(execution.grant):
+                return execution, Continuation(execution.grant)
+        if (
+            execution is not None
+            and not execution.over
+            and portal.group == self._talk.group
+            and self._means_the_same(portal)
+        ):
             return execution, execution.grant
 
         def prepare() -> Step:
@@ -168,11 +176,25 @@ class ExtendedQuery:
         grant, planned = yield from self._permits.permit(prepare, "query", portal.parameters)
         portal.classification = planned.statements[0]
         portal.grant = grant
+        self._forget_description(portal)
         portal.execution = self._permits.execution(grant, planned.statements)
         if execution is not None:
             # A limit of rows holds for all slices together.
             portal.execution.rows_of_statement = execution.rows_of_statement
         return portal.execution, grant
+
+    def _slice_answered(self, execution: Execution) -> Step:
+        """Until it is known whether an earlier Execute left anything for this one."""
+        self._talk.flush()
+        while any(expected.execution is execution for expected in self._talk.replies):
+            yield Wait.UPSTREAM
+
+    def _forget_description(self, portal: Portal) -> None:
+        """What it names may be another cursor or statement than the one that was described, or is being described."""
+        portal.described = None
+        for expected in self._talk.replies:
+            if expected.portal is portal and expected.owed is Owed.DESCRIBE_PORTAL:
+                expected.portal = None
 
     def _means_the_same(self, portal: Portal) -> bool:
         """Whether what its Bind was decided on still holds.
