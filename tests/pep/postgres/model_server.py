@@ -510,7 +510,7 @@ class ModelServer:
             return list(rows)
         if table is None:
             return [tuple("1" for _ in source.columns)]
-        if "count" in source.columns:
+        if "count(*)" in source.columns:
             return [(str(len(table.rows)),)]
         places = [table.columns.index(name) for name in source.columns]
         return [tuple(row[place] for place in places) for row in table.rows]
