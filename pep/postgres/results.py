@@ -56,6 +56,7 @@ class Execution:
     _cancel_wanted: bool = False
     _drained: int = 0
     _mask: MaskedRow | None = None
+    _described: bool = False
     _sample: Sample = field(default_factory=Sample)
 
     @property
@@ -77,6 +78,7 @@ class Execution:
             return False
         cells = self.duties.cells(description.columns, self.hash_keys)
         self._mask = MaskedRow(len(description.columns), cells) if cells else None
+        self._described = True
         return True
 
     def note(self, columns: tuple[Column, ...]) -> None:
@@ -96,6 +98,10 @@ class Execution:
             return b""
         if rows.tag == BackendTag.COPY_DATA:
             return self._copy(raw)
+        if self.duties.masking and not self._described:
+            # Where these cells come from is not known, so none of them can be shown.
+            self.refuse(denial.error(denial.INSUFFICIENT_PRIVILEGE, "this statement is refused: it returns rows"))
+            return b""
         count = rows.count if isinstance(rows, Run) else int(rows.last)
         if not self._within_limit(count, raw):
             return b""
@@ -152,6 +158,7 @@ class Execution:
         self.index += 1
         self.rows_of_statement = 0
         self._mask = None
+        self._described = False
 
     def response(self, *, over: bool = True) -> Event:
         """What goes on record about the response, or a slice of it; the body is what the client saw."""

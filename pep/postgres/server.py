@@ -125,7 +125,7 @@ class PostgresServer:
                 admitted.enforcer,
                 admitted.recorder,
                 self._catalogs,
-                lambda: self._target.cancel(connected.leg, connected.key),
+                lambda: self._target.cancel(connected),
                 admitted.mailbox,
                 client_buffer=self._proxy.limits.client_buffer,
             )

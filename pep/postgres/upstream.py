@@ -53,6 +53,7 @@ class Connected:
     parameters: dict[str, str]
     key: BackendKeyData
     codec: BackendCodec
+    host: str = ""
 
 
 class Target:
@@ -85,10 +86,12 @@ class Target:
             await self._secure(leg, host)
             startup = {"user": account.user, "database": self.database, **parameters}
             leg.write(StartupMessage(PROTOCOL_3_0, startup).encode())
-            return await _login(leg, account)
+            connected = await _login(leg, account)
         except BaseException:
             leg.abort()
             raise
+        connected.host = host
+        return connected
 
     async def _secure(self, leg: Leg, host: str) -> None:
         if self._tls is None:
@@ -99,15 +102,18 @@ class Target:
             raise UpstreamProtocolError(denial.CONNECTION_FAILURE, "the server does not offer TLS")
         await leg.start_tls(self._tls, server_side=False, server_hostname=host)
 
-    async def cancel(self, leg: Leg, key: BackendKeyData) -> None:
-        """Ask the target to cancel what that connection runs; returns once the target has taken the request."""
-        host, _, port = leg.peer.rpartition(":")
+    async def cancel(self, connected: Connected) -> None:
+        """Ask the target to cancel what that connection runs; returns once the target has taken the request.
+
+        It goes to the same address, a name may have several; the certificate there is for the name.
+        """
+        host, _, port = connected.leg.peer.rpartition(":")
         with contextlib.suppress(OSError, ssl.SSLError, TimeoutError, UpstreamProtocolError):
             async with asyncio.timeout(CANCEL_SECONDS):
                 messenger = await Leg.connect(host.strip("[]"), int(port))
                 try:
-                    await self._secure(messenger, host.strip("[]"))
-                    messenger.write(CancelRequest(key.pid, key.key).encode())
+                    await self._secure(messenger, connected.host)
+                    messenger.write(CancelRequest(connected.key.pid, connected.key.key).encode())
                     while await messenger.read():
                         pass
                 finally:
@@ -228,6 +234,6 @@ class OwnConnection:
 
 
 def version_number(text: str) -> int:
-    """The major version of a `server_version` parameter; 0 if it does not begin with a number."""
+    """The major version of a `server_version` parameter as `server_version_num` counts, 180000 for 18; 0 if unknown."""
     found = re.match(r"\d{1,4}", text, re.ASCII)
-    return int(found[0]) if found is not None else 0
+    return int(found[0]) * 10_000 if found is not None else 0
