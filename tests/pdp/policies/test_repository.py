@@ -169,7 +169,9 @@ BINDINGS = {
     "no match": ("- {policy: guard}", 1, "has a match"),
     "an empty match": ("- {policy: guard, match: {}}", 1, "has a match"),
     "an empty list of names": ("- {policy: guard, match: {id: []}}", 1, "match.id"),
-    "an unknown mode": ("- {policy: guard, match: {id: x}, mode: enfroce}", 1, "mode is one of"),
+    "an unknown mode": ("- {policy: guard, match: {id: x}, mode: enfroce}", 1, "mode is enforce, or left out"),
+    "a mode that is no text": ("- {policy: guard, match: {id: x}, mode: null}", 1, "mode is enforce, or left out"),
+    "a shadow": ("\n\n- {policy: guard, match: {id: x}, mode: shadow}", 3, "mode: shadow is not there yet"),
     "an object": ("guard: {id: x}", 1, "must be a list"),
     "a key twice": ("- {policy: guard, match: {id: x}, policy: open}", 1, "policy stands here a second time"),
     "not YAML": ("- {policy: guard", 1, "expected"),
@@ -190,22 +192,30 @@ def test_bindings_are_expanded_for_each_resource_and_for_administration(reposito
     repository.write(
         "bindings/data.yaml",
         """
-        - {policy: open, match: {id: "*"}, mode: shadow}
+        - {policy: open, match: {id: "*"}, mode: enforce}
         - {policy: guard, match: {type: [postgres, mongodb], labels: {env: prod}}}
-        - {policy: guard, match: {id: [web-*, pay]}, mode: shadow}
+        - {policy: guard, match: {id: [web-*, pay, shop]}}
         - {policy: open, match: {type: checkrein}}
         """,
     )
     web = Resource("web-1", "ssh", {"env": "prod"})
     test = Resource("test", "postgres", {"env": "test"})
     bundle = load(repository, SHOP, web, test)
-    assert bundle.bindings == {
-        "checkrein": [{"policy": "open", "mode": "enforce"}],
-        "shop": [{"policy": "open", "mode": "shadow"}, {"policy": "guard", "mode": "enforce"}],
-        "web-1": [{"policy": "open", "mode": "shadow"}, {"policy": "guard", "mode": "shadow"}],
-        "test": [{"policy": "open", "mode": "shadow"}],
-    }
+    bound = {resource: [each["policy"] for each in here] for resource, here in bundle.bindings.items()}
+    assert bound == {"checkrein": ["open"], "shop": ["open", "guard"], "web-1": ["open", "guard"], "test": ["open"]}
+    assert {each["mode"] for here in bundle.bindings.values() for each in here} == {"enforce"}
     assert json.loads(unpack(bundle)["data.json"])["bindings"] == bundle.bindings
+
+
+def test_what_is_in_exceptions_is_there_for_policies_to_read(repository, load):
+    repository.write("exceptions/data.yaml", "break_glass: {people: [ana], until: 2026-12-01T00:00:00Z}\n")
+    repository.write(GUARD, 'package policies.guard\n\ndeny contains {"code": "x", "message": "y"} if '
+                            'not input.subject.id in data.exceptions.break_glass.people\n')  # fmt: skip
+    bundle = load(repository)
+    data = json.loads(unpack(bundle)["data.json"])
+    # An instant stays text, as it was written.
+    assert data["exceptions"] == {"break_glass": {"people": ["ana"], "until": "2026-12-01T00:00:00Z"}}
+    assert "exceptions" in json.loads(unpack(bundle)[".manifest"])["roots"]
 
 
 def test_a_policy_that_ships_may_be_bound_and_a_repository_s_own_takes_its_place(repository, load):
