@@ -43,7 +43,10 @@ FLUSH: Final = Flush().encode()
 SYNC: Final = Sync().encode()
 
 # The session cannot go on if the server reports one of these with another value: texts would be read differently.
-_REQUIRED: Final[Mapping[str, str]] = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "client_encoding": ("UTF8", "UNICODE"),  # two names of one encoding; the server keeps the old one as it was spelt
+    "standard_conforming_strings": ("on",),
+}
 
 _SIMPLE: Final = {
     BackendTag.PARSE_COMPLETE: Owed.PARSE,
@@ -137,6 +140,12 @@ class Conversation:
     def in_force(self, grant: Grant) -> bool:
         """Whether the policies that granted it still decide."""
         return self.revision in ("", grant.policy_revision)
+
+    @property
+    def copy_to_come(self) -> bool:
+        """Whether a command on its way may still ask for the client's COPY data."""
+        executions = (expected.execution for expected in self.replies)
+        return any(e is not None and any(c.copy == "in" for c in e.classifications[e.index :]) for e in executions)
 
     def refuse(self, error: ErrorResponse, *, ends_group: bool) -> None:
         """Deny the client's frame, so that what it depends on fails as it would if the server had refused it.
@@ -232,9 +241,9 @@ class Conversation:
     def _asynchronous(self, frame: Frame) -> None:
         if frame.tag == BackendTag.PARAMETER_STATUS:
             status = ParameterStatus.decode(frame.payload)
-            if _REQUIRED.get(status.name, status.value) != status.value:
+            if status.value not in _REQUIRED.get(status.name, (status.value,)):
                 raise UpstreamProtocolError(
-                    denial.FEATURE_NOT_SUPPORTED, f"{status.name} must stay {_REQUIRED[status.name]}"
+                    denial.FEATURE_NOT_SUPPORTED, f"{status.name} must stay {_REQUIRED[status.name][0]}"
                 )
             self.send((redact_parameter(status) if self._masked_once else status).encode())
         elif frame.tag == BackendTag.NOTIFICATION_RESPONSE:

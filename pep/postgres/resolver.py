@@ -7,7 +7,6 @@ nothing of the client's; their own frames are the look-ups of `pep.core.wire.Own
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from pep.core.model import Obligation
@@ -81,21 +80,22 @@ class Resolver:
         tree = yield from self._tree(text)
         if isinstance(tree, Unparsable):
             raise self._unparsable(tree)
-        unresolvable = yield from self._ready({node_type(statement) for statement in tree.statements})
+        unresolvable = yield from self._ready([node_type(statement) for statement in tree.statements])
         return self._checked(self._planned(tree, parameters, unresolvable))
 
     def plan_prepared(self, prepared: Prepared) -> Generator[Wait, Any, Planned]:
         """A prepared statement as it would be resolved now, and as it ever was: the server may use an older plan."""
         tree = _tree_of(prepared)
-        unresolvable = yield from self._ready({node_type(statement) for statement in tree.statements})
+        unresolvable = yield from self._ready([node_type(statement) for statement in tree.statements])
         planned = self._planned(tree, prepared.declared, unresolvable)
         if unresolvable is None:
             prepared.resolved(planned.statements[0], self._resolution.key)
         union = merge([prepared.union, planned.statements[0]])
         return self._checked(Planned((union,), planned.texts, planned.parsed, planned.path))
 
-    def _ready(self, nodes: AbstractSet[str]) -> Generator[Wait, Any, str | None]:
+    def _ready(self, kinds: Sequence[str]) -> Generator[Wait, Any, str | None]:
         """Wait until statements of these kinds can be classified; or why what they name cannot be resolved."""
+        nodes = frozenset(kinds)
         while nodes - _NAMELESS and self._names.named_change_before(self._talk.group):
             yield Wait.UPSTREAM
         # In a failed transaction the answers of earlier groups may have ended it.
@@ -104,10 +104,14 @@ class Resolver:
             self._talk.flush()
         while self._talk.status is TransactionStatus.FAILED and self._talk.replies:
             yield Wait.UPSTREAM
-        if self._talk.status is TransactionStatus.FAILED and nodes - _IN_FAILED:
+        # The server goes through the statements of a text in order: what follows a ROLLBACK is carried out.
+        if self._talk.status is TransactionStatus.FAILED and nodes and kinds[0] not in _IN_FAILED:
             raise Refused(denial.failed_transaction())
         if nodes - NON_RESOLVING:
             return (yield from self.settle(before_snapshot=bool(nodes & BEFORE_SNAPSHOT)))
+        if nodes & _IN_FAILED and self._resolution.stale and self._talk.idle and not self.in_transaction:
+            # A BEGIN is often sent in one group with what it is for, and then it would be too late to look.
+            yield from self.settle()
         return None
 
     def _planned(self, tree: ParseTree, parameters: tuple[int, ...], unresolvable: str | None) -> Planned:

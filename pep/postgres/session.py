@@ -242,13 +242,20 @@ class PostgresSession:
         elif self._talk.copying is not None:
             self._copy_in(item, self._talk.copying)
         elif tag in _COPY:
-            return  # as at the server: late data of a COPY that has ended
+            yield from self._early_copy(item)
         elif tag == FrontendTag.SYNC:
             self._sync()
         elif self._talk.skipping is not Skipping.NOT:
             return
         else:
             yield from self._decide_message(item)
+
+    def _early_copy(self, item: Frame | Partial | Oversized) -> Step:
+        """A client need not wait until the server begins a COPY. Late data of one that has ended is dropped, as there."""
+        while (execution := self._talk.copying) is None and self._talk.copy_to_come:
+            yield Wait.UPSTREAM
+        if execution is not None:
+            self._copy_in(item, execution)
 
     def _decide_message(self, item: Frame | Partial | Oversized) -> Step:
         ends_group = item.tag in (FrontendTag.QUERY, FrontendTag.FUNCTION_CALL)

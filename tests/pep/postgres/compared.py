@@ -25,11 +25,13 @@ create table people(
     id int primary key, name text not null unique, born date, tags text[], doc jsonb, size numeric(8,2), feels mood,
     home place, amount positive, raw bytea, seen timestamptz);
 insert into people values
-    (1, 'Ada', '1815-12-10', '{a,b}', '{"k": [1, null]}', 1.50, 'happy', ('Row', 1), 7, '\\x00ff', '2020-01-02 03:04:05Z'),
+    (1, 'Ada', '1815-12-10', '{a,b}', '{"k": [1, null]}', 1.50, 'happy', ('Row', 1), 7, '\\x00ff',
+        '2020-01-02 03:04:05Z'),
     (2, 'Bob', null, '{}', 'null', null, null, null, null, null, null),
     (3, 'Zoë', '2000-02-29', '{NULL,"x y"}', '"s"', -3.00, 'sad', ('', null), 1, '', '1999-12-31 23:59:59Z');
 create table orders(
-    id int generated always as identity primary key, person int not null references people, amount int check (amount > 0));
+    id int generated always as identity primary key, person int not null references people,
+    amount int check (amount > 0));
 insert into orders(person, amount) select 1 + i % 3, i from generate_series(1, 60) i;
 create index orders_person on orders(person);
 create view big as select id, amount from orders where amount > 50;
@@ -47,10 +49,7 @@ grant all on schema public to public;
 
 # What a client is told about an error; where in the server's source it arose is not among them, because a statement
 # that is no SQL is answered by the same grammar in the proxy.
-_FIELDS = (
-    "severity severity_nonlocalized sqlstate message_primary message_detail message_hint statement_position "
-    "internal_position internal_query context schema_name table_name column_name datatype_name constraint_name"
-).split()
+_FIELDS = ["severity", "severity_nonlocalized", "sqlstate", "message_primary", "message_detail", "message_hint", "statement_position", "internal_position", "internal_query", "context", "schema_name", "table_name", "column_name", "datatype_name", "constraint_name"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,9 @@ def seen(cursor: Any) -> list[tuple[Any, ...]]:
         columns = None
         rows = None
         if cursor.description is not None:
-            columns = [(c.name, c.type_code if c.type_code < 16384 else "own", c.internal_size) for c in cursor.description]
+            columns = [
+                (c.name, c.type_code if c.type_code < 16384 else "own", c.internal_size) for c in cursor.description
+            ]
             rows = cursor.fetchall()
         results.append((columns, rows, cursor.statusmessage, cursor.rowcount))
         if not cursor.nextset():

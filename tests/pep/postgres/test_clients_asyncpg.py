@@ -52,7 +52,13 @@ def test_types_that_it_looks_up_in_the_catalog(pair: Both) -> None:
         await connection.set_type_codec("jsonb", encoder=str, decoder=len, schema="pg_catalog")
         lengths = await connection.fetch("select doc from people order by id")
         await connection.close()
-        return [tuple(row) for row in rows], [str(value) for value in arrays], sent, composite, list(map(tuple, lengths))
+        return (
+            [tuple(row) for row in rows],
+            [str(value) for value in arrays],
+            sent,
+            composite,
+            list(map(tuple, lengths)),
+        )
 
     rows, _, sent, composite, _ = pair.same_async(scenario)
     assert rows[0][6:8] == ("happy", ("Row", 1))
@@ -82,7 +88,9 @@ def test_scripts_tags_and_transactions(pair: Both) -> None:
     async def scenario(url: str) -> Any:
         saw: list[Any] = []
         connection = await asyncpg.connect(url)
-        saw.append(await connection.execute("create temp table t(x int); insert into t values (1), (2); update t set x = x"))
+        saw.append(
+            await connection.execute("create temp table t(x int); insert into t values (1), (2); update t set x = x")
+        )
         saw.append(await connection.execute("insert into t values ($1)", 3))
         async with connection.transaction(isolation="serializable"):
             await connection.execute("insert into t values (4)")
@@ -148,7 +156,9 @@ def test_a_pool_resets_what_it_takes_back(pair: Both) -> None:
                 before = await connection.fetchval("show timezone")
                 await connection.fetchval("select pg_advisory_lock(42)")
             async with pool.acquire() as connection:
-                locks = await connection.fetchval("select count(*) from pg_locks where locktype = 'advisory' and objid = 42")
+                locks = await connection.fetchval(
+                    "select count(*) from pg_locks where locktype = 'advisory' and objid = 42"
+                )
                 return before, await connection.fetchval("show search_path"), locks
 
     assert pair.same_async(scenario) == ("Asia/Tokyo", '"$user", public', 0)
@@ -198,8 +208,10 @@ def test_listeners_and_notices(pair: Both) -> None:
         heard: asyncio.Queue[Any] = asyncio.Queue()
         notices: list[Any] = []
         connection, sender = await asyncpg.connect(url), await asyncpg.connect(url)
-        connection.add_log_listener(lambda _, notice: notices.append((notice.severity, str(notice), notice.detail)))
-        await connection.add_listener("news", lambda _, pid, channel, payload: heard.put_nowait((pid, channel, payload)))
+        connection.add_log_listener(lambda _, notice: notices.append((notice.severity, notice.message, notice.detail)))
+        await connection.add_listener(
+            "news", lambda _, pid, channel, payload: heard.put_nowait((pid, channel, payload))
+        )
         await sender.execute("select pg_notify('news', 'one'); notify news, 'two'")
         async with asyncio.timeout(5):
             got = [await heard.get(), await heard.get()]

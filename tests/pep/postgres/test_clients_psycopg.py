@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
+from psycopg.types import TypeInfo
 from psycopg.types.composite import CompositeInfo
 from psycopg.types.enum import EnumInfo
 from psycopg.types.json import Jsonb
 from psycopg.types.range import RangeInfo
-from psycopg.types import TypeInfo
 
 from tests.fix_postgres import PostgresServer
 from tests.pep.postgres.compared import Both, attempt, both, seen, told
@@ -101,7 +101,9 @@ def test_an_error_says_the_same(pair: Both, statement: str, cursor: type, autoco
 def test_several_statements_of_one_query(pair: Both) -> None:
     def scenario(dsn: str) -> Any:
         with psycopg.connect(dsn, autocommit=True) as connection:
-            everything = "select 1 as a; create temp table t(x int); insert into t values (1), (2); table t; ; drop table t"
+            everything = (
+                "select 1 as a; create temp table t(x int); insert into t values (1), (2); table t; ; drop table t"
+            )
             return [
                 seen(connection.execute(everything)),
                 attempt(lambda: connection.execute("create temp table u(x int); select 1/0; select 3")),
@@ -177,7 +179,7 @@ def test_a_statement_run_often_is_prepared_and_stays_right(pair: Both, threshold
             for number in range(8):
                 connection.execute("insert into p values (%s)", (number,))
             saw.append(seen(connection.execute("select sum(x) from p")))
-            for number in range(8):
+            for _ in range(8):
                 saw.append(attempt(lambda: connection.execute("select 10 / %s::int", (0,))))
             connection.execute("deallocate all")
             saw.append(attempt(lambda: seen(connection.execute("select name, amount from people where id = %s", (1,)))))
@@ -341,7 +343,9 @@ def test_server_side_cursors(pair: Both, binary: bool) -> None:
 def test_copy_out_and_in(pair: Both, options: str) -> None:
     def scenario(dsn: str) -> Any:
         with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
-            cursor.execute("insert into copied select i, repeat('é', i), decode(repeat('00', i), 'hex') from generate_series(1, 300) i")
+            cursor.execute(
+                "insert into copied select i, repeat('é', i), decode(repeat('00', i), 'hex') from generate_series(1, 300) i"
+            )
             with cursor.copy(f"copy (select * from copied order by i) to stdout {options}") as copy:
                 chunks = list(copy)
             cursor.execute("create temp table back(i int, t text, b bytea)")
@@ -430,8 +434,10 @@ def test_type_lookups(pair: Both) -> None:
             domain = TypeInfo.fetch(connection, "positive")
             span = RangeInfo.fetch(connection, "int4range")
             nothing = TypeInfo.fetch(connection, "nothing_like_it")
-            assert enum and composite and domain and span
-            composite.field_types  # noqa: B018 - read below
+            assert enum
+            assert composite
+            assert domain
+            assert span
             return (
                 (enum.name, enum.oid, list(enum.labels)),
                 (composite.name, composite.oid, list(composite.field_names), list(composite.field_types)),
@@ -521,10 +527,7 @@ def test_values_of_all_kinds_are_sent(pair: Both) -> None:
 
 
 def test_what_the_connection_knows_about_the_server(pair: Both) -> None:
-    names = (
-        "server_version server_encoding client_encoding DateStyle IntervalStyle TimeZone integer_datetimes is_superuser "
-        "standard_conforming_strings application_name in_hot_standby default_transaction_read_only search_path scram_iterations"
-    ).split()
+    names = ["server_version", "server_encoding", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes", "is_superuser", "standard_conforming_strings", "application_name", "in_hot_standby", "default_transaction_read_only", "search_path", "scram_iterations"]
 
     def scenario(dsn: str) -> Any:
         with psycopg.connect(dsn, application_name="me", options="-c search_path=public") as connection:
@@ -583,7 +586,9 @@ async def _sleep(connection: psycopg.AsyncConnection[Any]) -> str | None:
 
 async def _asleep(dsn: str, pid: int) -> bool:
     async with await psycopg.AsyncConnection.connect(dsn) as watcher:
-        found = await watcher.execute("select 1 from pg_stat_activity where pid = %s and wait_event = 'PgSleep'", (pid,))
+        found = await watcher.execute(
+            "select 1 from pg_stat_activity where pid = %s and wait_event = 'PgSleep'", (pid,)
+        )
         return await found.fetchone() is not None
 
 
