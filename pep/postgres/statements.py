@@ -208,6 +208,8 @@ class Statements:
         queries = Queries(found, self._names)
         queries.expressions.each(node.get("params", ()), Scope())
         found.absorb(inner)
+        if _is_about_the_session(inner):
+            found.refused = Refusal("0A000", "EXECUTE of a statement that is no query is refused: send it by itself")
         return found.finish(inner.class_, inner.kind, returns_rows=inner.returns_rows, **_limits(inner))
 
     def _deallocate(self, node: Node) -> Classification:
@@ -338,6 +340,15 @@ class Statements:
 def relation_name(node: Node) -> str:
     """A RangeVar as the client wrote it."""
     return ".".join(node[part] for part in ("catalogname", "schemaname", "relname") if part in node)
+
+
+def _is_about_the_session(prepared: Classification) -> bool:
+    """What Parse can prepare and PREPARE cannot.
+
+    The server runs it by EXECUTE all the same, where its effects on names, transactions and COPY would go unnoticed.
+    """
+    changes = prepared.name_change is not None or prepared.transaction is not None or prepared.copy is not None
+    return changes or isinstance(prepared.uses, ExecuteName) or prepared.kind in ("fetch", "move")
 
 
 def _limits(inner: Classification) -> dict[str, Any]:
