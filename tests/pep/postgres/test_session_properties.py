@@ -11,8 +11,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psycopg
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,22 +26,19 @@ from pep.core import wire
 from pep.core.model import Action, Deny, FieldMask, Grant, Held, LimitRows, MaskFields, NullMask, Obligation
 from pep.core.records import EventType
 from pep.postgres import messages as m
-from pep.postgres.catalog import Builtins, Catalog
-from pep.postgres.catalog_sql import BUILTIN_QUERY, FINGERPRINT_QUERY, SESSION_QUERY, USER_QUERY
+from pep.postgres.catalog_sql import FINGERPRINT_QUERY, SESSION_QUERY, USER_QUERY
 from pep.postgres.codec import BackendCodec, FrontendCodec, Partial, Run
 from pep.postgres.conversation import REFUSAL_NAME
 from pep.postgres.frames import BackendTag, Frame, FrontendTag
-from pep.postgres.resolution import CatalogUnavailable, FreshCatalog, SharedCatalog
+from pep.postgres.resolution import CatalogUnavailable, FreshCatalog
 from pep.postgres.resolver import FACTS_NAME
 from pep.postgres.session import PostgresSession
 from pep.postgres.stepping import Settings
-from tests.fix_postgres import PostgresServer
+from tests.fix_session import TEMPORARY, Setting
 from tests.pep.postgres.model_server import (
     Executed,
     ModelServer,
     Statement,
-    Table,
-    World,
     declare,
     prepare,
     script,
@@ -58,14 +53,6 @@ MASKED = ("public.customers", "other.customers")
 LIMIT = 2
 SECRET = b"SSN-"
 
-SCHEMA = """
-CREATE SCHEMA other;
-CREATE TABLE customers (id int, name text, ssn text);
-CREATE TABLE orders (id int, status text);
-CREATE TABLE other.customers (id int, name text, ssn text);
-CREATE TABLE other.orders (id int, status text);
-"""
-TEMPORARY = "create temp table customers (id int, name text, ssn text)"
 
 CUSTOMERS = select("customers", "id", "name", "ssn")
 SSNS = select("customers", "id", "ssn")
@@ -149,57 +136,6 @@ COPYING = {text for text in SCRIPT if "from stdin" in text}
 
 
 @dataclass(frozen=True)
-class Setting:
-    """The world of the model server, and the catalog as a real server describes it."""
-
-    world: World
-    shared: SharedCatalog
-
-
-@pytest.fixture(scope="module")
-def setting(postgres18: PostgresServer) -> Setting:
-    dsn = postgres18.create_database("session_model")
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(SCHEMA)
-        builtins = Builtins.build(connection.execute(BUILTIN_QUERY).fetchall())
-        rows = connection.execute(USER_QUERY).fetchall()
-        oids = dict(
-            connection.execute(
-                "select relnamespace::regnamespace::text || '.' || relname, oid::int from pg_class "
-                "where relname in ('customers', 'orders')"
-            ).fetchall()
-        )
-        connection.execute(TEMPORARY)
-        with_temporary = connection.execute(USER_QUERY).fetchall()
-        ((temp_schema, temp_oid),) = connection.execute(
-            "select pg_my_temp_schema()::regnamespace::text, 'pg_temp.customers'::regclass::oid::int"
-        ).fetchall()
-    world = World(
-        SCRIPT,
-        {
-            ("public", "customers"): _customers(oids["public.customers"], "public.customers", "SSN-p"),
-            ("public", "orders"): _orders(oids["public.orders"], "public.orders"),
-            ("other", "customers"): _customers(oids["other.customers"], "other.customers", "SSN-o"),
-            ("other", "orders"): _orders(oids["other.orders"], "other.orders"),
-        },
-        _customers(temp_oid, "pg_temp.customers", "TMP-"),
-        temp_schema,
-        [(str(a), str(b)) for a, b in rows],
-        [(str(a), str(b)) for a, b in with_temporary],
-    )
-    return Setting(world, SharedCatalog(Catalog.build(rows, builtins), builtins, 1.0))
-
-
-def _customers(oid: int, dataset: str, mark: str) -> Table:
-    rows = tuple((str(n), f"name{n}", f"{mark}{n}") for n in range(1, 4))
-    return Table(oid, dataset, ("id", "name", "ssn"), rows)
-
-
-def _orders(oid: int, dataset: str) -> Table:
-    return Table(oid, dataset, ("id", "status"), tuple((str(n), f"open{n}") for n in range(1, 4)))
-
-
-@dataclass(frozen=True)
 class Issued:
     """A grant that this test gave, and what for."""
 
@@ -224,7 +160,7 @@ class SessionMachine(RuleBasedStateMachine):
     def start(self, mode: str) -> None:
         self.mode = mode
         self.session = PostgresSession(Settings("shop", 180000))
-        self.server = ModelServer(self.setting.world)
+        self.server = ModelServer(self.setting.world(SCRIPT))
         self.to_session = bytearray()
         self.backend = BackendCodec()
         self.frontend = FrontendCodec()
@@ -711,5 +647,5 @@ def run(setting: Setting, examples: int, steps: int, **more: object) -> None:
     )
 
 
-def test_what_reaches_the_upstream_is_what_was_granted(setting: Setting) -> None:
-    run(setting, examples=100, steps=50)
+def test_what_reaches_the_upstream_is_what_was_granted(session_setting: Setting) -> None:
+    run(session_setting, examples=100, steps=50)
