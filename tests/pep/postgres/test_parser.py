@@ -131,7 +131,7 @@ HARD = {
     "subscripts": (fill("select a", "[1]"), ""),
     "fields": (fill("select (a)", ".b"), ""),
     "long names": (fill("select " + "a" * 70, "," + "a" * 70), ""),
-    "statements": (fill("", "select;"), ""),
+    "statements": (fill("", "select;"), "a query has at most 500 statements here; send them in several"),
     "dashes": (fill("select 1--", "-", size=900), ""),
     "stars": (fill("/*", "*", "*/", size=900), ""),
     "digits": (fill("select 1", "1"), ""),
