@@ -66,10 +66,13 @@ def shop(server: PostgresServer, name: str = DATABASE) -> None:
     for number, (ssn, email, salary) in enumerate(zip(SSNS, EMAILS, SALARIES, strict=True), start=1):
         row = f"{number}, 'name {number}', '{email}', '{ssn}', {salary}"
         server.sql(name, f"INSERT INTO customers VALUES ({row}); INSERT INTO orders VALUES ({number}, {number}, 'new')")
-        server.sql(name, f"INSERT INTO vips (id, name, email, ssn, salary, level) VALUES ({row.replace('name', 'vip')}, 1)")
-        server.sql(name, f"INSERT INTO people VALUES ('eu', {number}, '{ssn}'); INSERT INTO cards VALUES ({number}, '{ssn}')")
+        vip = row.replace("name", "vip")
+        server.sql(name, f"INSERT INTO vips (id, name, email, ssn, salary, level) VALUES ({vip}, 1)")
+        server.sql(name, f"INSERT INTO people VALUES ('eu', {number}, '{ssn}')")
+        server.sql(name, f"INSERT INTO cards VALUES ({number}, '{ssn}')")
     server.sql(name, _BEHIND)
-    server.sql(name, f"SELECT lo_from_bytea({LARGE_OBJECT}, '{SSNS[0]}'::bytea); GRANT ALL ON LARGE OBJECT {LARGE_OBJECT} TO PUBLIC")
+    server.sql(name, f"SELECT lo_from_bytea({LARGE_OBJECT}, '{SSNS[0]}'::bytea)")
+    server.sql(name, f"GRANT ALL ON LARGE OBJECT {LARGE_OBJECT} TO PUBLIC")
     server.sql(name, _RIGHTS)
 
 
@@ -355,21 +358,21 @@ class Attacker:
     def __init__(self, port: int, database: str = DATABASE, password: str = PASSWORD, **parameters: str) -> None:
         self.received = bytearray()
         self._at = 0
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         startup = {"user": "mallory", "database": database, **parameters}
-        self._socket.sendall(StartupMessage(3 << 16, startup).encode() + PasswordMessage(password).encode())
+        self.socket.sendall(StartupMessage(3 << 16, startup).encode() + PasswordMessage(password).encode())
         self.greeting = self.read()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def send(self, *messages: FrontendMessage | bytes) -> None:
         parts = [message if isinstance(message, bytes) else message.encode() for message in messages]
-        self._socket.sendall(b"".join(parts))
+        self.socket.sendall(b"".join(parts))
 
     def read(self, until: str = "Z") -> Reply:
         """Everything up to a message of one of these types (also COPY in, which waits for the client)."""
@@ -388,7 +391,7 @@ class Attacker:
     def _frame(self) -> tuple[str, bytes] | None:
         while len(self.received) < self._at + 5 or len(self.received) < self._at + 1 + self._length():
             try:
-                data = self._socket.recv(1 << 16)
+                data = self.socket.recv(1 << 16)
             except ConnectionError:
                 data = b""
             if not data:
@@ -414,8 +417,8 @@ class Attacker:
     def vanish(self, *, reset: bool) -> None:
         """Go away, with FIN or with RST."""
         if reset:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
 
 
 def extended(text: str, *parameters: bytes | None, describe: bool = True, binary: bool = False) -> tuple[bytes, ...]:

@@ -198,8 +198,15 @@ class OwnConnection:
             await self._drop()
 
     async def _query(self, text: str) -> list[tuple[str, ...]]:
-        async with asyncio.timeout(QUERY_SECONDS):
-            return await self._rows(text)
+        try:
+            async with asyncio.timeout(QUERY_SECONDS):
+                return await self._rows(text)
+        except BaseException:
+            # Also when whoever asked has left: what is still to come would be taken for the next question's answer.
+            connected, self._connected = self._connected, None
+            if connected is not None:
+                connected.leg.abort()
+            raise
 
     async def _rows(self, text: str) -> list[tuple[str, ...]]:
         if self._connected is None:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table reads best with one attempt to a line
 """Attempts to see, or to find out, the values of masked columns by what SQL can say. See `tests.attacks`."""
 
 from collections.abc import Iterator

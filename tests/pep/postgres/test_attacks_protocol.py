@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table reads best with one attempt to a line
 """Attempts by the protocol: names, plans, state moved in one batch, parsers, ways around, messages. See `tests.attacks`."""
 
 from collections.abc import Iterator
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pep.core.model import Action, Decision, FieldMask, NullMask
 from pep.postgres.messages import (
     Bind,
     Close,
@@ -32,7 +34,7 @@ from tests.attacks import (
     usable,
 )
 from tests.fix_postgres import PostgresServer
-from tests.relay import Relay, relay
+from tests.relay import Relay, allow, mask, relay, touches
 
 NAME = "attacked_protocol"
 
@@ -375,27 +377,29 @@ def test_start_up(team: Relay, parameters: dict[str, str], outcome: str) -> None
 @pytest.mark.parametrize("database", ["postgres", DATABASE + "x", NAME.upper()])
 def test_another_database(team: Relay, database: str) -> None:
     with Attacker(team.port, database) as client:
-        assert client.greeting.closed and client.greeting.codes == ["3D000"]
+        assert client.greeting.closed
+        assert client.greeting.codes == ["3D000"]
 
 
 def test_wrong_password(team: Relay) -> None:
     with Attacker(team.port, NAME, "wrong") as client:
-        assert client.greeting.closed and client.greeting.codes == ["28P01"]
+        assert client.greeting.closed
+        assert client.greeting.codes == ["28P01"]
 
 
 def test_swapped_columns_behind_a_plan(postgres18: PostgresServer, shipped: Relay) -> None:
     """Another session swaps two columns between Parse and Execute, and between executions of a described statement."""
     postgres18.sql(NAME, "drop table if exists swapped; create table swapped (id int, a text, ssn text)")
-    postgres18.sql(NAME, "insert into swapped select id, 'plain', ssn from only customers; grant all on swapped to public")
+    postgres18.sql(NAME, "insert into swapped select id, 'plain', ssn from only customers")
+    postgres18.sql(NAME, "grant all on swapped to public")
 
-    def policy(action):  # type: ignore[no-untyped-def]
-        from tests.relay import FieldMask, NullMask, allow, mask, touches
-
+    def policy(action: Action) -> Decision:
         if action.name == "query" and touches(action, "public.swapped"):
             return mask(FieldMask("public.swapped", "ssn", NullMask()))
         return allow()
 
-    swap = "begin; alter table swapped rename a to x; alter table swapped rename ssn to a; alter table swapped rename x to ssn; commit"
+    renames = ("a to x", "ssn to a", "x to ssn")
+    swap = f"begin; {' '.join(f'alter table swapped rename {each};' for each in renames)} commit"
     # The proxy does not look at the catalog again while this test runs.
     with relay(postgres18, NAME, policy, catalog={"max_age": "60s"}) as running, Attacker(running.port, NAME) as client:
         assert client.query("select a from swapped").rows == 3
