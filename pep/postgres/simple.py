@@ -46,6 +46,8 @@ class SimpleQuery:
         execution = self._permits.execution(grant, planned.statements)
         if execution.duties.masking and any(s.returns_rows for s in planned.statements):
             yield from self._check_origins(planned, execution)
+            # The end of the proxy's own group ended the redaction that the grant began.
+            self._talk.redact_for(execution)
         # Rows of tables and cursors are counted over a whole execution; what drivers send to reset a session has none.
         counted = any(s.writes or s.reached or s.uses is not None for s in planned.statements)
         if execution.duties.limit is not None and len(planned.statements) > 1 and counted:

@@ -18,7 +18,7 @@ LONG = "n" * 63
 @pytest.fixture(scope="module")
 def proxy(postgres18: PostgresServer) -> Iterator[Relay]:
     with psycopg.connect(postgres18.create_database("review_names"), autocommit=True) as connection:
-        connection.execute("create table customers (id int, email text, ssn text)")
+        connection.execute("create table customers (id int check (id > 0), email text, ssn text)")
         connection.execute("create table notes (id int, note text)")
         connection.execute(f"insert into customers values (1, 'a@example.com', '{SECRET}')")
         connection.execute("insert into notes values (1, 'harmless')")
@@ -134,3 +134,13 @@ def test_what_a_declared_cursor_is_recorded_as_has_no_secret(client: Attacker, p
     client.query("rollback")
     told = [action.statement.text for action in proxy.decisions.asked if action.statement is not None]
     assert not any("geheim" in text for text in told)
+
+
+def test_an_error_behind_the_check_of_origins_is_redacted(proxy: Relay) -> None:
+    """The proxy's own Describe ends before the query begins, and must not end what redacts the query's error."""
+    with proxy.connect(autocommit=True) as client:
+        client.execute("select id from customers")
+    with Attacker(proxy.port, "review_names") as client:
+        reply = client.query("update customers set id = -1 returning id")
+        assert reply.codes == ["23514"]
+        assert SECRET.encode() not in shown(reply)
