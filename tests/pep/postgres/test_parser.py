@@ -372,7 +372,7 @@ def test_a_tree_that_is_still_too_large_is_refused() -> None:
     (head,) = answer(text, ParserLimits())
     assert b"a statement has too many parts" in head
     many = ";".join(["select a, b, c from t"] * 15_000)
-    (head,) = answer(many, ParserLimits())
+    (head,) = answer(many, ParserLimits(max_statements=15_000))
     assert b"the statements have too many parts" in head
     (head,) = answer("select 1, 2", ParserLimits(max_tokens=3))
     assert b"too many tokens" in head
