@@ -9,6 +9,8 @@
         << SendClient(refusal("not permitted"))
     )
 
+What answers the newest question need not spell out its number: `>> decided(denied())`, `>> approved("a-1")`.
+
 Effects are compared exactly and in order. The next event, and the `assert` at the end, want every effect accounted for;
 a playbook that is not asserted fails when the test ends (see `fix_playbook`).
 """
@@ -21,7 +23,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from pep.core import wire
-from pep.core.model import Deny, Grant, Held, Obligation, Reason, RequireApproval, Requirement
+from pep.core.model import Deny, Grant, Held, Obligation, Outcome, Reason, RequireApproval, Requirement
 from pep.core.records import EventType
 
 SEAL = object()
@@ -52,6 +54,33 @@ def any_of(kind: type) -> Match:
     return Match(f"any {kind.__name__}", lambda effect: isinstance(effect, kind))
 
 
+def asks(*texts: str, **fields: object) -> Match:
+    """An Ask about statements of these texts, in order, with these further fields."""
+
+    def matches(effect: wire.Effect) -> bool:
+        if not isinstance(effect, wire.Ask):
+            return False
+        said = tuple(action.statement.text for action in effect.actions)
+        return said == texts and all(getattr(effect, name) == value for name, value in fields.items())
+
+    return Match(f"ask about {texts} {fields or ''}", matches)
+
+
+Answer = Callable[[int], wire.Event]
+
+
+def decided(outcome: Outcome) -> Answer:
+    return lambda exchange: wire.Decided(exchange, outcome)
+
+
+def approved(approval_id: str) -> Answer:
+    return lambda exchange: wire.Approved(exchange, approval_id)
+
+
+def looked_up(facts: object) -> Answer:
+    return lambda exchange: wire.LookedUp(exchange, facts)
+
+
 class Playbook:
     """The conversation with one session."""
 
@@ -61,12 +90,17 @@ class Playbook:
         self.session = session
         self._due: deque[wire.Effect] = deque()
         self._said: list[str] = []
+        self._exchange = 0
         Playbook.unfinished.append(self)
 
-    def __rshift__(self, event: wire.Event) -> Playbook:
+    def __rshift__(self, happened: wire.Event | Answer) -> Playbook:
         self._nothing_due()
+        event = happened(self._exchange) if callable(happened) else happened
         self._said.append(f">> {event!r}")
         self._due.extend(self.session.receive(event))
+        for effect in self._due:
+            if isinstance(effect, wire.Ask | wire.LookUp):
+                self._exchange = effect.exchange
         self._mark()
         return self
 

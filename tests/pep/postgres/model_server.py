@@ -281,8 +281,8 @@ class ModelServer:
                     self._begin_copy(statement, self._go_on_after_copy)
                     return
                 portal = self._opened(statement)
-                if statement.returns_rows:
-                    self._say(self._description(portal))
+                if isinstance(described := self._description(portal), m.RowDescription):
+                    self._say(described)
                 self._run(portal, 0, several=self._several)
             except _ServerError as error:
                 self._rest.clear()
@@ -483,6 +483,8 @@ class ModelServer:
         if statement.kind == "fetch":
             cursor = self._portal(str(statement.name))
             source, table = self._source(portal)
+            if source is None or not source.returns_rows:
+                raise _ServerError("XX000", "unsupported portal strategy")
             if cursor.rows is None:
                 cursor.rows = self._selected(source, table)
             rows = cursor.rows[cursor.position :]
