@@ -251,7 +251,7 @@ class PostgresSession:
             yield from self._decide_message(item)
 
     def _early_copy(self, item: Frame | Partial | Oversized) -> Step:
-        """A client need not wait until the server begins a COPY. Late data of one that has ended is dropped, as there."""
+        """A client need not wait until the server begins a COPY. Data of one that has ended is dropped, as there."""
         while (execution := self._talk.copying) is None and self._talk.copy_to_come:
             yield Wait.UPSTREAM
         if execution is not None:

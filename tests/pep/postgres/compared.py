@@ -49,7 +49,23 @@ grant all on schema public to public;
 
 # What a client is told about an error; where in the server's source it arose is not among them, because a statement
 # that is no SQL is answered by the same grammar in the proxy.
-_FIELDS = ["severity", "severity_nonlocalized", "sqlstate", "message_primary", "message_detail", "message_hint", "statement_position", "internal_position", "internal_query", "context", "schema_name", "table_name", "column_name", "datatype_name", "constraint_name"]
+_FIELDS = [
+    "severity",
+    "severity_nonlocalized",
+    "sqlstate",
+    "message_primary",
+    "message_detail",
+    "message_hint",
+    "statement_position",
+    "internal_position",
+    "internal_query",
+    "context",
+    "schema_name",
+    "table_name",
+    "column_name",
+    "datatype_name",
+    "constraint_name",
+]
 
 
 @dataclass(frozen=True)

@@ -130,9 +130,13 @@ def test_transactions_and_savepoints(pair: Both) -> None:
                 with connection.transaction(force_rollback=True):
                     connection.execute("insert into t values (2)")
                     saw.append(seen(connection.execute("select x from t order by x")))
-                with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
-                    connection.execute("insert into t values (3)")
-                    connection.execute("select %s / 0", (1,))
+
+                def fails() -> None:
+                    with connection.transaction():
+                        connection.execute("insert into t values (3)")
+                        connection.execute("select %s / 0", (1,))
+
+                saw.append(attempt(fails)[0])
                 saw.append(seen(connection.execute("select x from t order by x")))
             connection.execute("insert into t values (4)")
             connection.rollback()
@@ -150,6 +154,7 @@ def test_transactions_and_savepoints(pair: Both) -> None:
         return saw
 
     saw = pair.same(scenario)
+    assert saw.pop(1) == "DivisionByZero"
     assert [rows for _, rows, _, _ in (*saw[0], *saw[1], *saw[2])] == [[(1,), (2,)], [(1,)], [(1,)]]
     assert [saw[4][0], saw[5][0], saw[7][0]] == ["UndefinedTable", "InFailedSqlTransaction", "ReadOnlySqlTransaction"]
 
@@ -344,7 +349,8 @@ def test_copy_out_and_in(pair: Both, options: str) -> None:
     def scenario(dsn: str) -> Any:
         with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
             cursor.execute(
-                "insert into copied select i, repeat('é', i), decode(repeat('00', i), 'hex') from generate_series(1, 300) i"
+                "insert into copied select i, repeat('é', i), decode(repeat('00', i), 'hex') "
+                "from generate_series(1, 300) i"
             )
             with cursor.copy(f"copy (select * from copied order by i) to stdout {options}") as copy:
                 chunks = list(copy)
@@ -527,7 +533,22 @@ def test_values_of_all_kinds_are_sent(pair: Both) -> None:
 
 
 def test_what_the_connection_knows_about_the_server(pair: Both) -> None:
-    names = ["server_version", "server_encoding", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes", "is_superuser", "standard_conforming_strings", "application_name", "in_hot_standby", "default_transaction_read_only", "search_path", "scram_iterations"]
+    names = [
+        "server_version",
+        "server_encoding",
+        "client_encoding",
+        "DateStyle",
+        "IntervalStyle",
+        "TimeZone",
+        "integer_datetimes",
+        "is_superuser",
+        "standard_conforming_strings",
+        "application_name",
+        "in_hot_standby",
+        "default_transaction_read_only",
+        "search_path",
+        "scram_iterations",
+    ]
 
     def scenario(dsn: str) -> Any:
         with psycopg.connect(dsn, application_name="me", options="-c search_path=public") as connection:

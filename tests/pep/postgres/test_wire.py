@@ -499,9 +499,9 @@ def test_a_statement_behind_the_rollback_of_its_own_group(pair: Both) -> None:
 
 def test_a_name_behind_a_rollback_is_not_what_was_rolled_back(pair: Both) -> None:
     def scenario(wire: Wire) -> list[Frame]:
-        frames = wire.ask(Query("begin; create temp table people(x int)"))
-        frames += wire.ask(Query("select * from people; select 1/0"))
-        return [*frames, *wire.ask(Query("rollback; select id from people"))]
+        wire.ask(Query("begin; create temp table people(x int)"))
+        wire.ask(Query("select * from people; select 1/0"))
+        return wire.ask(Query("rollback; select id from people"))
 
     frames = same(pair, scenario)
     assert rows(frames) == [(b"1",), (b"2",), (b"3",)]
