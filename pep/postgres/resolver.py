@@ -37,8 +37,8 @@ from pep.postgres.stepping import Exchanges, Refused, Step, Wait
 
 FACTS_NAME: Final = f"{RESERVED_PREFIX}facts"
 
-_CACHED_TEXTS: Final = 256
-_CACHED_PLANS: Final = 256
+# A tree takes some 400 times the memory of its text, so it is the characters that are counted.
+_CACHED_CHARACTERS: Final = 128 * 1024
 _LONGEST_CACHED: Final = 4096
 # What a server in an aborted transaction still carries out: only how the transaction ends.
 _IN_FAILED: Final = frozenset({"TransactionStmt"})
@@ -66,6 +66,7 @@ class Resolver:
         self._duties = tuple(duties)
         self._trees: dict[str, ParseTree | Unparsable] = {}
         self._plans: dict[tuple[tuple[str, ...], tuple[int, ...], tuple[int, str]], Planned] = {}
+        self._characters = 0
 
     @property
     def in_transaction(self) -> bool:
@@ -115,18 +116,29 @@ class Resolver:
         return None
 
     def _planned(self, tree: ParseTree, parameters: tuple[int, ...], unresolvable: str | None) -> Planned:
-        key = tuple(statement.text for statement in tree.statements), parameters, self._resolution.key
+        # The kind beside the text: what a PREPARE prepares has the text of the whole.
+        texts = tuple(f"{node_type(statement)} {statement.text}" for statement in tree.statements)
+        key = texts, parameters, self._resolution.key
         known = self._plans.get(key)
         if known is not None and unresolvable is None:
             return known
         facts = self._resolution.facts(self.in_transaction)
         planned = plan(tree, self._resolution.catalog, facts, self, parameters=parameters, unresolvable=unresolvable)
-        if unresolvable is None and not any(statement.uses for statement in planned.statements):
-            # What a name of a statement or cursor means is not part of the key.
-            if len(self._plans) >= _CACHED_PLANS:
-                self._plans.clear()
+        size = sum(map(len, texts))
+        # What a name of a statement or cursor means is not part of the key.
+        named = any(statement.uses for statement in planned.statements)
+        if unresolvable is None and not named and size < _LONGEST_CACHED:
+            self._make_room(size)
             self._plans[key] = planned
         return planned
+
+    def _make_room(self, size: int) -> None:
+        """For one more tree or plan of so many characters."""
+        self._characters += size + 64
+        if self._characters > _CACHED_CHARACTERS:
+            self._trees.clear()
+            self._plans.clear()
+            self._characters = size + 64
 
     def _checked(self, planned: Planned) -> Planned:
         for statement in planned.statements:
@@ -157,8 +169,7 @@ class Resolver:
         else:
             tree = yield from self._look_up(ParseText(text))
         if len(text) < _LONGEST_CACHED:
-            if len(self._trees) >= _CACHED_TEXTS:
-                self._trees.clear()
+            self._make_room(len(text))
             self._trees[text] = tree
         return tree
 

@@ -144,3 +144,14 @@ def test_an_error_behind_the_check_of_origins_is_redacted(proxy: Relay) -> None:
         reply = client.query("update customers set id = -1 returning id")
         assert reply.codes == ["23514"]
         assert SECRET.encode() not in shown(reply)
+
+
+def test_what_was_prepared_is_told_apart_from_its_preparation(client: Attacker) -> None:
+    """Both have one text; the first EXECUTE behind a barrier resolves what was prepared again."""
+    prepare = "prepare twice as select note from notes"
+    client.query(prepare)
+    client.query("set search_path = public")
+    assert client.query("execute twice").rows == 1
+    client.query("deallocate twice")
+    client.query(prepare)
+    assert client.query("execute twice").rows == 1
