@@ -1,3 +1,4 @@
+# ruff: noqa: PT018 - both halves of what is compared are shown when either fails
 """What attacks on the PostgreSQL proxy share: a shop full of markers, a client that keeps every byte, outcomes.
 
 An attacker here has a valid login, may send any bytes and keeps every byte that comes back. The shop's secrets are
@@ -163,8 +164,8 @@ ANALYZE;
 """
 
 _READABLE = (
-    "customers vips people people_eu cards orders notes claims rep words audited at_commit inbox defaulted checked guarded "
-    "indexed v_customers v_tails m_customers"
+    "customers vips people people_eu cards orders notes claims rep words audited at_commit inbox defaulted checked "
+    "guarded indexed v_customers v_tails m_customers"
 )
 _WRITABLE = "customers vips orders notes claims audited at_commit inbox defaulted checked guarded indexed rep words"
 
@@ -466,12 +467,13 @@ def said(step: Step, way: str) -> Step:
 
 
 def ways(attacks: Iterable[Attack]) -> list[tuple[Attack, str]]:
-    """Every way in which the last step may be sent."""
+    """The ways to send the last step: all four where rows come back, the two most different ones elsewhere."""
     return [
         (each, way)
         for each in attacks
         for way in WAYS
-        if way == "simple" or (isinstance(each.steps[-1], str) and ";" not in each.steps[-1].rstrip(";"))
+        if way == "simple"
+        or (isinstance(last := each.steps[-1], str) and ";" not in last and (way == "binary" or each.outcome == "masked"))
     ]
 
 

@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - a table reads best with one attempt to a line
+# ruff: noqa: E501, PT018 - a table reads best with one attempt to a line
 """Attempts by the protocol: names, plans, state moved in one batch, parsers, ways around, messages. See `tests.attacks`."""
 
 from collections.abc import Iterator
