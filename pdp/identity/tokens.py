@@ -76,18 +76,23 @@ class OwnIssuer:
     def public_key(self) -> Ed25519PublicKey:
         return self._key.public_key()
 
-    def mint(self, request: TokenRequest) -> Minted:
-        """The token; ValueError if its life is not between a second and a day."""
+    def mint(self, request: TokenRequest, *, not_after: datetime.datetime | None = None) -> Minted:
+        """The token; ValueError if its life is not between a second and a day.
+
+        `not_after` is the end of the credential that it is made with, which it does not outlive: whoever has a token
+        of ten minutes could otherwise renew it for ever.
+        """
         life = self._life if request.lifetime is None else request.lifetime
         if not datetime.timedelta(seconds=1) <= life <= LONGEST_LIFE:
             raise ValueError(f"a token lives between a second and {LONGEST_LIFE}")
         now = self._now().replace(microsecond=0)
+        end = now + life if not_after is None else min(now + life, not_after.replace(microsecond=0))
         claims: dict[str, Any] = {
             "iss": self.name,
             "aud": request.audience,
             "iat": int(now.timestamp()),
             "nbf": int(now.timestamp()),
-            "exp": int((now + life).timestamp()),
+            "exp": int(end.timestamp()),
             "jti": secrets.token_hex(8),
             "minted_by": list(request.minted_by),
         }
@@ -102,7 +107,7 @@ class OwnIssuer:
             if value := dict(getattr(request, name)):
                 claims[name] = value
         headers = {"kid": self.key_id, "typ": TOKEN_TYPE}
-        return Minted(jwt.encode(claims, self._key, algorithm="EdDSA", headers=headers), now + life)
+        return Minted(jwt.encode(claims, self._key, algorithm="EdDSA", headers=headers), end)
 
 
 def _party(party: Party) -> dict[str, Any]:

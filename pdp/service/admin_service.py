@@ -78,8 +78,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.ListApprovalsResponse(approvals=[approval_message(each) for each in found])
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: Context) -> pb.GetApprovalResponse:  # noqa: N802
-        await self._permitted(context, "approvals.read", request.approval_id)
-        approval = _only(await self._approvals.find_by_prefix(request.approval_id), "approval")
+        found = await self._approvals.find_by_prefix(request.approval_id) if request.approval_id else []
+        await self._permitted(context, "approvals.read", _target([each.id for each in found], request.approval_id))
+        approval = _only(found, "approval")
         return pb.GetApprovalResponse(approval=approval_message(approval))
 
     async def ResolveApproval(  # noqa: N802
@@ -113,8 +114,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def GetSession(  # noqa: N802
         self, request: pb.GetSessionRequest, context: Context
     ) -> AsyncIterator[pb.GetSessionResponse]:
-        await self._permitted(context, "sessions.read", request.session_id)
-        session = await self._session(request.session_id)
+        _, session = await self._session(context, "sessions.read", request.session_id)
         (message,) = await self._session_messages([session])
         yield pb.GetSessionResponse(session=message)
         start = 0
@@ -132,8 +132,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         )
 
     async def KillSession(self, request: pb.KillSessionRequest, context: Context) -> pb.KillSessionResponse:  # noqa: N802
-        who = await self._permitted(context, "sessions.kill", request.session_id)
-        session = await self._session(request.session_id)
+        who, session = await self._session(context, "sessions.kill", request.session_id)
         reason = request.reason or "ended by an operator"
         if not await self._sessions.end(session.id, SessionState.KILLED, reason):
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "the session has ended already")
@@ -148,7 +147,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             wanted = token_request(request, who)
             if not self._decider.knows(wanted.audience):
                 raise ValueError(f"there is no resource {wanted.audience}")
-            minted = self._issuer.mint(wanted)
+            minted = self._issuer.mint(wanted, not_after=who.expires_at)
         except PermissionError as error:
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
         except ValueError as error:
@@ -188,9 +187,13 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, text)
         return who
 
-    async def _session(self, prefix: str) -> StoredSession:
-        found = await self._database.short.run(lambda connection: stored.find_by_prefix(connection, prefix))
-        return _only(found, "session")
+    async def _session(self, context: Context, action: str, prefix: str) -> tuple[Authenticated, StoredSession]:
+        """Who calls and the session they mean, if the policies allow them this with that very session."""
+        found: Sequence[StoredSession] = []
+        if prefix:
+            found = await self._database.short.run(lambda connection: stored.find_by_prefix(connection, prefix))
+        who = await self._permitted(context, action, _target([each.id for each in found], prefix))
+        return who, _only(found, "session")
 
     async def _session_messages(self, sessions: Sequence[StoredSession]) -> list[pb.Session]:
         ids = [each.id for each in sessions]
@@ -228,6 +231,9 @@ def token_request(request: pb.MintTokenRequest, who: Authenticated) -> TokenRequ
             continue
         if each.type not in {"agent", "user", "service"} or not each.id:
             raise ValueError("a subject is an agent, a user or a service, and has an id")
+        if each is behind and each.type != "user" and not set(each.groups) <= set(minter.groups):
+            # Policies take these groups for those of whoever answers for the agent.
+            raise PermissionError("a token puts nobody behind an agent with groups that its maker is not in")
         if each.type != "user":
             continue
         if same_person(each.id) != person:
@@ -297,6 +303,11 @@ def _token(context: Context) -> str:
         if name == "authorization" and isinstance(value, str) and value[:7].lower() == "bearer ":
             return value[7:].strip()
     raise Refused(grpc.StatusCode.UNAUTHENTICATED, "no token; run `pdp token` or sign in, and send it")
+
+
+def _target(found: Sequence[str], prefix: str) -> str:
+    """What the policies are asked about: the whole id. A rule about one session must hold for each way to name it."""
+    return found[0] if len(found) == 1 else prefix
 
 
 def _only(found: Sequence[T], what: str) -> T:

@@ -1,6 +1,7 @@
 """What people do at the command line, each with their own token."""
 
 import asyncio
+import datetime
 
 import grpc
 import pytest
@@ -160,6 +161,14 @@ def test_a_minted_token_opens_a_session_and_names_who_had_it_made():
             {"subject_type": "agent", "subject_id": "x", "on_behalf_of": access_pb2.Party(type="user", id="bob")},
             grpc.StatusCode.PERMISSION_DENIED,
         ),
+        (
+            {
+                "subject_type": "agent",
+                "subject_id": "x",
+                "on_behalf_of": access_pb2.Party(type="service", id="y", groups=["privacy"]),
+            },
+            grpc.StatusCode.PERMISSION_DENIED,
+        ),
         ({"subject_type": "king", "subject_id": "x"}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"subject_type": "agent", "subject_id": "x", "audience": "nowhere"}, grpc.StatusCode.INVALID_ARGUMENT),
     ],
@@ -188,5 +197,48 @@ def test_a_token_that_an_agent_has_made_carries_the_whole_chain():
                 olivia = await service.person("olivia", "owners")
                 code, _ = await status_of(olivia.call("ResolveApproval", approve))
                 assert code is grpc.StatusCode.PERMISSION_DENIED
+
+    asyncio.run(scenario())
+
+
+def test_a_rule_about_one_session_holds_for_each_way_to_name_it():
+    async def scenario():
+        def policy(document):
+            target = document["action"]["properties"].get("checkrein", {}).get("target", "")
+            return denied("no", "Not that one.") if target == protected else result("allow")
+
+        protected = "none yet"
+        with folder() as path:
+            async with serving(path, Script(policy=policy)) as service:
+                proxy = await service.proxy()
+                protected = (await proxy.open()).session_id
+                person = await service.person("olga")
+                for name in (protected, protected[:6], "s"):
+                    code, _ = await status_of(person.call("KillSession", pb.KillSessionRequest(session_id=name)))
+                    assert code is grpc.StatusCode.PERMISSION_DENIED
+                    shown = person.admin.GetSession(pb.GetSessionRequest(session_id=name), metadata=person.metadata)
+                    assert (await status_of(shown.read()))[0] is grpc.StatusCode.PERMISSION_DENIED
+                # No name is not the name of the only one there is.
+                code, _ = await status_of(person.call("KillSession", pb.KillSessionRequest()))
+                assert code is grpc.StatusCode.NOT_FOUND
+                assert service.inside.sessions.open_count == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_token_does_not_outlive_the_one_that_it_is_made_with():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                alice = await service.person("alice", "staff", lifetime=datetime.timedelta(minutes=2))
+                request = pb.MintTokenRequest(subject_type="user", subject_id="alice", audience="checkrein")
+                request.lifetime.FromTimedelta(datetime.timedelta(hours=1))
+                minted = await alice.call("MintToken", request)
+                left = minted.expires_at.ToDatetime(datetime.UTC) - service.clock()
+                assert left <= datetime.timedelta(minutes=2)
+                service.clock.pass_(minutes=4)
+                alice.metadata = (("authorization", f"Bearer {minted.token}"),)
+                code, _ = await status_of(alice.call("GetStatus", pb.GetStatusRequest()))
+                assert code is grpc.StatusCode.UNAUTHENTICATED
 
     asyncio.run(scenario())
