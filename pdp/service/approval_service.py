@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pdp.approvals import rules
 from pdp.approvals.approvals import Approvals, NotPossible, Redeemed, TooMany
 from pdp.config import Approvals as Settings
+from pdp.identity.subject import same_person
 from pdp.identity.tokens import Clock
 from pdp.opa.engine import PolicyEngine
 from pdp.policy_result import Requirement
@@ -40,6 +41,10 @@ STATES: Mapping[ApprovalState, pb.ApprovalState] = {
     ApprovalState.CANCELLED: pb.APPROVAL_STATE_CANCELLED,
     ApprovalState.REDEEMED: pb.APPROVAL_STATE_REDEEMED,
 }
+
+
+# What a proxy makes up for itself, and the store keeps.
+_LONGEST_ID: Final = 128
 
 
 class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
@@ -68,8 +73,10 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
         self, request: pb.RequestApprovalRequest, context: Context
     ) -> pb.RequestApprovalResponse:
         session = await self._sessions.authorize(request.token, self._peers.calling(context))
-        if not request.idempotency_key:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "an idempotency key is needed")
+        if not 0 < len(request.idempotency_key) <= _LONGEST_ID:
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT, f"an idempotency key is needed, of at most {_LONGEST_ID} letters"
+            )
         kept = session.stored
         computed = digest(request.action, kept.subject.key, kept.resource)
         if computed != request.action_digest:
@@ -86,7 +93,7 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
             resource=kept.resource,
             subject=kept.subject,
             holder=rules.holder(kept.subject),
-            root=kept.subject.root.id,
+            root=same_person(kept.subject.root.id),
             action=request.action.SerializeToString(deterministic=True),
             action_digest=computed,
             requirements=documents,
@@ -176,8 +183,10 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
         self, request: pb.RedeemApprovalRequest, context: Context
     ) -> pb.RedeemApprovalResponse:
         session = await self._sessions.authorize(request.token, self._peers.calling(context))
-        if not request.execution_id:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "an execution id is needed")
+        if not 0 < len(request.execution_id) <= _LONGEST_ID:
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT, f"an execution id is needed, of at most {_LONGEST_ID} letters"
+            )
         approval = await self._own(session, request.approval_id)
         asker = session.asker()
         if request.action_digest != approval.action_digest:
@@ -192,7 +201,8 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
             return Redeemed(answer.decision.SerializeToString(), final=not answer.decision.deny.retry)
 
         try:
-            given = await self._approvals.redeem(approval, request.execution_id, decide)
+            # An execution is one session's: the same id out of another session is another execution, and takes a use.
+            given = await self._approvals.redeem(approval, f"{session.id}:{request.execution_id}", decide)
         except NotPossible as error:
             refused = self._decider.deny(asker, "approval-not-usable", f"{_sentence(error)}.", action="approval")
             return pb.RedeemApprovalResponse(decision=refused.decision)

@@ -91,6 +91,9 @@ class Decider:
         """
         documents = []
         for index, action in enumerate(actions):
+            if index:
+                # Checking a large action takes a while; others are answered in between.
+                await asyncio.sleep(0)
             place = batch or (index, len(actions))
             try:
                 documents.append(self._document(asker, action, approval, place))

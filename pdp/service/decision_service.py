@@ -34,6 +34,9 @@ log = structlog.get_logger("pdp.service")
 
 _MOST_ACTIONS: Final = 1000
 _MOST_LABELS: Final = 64
+# Of the labels, the address and the like together: a session is kept in memory.
+_LARGEST_OPENING: Final = 64 << 10
+_LARGEST_BATCH: Final = 16 << 20
 _SNAPSHOT_REACHES_BACK: Final = datetime.timedelta(days=1)
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -71,6 +74,8 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "that resource is not configured")
         if len(request.labels) > _MOST_LABELS:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"at most {_MOST_LABELS} labels")
+        if request.ByteSize() > _LARGEST_OPENING:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "more is said of the session than fits")
         try:
             who = await self._authenticate(request)
         except AuthenticationFailed as error:
@@ -165,6 +170,8 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         session = await self._sessions.authorize(request.token, self._peers.calling(context))
         if not 0 < len(request.actions) <= _MOST_ACTIONS:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"from 1 to {_MOST_ACTIONS} actions")
+        if request.ByteSize() > _LARGEST_BATCH:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "the actions together are too large")
         if any(action.name == "connect" for action in request.actions):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "connect is decided by OpenSession")
         answers = await self._decider.decide(session.asker(), request.actions)
@@ -184,6 +191,8 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         try:
             yield watcher.numbered(pb.WatchResponse(snapshot=await self._snapshot(watcher.peer)))
             while not acknowledging.done():
+                if watcher.overrun:
+                    raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much is waiting to be read; watch again")
                 if (message := watcher.take()) is not None:
                     yield message
                 elif not await _within(HEARTBEAT, watcher.news):

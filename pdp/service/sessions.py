@@ -55,6 +55,8 @@ class LiveSession:
     ended_because: str = ""
     verdicts: Counter[str] = field(default_factory=Counter)
     counted: bool = True
+    # It ended, and the store or somebody who must hear of it has not been told: tried again until they are.
+    end_unfinished: bool = False
     held: OrderedDict[str, Held] = field(default_factory=OrderedDict)
     # Computed once: every call compares it with what its token says.
     subject_digest: str = field(init=False)
@@ -121,7 +123,9 @@ class Sessions:
         return sum(each == person for each in roots) >= self._limits.sessions_per_subject
 
     async def open(self, peer: Peer, who: Authenticated, opening: Opening, id: str) -> LiveSession:
-        """Stores and remembers a session that was granted."""
+        """Stores and remembers a session that was granted. Refused where others have used up the share meanwhile."""
+        if self.full(who.subject.root.id):
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many sessions are open for this person or workload")
         kept = StoredSession(
             id=id,
             proxy=peer.uri,
@@ -134,9 +138,13 @@ class Sessions:
             credential_expires_at=who.expires_at,
             opened_at=self._now(),
         )
-        await self._database.short.run(lambda connection: stored.insert(connection, kept))
-        session = LiveSession(kept, self._now())
-        self._live[id] = session
+        # It counts from here on: many that open at once must not each find the share free.
+        session = self._live[id] = LiveSession(kept, self._now())
+        try:
+            await self._database.short.run(lambda connection: stored.insert(connection, kept))
+        except BaseException:
+            del self._live[id]
+            raise
         log.info("session opened", session=id, subject=who.subject.key, resource=opening.resource, proxy=peer.name)
         return session
 
@@ -196,32 +204,59 @@ class Sessions:
         return ended
 
     async def end(self, session_id: str, state: SessionState, reason: str, last_seq: int | None = None) -> bool:
-        """Ends an open session, here and for everybody who is told; False if it was not open."""
+        """Ends an open session, here and for everybody who is told; False if it was not open.
+
+        If that breaks off, the session stays ended here and the rest is tried again: a session that was killed must not
+        be open again because the store was busy, nor an approval live on that it waited for.
+        """
         text = reason[:_LONGEST_REASON]
-        now = self._now()
         session = self._live.get(session_id)
-        if session is not None:
-            if session.state is not SessionState.OPEN:
-                return False
-            # First in memory: nothing is decided for it while the store still writes.
-            session.state, session.ended_because = state, text
-            await self._flush([session])
-        ended = await self._database.short.run(
-            lambda connection: stored.end(connection, session_id, state, text, now, last_seq)
-        )
-        self._live.pop(session_id, None)
-        if not ended:
+        if session is None:
+            return await self._end_elsewhere(session_id, state, text, last_seq)
+        if session.state is not SessionState.OPEN:
             return False
-        log.info("session ended", session=session_id, state=state.value, reason=text)
-        if session is None and (kept := await self._database.short.run(lambda c: stored.find(c, session_id))):
-            session = self._revived(kept)
-        if session is not None:
-            for told in self._on_end:
-                await told(session)
+        # First in memory: nothing is decided for it while the store still writes.
+        session.state, session.ended_because = state, text
+        await self._finish(session, last_seq)
         return True
 
+    async def _finish(self, session: LiveSession, last_seq: int | None = None) -> None:
+        session.end_unfinished = False
+        now = self._now()
+        try:
+            await self._flush([session])
+            await self._database.short.run(
+                lambda connection: stored.end(
+                    connection, session.id, session.state, session.ended_because, now, last_seq
+                )
+            )
+            await self._tell(session)
+        except BaseException:
+            session.end_unfinished = True
+            raise
+        self._live.pop(session.id, None)
+
+    async def _end_elsewhere(self, session_id: str, state: SessionState, reason: str, last_seq: int | None) -> bool:
+        """Ends one that only the store knows."""
+        now = self._now()
+        ended = await self._database.short.run(
+            lambda connection: stored.end(connection, session_id, state, reason, now, last_seq)
+        )
+        kept = await self._database.short.run(lambda connection: stored.find(connection, session_id))
+        if not ended or kept is None:
+            return False
+        await self._tell(self._revived(kept))
+        return True
+
+    async def _tell(self, session: LiveSession) -> None:
+        log.info("session ended", session=session.id, state=session.state.value, reason=session.ended_because)
+        for told in self._on_end:
+            await told(session)
+
     async def sweep(self) -> None:
-        """Marks as lost what no proxy keeps, and writes down what was counted."""
+        """Marks as lost what no proxy keeps, finishes ends that broke off, and writes down what was counted."""
+        for session in [each for each in self._live.values() if each.end_unfinished]:
+            await self._finish(session)
         late = self._now() - LEASE
         late_ones = [each for each in self._live.values() if each.kept_at <= late]
         for session in late_ones:

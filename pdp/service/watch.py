@@ -17,6 +17,8 @@ from pdp.identity.tokens import Clock
 from pdp.service.peers import Peer
 from pdp.v1 import decision_service_pb2 as pb
 
+# A proxy that reads nothing for so long is cut off; the snapshot of its next stream tells it everything.
+_MOST_WAITING: Final = 4096
 LEASE: Final = datetime.timedelta(seconds=3)
 HEARTBEAT: Final = 1.0
 
@@ -28,6 +30,7 @@ class Watcher:
     peer: Peer
     seen_at: datetime.datetime
     connected: bool = True
+    overrun: bool = False
     number: int = 0
     revision: str = ""
     waiting: deque[pb.WatchResponse] = field(default_factory=deque)
@@ -36,7 +39,11 @@ class Watcher:
     unacknowledged: deque[tuple[int, str]] = field(default_factory=deque)
 
     def push(self, message: pb.WatchResponse) -> None:
-        self.waiting.append(message)
+        if len(self.waiting) >= _MOST_WAITING:
+            self.overrun = True
+            self.waiting.clear()
+        if not self.overrun:
+            self.waiting.append(message)
         self.news.set()
 
     def take(self) -> pb.WatchResponse | None:
@@ -72,6 +79,7 @@ class Watchers:
 
     def add(self, peer: Peer) -> Watcher:
         watcher = Watcher(peer, self._now())
+        self._forget()
         self._watchers.append(watcher)
         return watcher
 
@@ -93,10 +101,15 @@ class Watchers:
 
     def leases(self) -> Sequence[Lease]:
         """Every live lease; a proxy that only just went away may still decide by what it has."""
-        oldest = self._now() - LEASE
-        self._watchers = [each for each in self._watchers if each.connected or each.seen_at > oldest]
+        oldest = self._forget()
         live = [each for each in self._watchers if each.seen_at > oldest]
         return sorted((Lease(each.peer.name, each.revision) for each in live), key=lambda lease: lease.name)
+
+    def _forget(self) -> datetime.datetime:
+        """Drops ended streams whose leases have run out; returns since when a lease lives."""
+        oldest = self._now() - LEASE
+        self._watchers = [each for each in self._watchers if each.connected or each.seen_at > oldest]
+        return oldest
 
     def in_force(self, revision: str) -> bool:
         return bool(revision) and all(lease.revision == revision for lease in self.leases())

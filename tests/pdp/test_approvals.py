@@ -569,3 +569,21 @@ def test_policies_see_the_statement_only_where_they_read_it():
                 assert service.engine.asked[-1]["action"]["properties"]["statement"] == {"text": "delete from orders"}
 
     asyncio.run(scenario())
+
+
+def test_an_execution_of_another_session_takes_a_use_of_its_own():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                asked = await Asked.by(service)
+                await asked.say(await owner(service))
+                assert (await asked.redeem("e1")).WhichOneof("verdict") == "allow"
+                # The same subject in the same run, which may use the yes, and a name that was used before.
+                other = await asked.proxy.open()
+                again = await asked.proxy.redeem(other.token, asked.id, asked.digest, "e1")
+                assert again.reasons[0].code == "approval-not-usable"
+                assert (await asked.redeem("e1")).WhichOneof("verdict") == "allow"
+                code, _ = await status_of(asked.redeem("e" * 129))
+                assert code is grpc.StatusCode.INVALID_ARGUMENT
+
+    asyncio.run(scenario())

@@ -5,9 +5,14 @@ import asyncio
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from pdp.identity.subject import Party
 from pdp.policy_result import denied
+from pdp.store import sessions as stored
+from pdp.store.approvals import ApprovalState
+from pdp.store.sessions import SessionState
 from pdp.v1 import access_pb2, approval_service_pb2, audit_service_pb2
 from pdp.v1 import decision_service_pb2 as pb
 from tests.pdp.serving import (
@@ -188,7 +193,9 @@ def test_a_token_of_one_proxy_is_refused_from_another_on_each_call():
                 kept = await pay.decisions.KeepSessions(pb.KeepSessionsRequest(session_ids=[opened.session_id]))
                 assert list(kept.ended_session_ids) == [opened.session_id]
                 shipped = iter([audit_service_pb2.RecordRequest(session_id=opened.session_id, event=b"{}")])
-                assert (await status_of(pay.audit.Record(shipped).read()))[0] is DENIED
+                # A record ends no stream, which has other chains in it: the chain is refused.
+                answer = await pay.audit.Record(shipped).read()
+                assert answer.refused == "the record is of a session that is not this proxy's"
                 # And nothing of it touched the session.
                 (decision,) = await shop.decide(token, action(SELECT))
                 assert decision.WhichOneof("verdict") == "allow"
@@ -336,5 +343,58 @@ def test_readiness_follows_the_policy_engine():
                     pass
                 engine.ready = True
                 assert (await states.read()).status == health_pb2.HealthCheckResponse.SERVING
+
+    asyncio.run(scenario())
+
+
+def test_sessions_that_open_at_once_do_not_each_find_the_share_free():
+    async def scenario():
+        with folder() as path:
+            async with serving(path, more="  limits: {sessions_per_subject: 2}") as service:
+                proxy = await service.proxy()
+                answers = await asyncio.gather(*(proxy.open() for _ in range(8)), return_exceptions=True)
+                opened = [each for each in answers if isinstance(each, pb.OpenSessionResponse) and each.token]
+                assert len(opened) == 2
+                assert service.inside.sessions.open_count == 2
+
+    asyncio.run(scenario())
+
+
+def test_what_is_kept_of_a_session_and_what_is_asked_at_once_is_bounded():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                code, _ = await status_of(proxy.open(labels={"application_name": "x" * (64 << 10)}))
+                assert code is grpc.StatusCode.INVALID_ARGUMENT
+                opened = await proxy.open()
+                large = action(SELECT, "x" * (1 << 19))
+                assert len(await proxy.decide(opened.token, large)) == 1
+                code, _ = await status_of(proxy.decide(opened.token, *[large] * 40))
+                assert code is grpc.StatusCode.INVALID_ARGUMENT
+
+    asyncio.run(scenario())
+
+
+def test_an_end_that_breaks_off_is_an_end_and_is_finished_later():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                asked = await proxy.ask(opened, action())
+                store, sessions = service.inside.database.short, service.inside.sessions
+                await store.run(lambda c: c.execute(text("alter table sessions rename to away")))
+                with pytest.raises(SQLAlchemyError):
+                    await sessions.end(opened.session_id, SessionState.KILLED, "looks wrong")
+                code, said = await status_of(proxy.decide(opened.token, action(SELECT)))
+                assert (code, said) == (grpc.StatusCode.FAILED_PRECONDITION, "the session has ended: looks wrong")
+                await store.run(lambda c: c.execute(text("alter table away rename to sessions")))
+                await sessions.sweep()
+                ended = await store.run(lambda c: stored.find(c, opened.session_id))
+                assert (ended.state, ended.close_reason) == (SessionState.KILLED, "looks wrong")
+                approval = await service.inside.approvals.find(asked.approval_id)
+                assert approval.state is ApprovalState.CANCELLED
+                assert sessions.open_count == 0
 
     asyncio.run(scenario())

@@ -5,6 +5,8 @@ import time
 
 import grpc
 
+from pdp.service.peers import Peer
+from pdp.service.watch import Watchers
 from pdp.v1 import admin_service_pb2
 from pdp.v1 import decision_service_pb2 as pb
 from tests.pdp.serving import SELECT, Clock, Proxy, Script, action, folder, serving, status_of
@@ -120,3 +122,32 @@ def test_the_service_stops_while_proxies_watch():
                 await watching.next("snapshot")
 
     asyncio.run(scenario())
+
+
+def test_a_proxy_that_reads_nothing_is_cut_off_and_finds_all_of_it_in_the_next_snapshot():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                watching = Watching(proxy)
+                await watching.acknowledge(0)
+                await watching.next("snapshot")
+                for number in range(5000):
+                    service.inside.watchers.session_ended("spiffe://checkrein/pep/shop", f"s-{number}", "x")
+                code, _ = await status_of(watching.next("no such"))
+                assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+                again = Watching(proxy)
+                await again.acknowledge(0)
+                assert (await again.next("snapshot")).snapshot.policy_revision == "r1"
+
+    asyncio.run(scenario())
+
+
+def test_streams_that_ended_are_forgotten_with_their_leases():
+    clock = Clock()
+    watchers = Watchers(clock)
+    peer = Peer("spiffe://checkrein/pep/shop", "shop", ("shop",))
+    for _ in range(100):
+        watchers.add(peer).connected = False
+        clock.pass_(seconds=1)
+    assert len(watchers._watchers) <= 4
