@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,6 +140,11 @@ class Stack:
             if any("opa" in Path(word).name for word in words[:1]) and str(self.state) in " ".join(words):
                 return pid
         pytest.fail("OPA does not run")
+
+    def processes(self) -> dict[int, bytes]:
+        """The arguments of everything that runs for it, by process id."""
+        below = [pid for running in self.running.values() for pid in (running.pid, *_below(running.pid))]
+        return {pid: "\0".join(_arguments(pid)).encode() for pid in below}
 
     def kill(self, name: str) -> None:
         """As a crash: SIGKILL, and it is gone when this returns."""
@@ -375,6 +381,34 @@ class Waiting:
             assert time.monotonic() < end, "nothing comes back"
             if select.select([self._pgconn.socket], [], [], 0.5)[0]:
                 self._pgconn.consume_input()
+
+
+class OnLock:
+    """A statement about orders that has reached the target, where it waits for a lock that the test holds."""
+
+    def __init__(self, stack: Stack, connection: psycopg.Connection[Any], statement: str) -> None:
+        self.got: list[Any] = []
+        self._connection, self._statement = connection, statement.encode()
+        self._client = threading.Thread(target=self._run)
+        self._owner = psycopg.connect(stack.server.dsn(stack.database))
+        self._owner.execute("lock table orders in access exclusive mode")
+        self._client.start()
+        waits = "select 1 from pg_locks where not granted and relation = 'orders'::regclass"
+        self.reached = stack.until(lambda: self._owner.execute(waits).fetchall() or not self._client.is_alive())
+
+    def _run(self) -> None:
+        try:
+            self.got.extend(self._connection.execute(self._statement).fetchall())
+        except psycopg.Error as error:
+            self.got.append(error)
+
+    def let_go(self) -> None:
+        self._owner.rollback()
+        self._owner.close()
+
+    def outcome(self) -> list[Any]:
+        self._client.join()
+        return self.got
 
 
 def seed(server: PostgresServer, database: str) -> None:

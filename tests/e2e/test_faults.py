@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.fix_postgres import PostgresServer, _account, _run
-from tests.fix_stack import OPERATOR, Refusal, Stack, installed, refusal, seed
+from tests.fix_stack import OPERATOR, OnLock, Refusal, Stack, installed, refusal, seed
 
 ORDERS = "select id, status, total from orders order by id limit 3"
 
@@ -24,6 +22,7 @@ def service(postgres18: PostgresServer, opa_path: Path) -> Iterator[Stack]:
     def edit(document: dict[str, Any]) -> None:
         # Here it is the point that a decision is late.
         document["decisions"]["timeout"] = {"open": "1s", "decide": "1s"}
+        document["decisions"]["spool"] = {"max_bytes": "128KiB", "share": 1.0}
         document["proxies"][0]["shutdown"] = {"drain": "20s"}
 
     seed(postgres18, "faults_shop")
@@ -103,37 +102,9 @@ def test_when_the_service_is_killed_everything_is_denied_until_it_runs_again(ser
         service.until(lets_in(service))
 
 
-class Running:
-    """A statement that has reached the target and waits there for a lock that the test holds."""
-
-    def __init__(self, stack: Stack, connection: psycopg.Connection[Any]) -> None:
-        self.got: list[Any] = []
-        self._connection = connection
-        self._client = threading.Thread(target=self._run)
-        self._owner = psycopg.connect(stack.server.dsn(stack.database))
-        self._owner.execute("lock table orders in access exclusive mode")
-        self._client.start()
-        waits = "select 1 from pg_locks where not granted and relation = 'orders'::regclass"
-        stack.until(lambda: self._owner.execute(waits).fetchall() or not self._client.is_alive())
-
-    def _run(self) -> None:
-        try:
-            self.got.extend(self._connection.execute(ORDERS).fetchall())
-        except psycopg.Error as error:
-            self.got.append(error)
-
-    def let_go(self) -> None:
-        self._owner.rollback()
-        self._owner.close()
-
-    def outcome(self) -> list[Any]:
-        self._client.join()
-        return self.got
-
-
 def test_a_statement_that_runs_when_the_service_dies_ends_as_it_would_have(service: Stack):
     with service.connect(service.node("read_orders")) as connection:
-        running = Running(service, connection)
+        running = OnLock(service, connection, ORDERS)
         service.kill("service")
         running.let_go()
         assert running.outcome() == service.truth(ORDERS)
@@ -182,7 +153,7 @@ def test_a_target_that_cannot_be_reached_is_said_in_words(service: Stack):
 def test_a_proxy_that_is_asked_to_stop_lets_what_runs_finish(service: Stack):
     token = service.node("read_orders")
     with service.connect(token) as connection, service.connect(token) as idle:
-        running = Running(service, connection)
+        running = OnLock(service, connection, ORDERS)
         service.running["proxy"].process.terminate()
         with pytest.raises(psycopg.OperationalError) as caught:
             service.until(lambda: idle.execute("select 1").fetchall() and None)
@@ -195,26 +166,12 @@ def test_a_proxy_that_is_asked_to_stop_lets_what_runs_finish(service: Stack):
     service.until(lets_in(service))
 
 
-def test_what_does_not_fit_the_spool_is_denied_and_what_fits_goes_on(private_stack):
-    def edit(document: dict[str, Any]) -> None:
-        document["decisions"]["spool"] = {"max_bytes": "16KiB", "share": 1.0}
-
-    stack = private_stack(edit)
-    stack.serve()
-    position = stack.server.log_position()
-    with stack.connect(stack.node("read_orders")) as connection:
-        told = refusal(connection, f"select '{'x' * 20_000}'")
+def test_what_does_not_fit_the_spool_is_denied_and_what_fits_goes_on(service: Stack):
+    position = service.server.log_position()
+    with service.connect(service.node("read_orders")) as connection:
+        told = refusal(connection, f"select '{'x' * 150_000}'")
         assert told.sqlstate == "42501"
         assert told.detail["code"] == "record-unavailable"
         assert told.detail["retry"] is True
-        stack.until(goes_on(connection))
-    assert "xxxxx" not in stack.server.log_after(position)
-
-
-def test_pdp_up_ends_everything_when_it_is_asked_to(private_stack):
-    stack = private_stack()
-    stack.up()
-    stack.ask(stack.node("read_orders"), ORDERS)
-    assert stack.end("up") == 0
-    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(stack.folder) not in left
+        service.until(goes_on(connection))
+    assert "xxxxx" not in service.server.log_after(position)
