@@ -8,6 +8,7 @@ from typing import Any
 from pep.core.model import Grant
 from pep.core.wire import Continuation, Housekeeping, Own
 from pep.postgres import denial, parameters, secrets
+from pep.postgres.backend import RowDescription
 from pep.postgres.classification import Classification, merge
 from pep.postgres.conversation import Conversation, Skipping
 from pep.postgres.effects import Effects, not_reserved
@@ -113,7 +114,7 @@ class ExtendedQuery:
         if execution.duties.masking and portal.classification.returns_rows:
             yield from self._check_portal(portal, execution)
         if not execution.duties.masking and not execution.started:
-            execution.note(portal.columns())
+            _note(portal, execution)
         execution.cursor = self._effects.fetched(portal.classification)
         statement = portal.classification
         parsed = portal.prepared.parsed if portal.prepared is not None else None
@@ -248,6 +249,15 @@ class ExtendedQuery:
         if not isinstance(found, Portal):
             raise Refused(denial.error(denial.INVALID_CURSOR_NAME, f'portal "{name}" does not exist'))
         return found
+
+
+def _note(portal: Portal, execution: Execution) -> None:
+    """Where the server has said what the rows come from, it has to be what was decided about."""
+    if not isinstance(portal.described, RowDescription):
+        execution.note(portal.columns())
+    elif not execution.describe(portal.described):
+        assert execution.refusal is not None
+        raise Refused(execution.refusal)
 
 
 def _withheld(values: tuple[Any, ...], prepared: Prepared) -> tuple[Any, ...]:
