@@ -473,7 +473,7 @@ def ways(attacks: Iterable[Attack]) -> list[tuple[Attack, str]]:
         for each in attacks
         for way in WAYS
         if way == "simple"
-        or (isinstance(last := each.steps[-1], str) and ";" not in last and (way == "binary" or each.outcome == "masked"))
+        or (isinstance(s := each.steps[-1], str) and ";" not in s and (way == "binary" or each.outcome == "masked"))
     ]
 
 
