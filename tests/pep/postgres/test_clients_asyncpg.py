@@ -121,8 +121,7 @@ def test_prepared_statements_and_cursors(pair: Both) -> None:
         statement = await connection.prepare("select id, name from people where id >= $1 order by id")
         saw.append([(a.name, a.type.name) for a in statement.get_attributes()])
         saw.append([p.name for p in statement.get_parameters()])
-        for number in (1, 2, 3):
-            saw.append(list(map(tuple, await statement.fetch(number))))
+        saw += [list(map(tuple, await statement.fetch(number))) for number in (1, 2, 3)]
         saw.append(await statement.fetchrow(9))
         async with connection.transaction():
             saw.append([row["x"] async for row in connection.cursor("select generate_series(1, 500) x", prefetch=33)])

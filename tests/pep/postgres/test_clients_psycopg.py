@@ -177,15 +177,14 @@ def test_a_statement_run_often_is_prepared_and_stays_right(pair: Both, threshold
     def scenario(dsn: str) -> Any:
         saw = []
         with psycopg.connect(dsn, autocommit=True, prepare_threshold=threshold) as connection:
-            for number in range(12):
-                saw.append(seen(connection.execute("select name, amount from people where id = %s", (1 + number % 3,))))
+            query = "select name, amount from people where id = %s"
+            saw += [seen(connection.execute(query, (1 + number % 3,))) for number in range(12)]
             saw.append(seen(connection.execute("select count(*) from pg_prepared_statements")))
             saw.append(seen(connection.execute("create temp table p(x int)")))
             for number in range(8):
                 connection.execute("insert into p values (%s)", (number,))
             saw.append(seen(connection.execute("select sum(x) from p")))
-            for _ in range(8):
-                saw.append(attempt(lambda: connection.execute("select 10 / %s::int", (0,))))
+            saw += [attempt(lambda: connection.execute("select 10 / %s::int", (0,))) for _ in range(8)]
             connection.execute("deallocate all")
             saw.append(attempt(lambda: seen(connection.execute("select name, amount from people where id = %s", (1,)))))
         return saw

@@ -167,8 +167,8 @@ def test_core_statements(pair: Both, driver: str) -> None:
     def scenario(connection: sa.Connection) -> Any:
         saw: list[Any] = []
         people = sa.Table("people", sa.MetaData(), autoload_with=connection, include_columns=["id", "name", "size"])
-        for _ in range(7):
-            saw.append([tuple(row) for row in connection.execute(sa.select(people).where(people.c.id.in_([1, 3])))])
+        query = sa.select(people).where(people.c.id.in_([1, 3]))
+        saw += [[tuple(row) for row in connection.execute(query)] for _ in range(7)]
         result = connection.execute(sa.text("select generate_series(1, 35)"))
         saw.append([len(list(part)) for part in result.partitions(10)])
         connection.execute(people.insert(), [{"id": number, "name": f"p{number}"} for number in range(10, 60)])
