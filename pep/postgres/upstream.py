@@ -237,7 +237,8 @@ class OwnConnection:
         connected, self._connected = self._connected, None
         if connected is not None:
             connected.leg.write(Terminate().encode())
-            connected.leg.close()
+            # TLS takes a round trip to close, which the loop at the end of the process must not cut off.
+            await connected.leg.finish()
 
 
 def version_number(text: str) -> int:
