@@ -15,10 +15,10 @@ import structlog
 from pep.postgres.catalog import Builtins, Catalog
 from pep.postgres.catalog_sql import BUILTIN_QUERY, FINGERPRINT_QUERY, USER_QUERY
 from pep.postgres.parser import ParserProcess, ParseTree, Unparsable
-from pep.postgres.resolution import CatalogUnavailable, FreshCatalog, ParseText, SharedCatalog
+from pep.postgres.resolution import BuildCatalog, CatalogUnavailable, FreshCatalog, ParseText, SharedCatalog
 from pep.postgres.upstream import OwnConnection, UpstreamUnavailable
 
-Question = FreshCatalog | ParseText
+Question = FreshCatalog | BuildCatalog | ParseText
 
 
 class Catalogs:
@@ -34,7 +34,7 @@ class Catalogs:
         self._checked_at = 0.0
         self._log = structlog.get_logger("pep.postgres.catalogs")
 
-    async def answer(self, question: Question) -> SharedCatalog | CatalogUnavailable | ParseTree | Unparsable:
+    async def answer(self, question: Question) -> SharedCatalog | CatalogUnavailable | Catalog | ParseTree | Unparsable:
         """See `pep.core.wire.LookUps`."""
         match question:
             case FreshCatalog(force):
@@ -43,6 +43,8 @@ class Catalogs:
                 except UpstreamUnavailable as error:
                     self._log.error("the catalog cannot be read", error=str(error))
                     return CatalogUnavailable()
+            case BuildCatalog(rows, builtins, previous):
+                return await asyncio.to_thread(Catalog.build, rows, builtins, previous)
             case ParseText(text):
                 return await self._parser.parse(text)
             case never:

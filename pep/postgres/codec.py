@@ -126,6 +126,11 @@ class FrontendCodec:
         self._dropping = False
 
     @property
+    def rest(self) -> bytes:
+        """What was received and not yet handed on."""
+        return bytes(self._buffer)
+
+    @property
     def mid_frame(self) -> bool:
         """Whether the bytes so far end inside a frame: at end of file, whether the client's last one was cut."""
         return bool(self._buffer) or self._left > 0

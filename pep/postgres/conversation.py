@@ -184,6 +184,10 @@ class Conversation:
             self._masked_once = True
             self._masked_group = self.group
 
+    def redacted(self, error: ErrorResponse) -> ErrorResponse:
+        """The server's error as the client may see it now."""
+        return error if self._visible_names is None else redact_error(error, self._visible_names)
+
     # --- what comes back ----------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
@@ -385,7 +389,7 @@ class Conversation:
                 return denial.error(
                     denial.QUERY_CANCELED, "this statement is canceled: it took longer than policy allows"
                 )
-        return error if self._visible_names is None else redact_error(error, self._visible_names)
+        return self.redacted(error)
 
     def _failed_execution(self, head: Expected, error: ErrorResponse) -> None:
         execution = head.execution

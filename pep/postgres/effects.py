@@ -36,6 +36,8 @@ class Effects:
     def name_change(self, statement: Classification, parsed: ParsedStatement | None) -> Change | None:
         """What the statement changes about names once the server has carried it out."""
         group = self._talk.group
+        if isinstance(statement.name_change, PrepareName | DeclareCursor):
+            self.room(statement.name_change.name)
         match statement.name_change:
             case PrepareName(name=name, statement=inner_parsed, inner=inner):
                 entry = Prepared(name, inner_parsed, (), None, inner, self._resolution.key)
@@ -51,6 +53,17 @@ class Effects:
                 return Change(group, "statement", None, None)
             case _:
                 return None
+
+    def room(self, name: str) -> None:
+        """Raises Refused if the session has as many names as it may."""
+        if name and self._names.full:
+            raise Refused(
+                denial.error(
+                    denial.PROGRAM_LIMIT_EXCEEDED,
+                    "this statement is refused: the session has too many prepared statements and cursors",
+                    hint="Deallocate some of them, or use the unnamed statement.",
+                )
+            )
 
     def fetched(self, statement: Classification) -> Cursor | None:
         """The cursor that the statement fetches from: its limits hold for all its FETCHes together."""

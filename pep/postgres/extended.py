@@ -47,6 +47,7 @@ class ExtendedQuery:
     def parse(self, frame: Frame) -> Step:
         message = Parse.decode(frame.payload)
         not_reserved(message.name)
+        self._effects.room(message.name)
 
         def prepare() -> Step:
             planned = yield from self._resolver.plan(message.text, message.parameter_oids)

@@ -39,7 +39,6 @@ class Hello:
     database: str
     settings: Mapping[str, str]
     password: str = field(repr=False)
-    codec: FrontendCodec = field(repr=False)
 
 
 async def greet(leg: Leg, tls: ssl.SSLContext | None, *, plaintext: bool, limit: int) -> Hello | CancelRequest:
@@ -59,9 +58,8 @@ async def greet(leg: Leg, tls: ssl.SSLContext | None, *, plaintext: bool, limit:
     if startup.minor > 0 or startup.protocol_options:
         leg.write(NegotiateProtocolVersion(0, startup.protocol_options).encode())
     leg.write(AuthenticationCleartextPassword().encode())
-    codec = FrontendCodec(max_statement=limit)
-    password = await _password(leg, codec)
-    return Hello(user, parameters.get("database", "") or user, chosen, password, codec)
+    password = await _password(leg, FrontendCodec(max_statement=limit))
+    return Hello(user, parameters.get("database", "") or user, chosen, password)
 
 
 async def _startup(leg: Leg, tls: ssl.SSLContext | None) -> StartupMessage | CancelRequest:
@@ -89,6 +87,7 @@ async def _password(leg: Leg, codec: FrontendCodec) -> str:
         for frame in codec.feed(await _read(leg)):
             if not isinstance(frame, Frame) or frame.tag != FrontendTag.PASSWORD:
                 raise ClientProtocolError(denial.PROTOCOL_VIOLATION, "expected password response")
+            leg.unread(codec.rest)
             return PasswordMessage.decode(frame.payload).password
 
 

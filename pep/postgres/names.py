@@ -52,6 +52,11 @@ class Prepared:
     parameter_oids: tuple[int, ...] = ()
     described: tuple[Column, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Characters of its text; what is kept of it takes some hundred times as many bytes."""
+        return 0 if self.parsed is None else len(self.parsed.text)
+
     def resolved(self, classification: Classification, key: tuple[int, str]) -> None:
         """What it is resolved to at this epoch."""
         self.union = merge([self.union, classification])
@@ -92,6 +97,10 @@ class Portal:
 
 
 Kind = Literal["statement", "portal"]
+
+# Drivers keep one or a few hundred statements; these limits are far above that.
+MOST_NAMES: Final = 5000
+MOST_CHARACTERS: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +143,14 @@ class Names:
                 return UNCONFIRMED
             found = None if change.name is None else change.entry
         return found
+
+    @property
+    def full(self) -> bool:
+        """Whether no further name may be made: a client must not be able to fill the memory with them."""
+        named = [entry for name, entry in self._statements.items() if name]
+        named += [c.entry for c in self._pending if isinstance(c.entry, Prepared) and c.name]
+        count = len(named) + len(self._portals)
+        return count >= MOST_NAMES or sum(entry.size for entry in named) >= MOST_CHARACTERS
 
     def pend(self, change: Change) -> Change:
         """A change that was sent upstream and is not answered yet."""

@@ -68,6 +68,9 @@ class Replies:
     def __init__(self) -> None:
         self._queue: deque[Expected] = deque()
 
+    def __len__(self) -> int:
+        return len(self._queue)
+
     def __bool__(self) -> bool:
         return bool(self._queue)
 

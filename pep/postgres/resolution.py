@@ -51,6 +51,15 @@ class ParseText:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildCatalog:
+    """A look-up: a catalog from rows that a session read itself; building one takes too long for the event loop."""
+
+    rows: tuple[tuple[str, str], ...]
+    builtins: Builtins
+    previous: Catalog
+
+
+@dataclass(frozen=True, slots=True)
 class SharedCatalog:
     """The answer to FreshCatalog. `max_age` is how many seconds it may be used."""
 

@@ -14,7 +14,7 @@ from pep.core.records import Body, Event, EventType
 from pep.core.wire import LookUp, Own, Record, SetTimer
 from pep.postgres import denial
 from pep.postgres.backend import TransactionStatus
-from pep.postgres.catalog import Catalog, SessionState
+from pep.postgres.catalog import SessionState
 from pep.postgres.catalog_sql import FINGERPRINT_QUERY, SESSION_QUERY, USER_QUERY
 from pep.postgres.classification import RESERVED_PREFIX, Classification, merge
 from pep.postgres.conversation import Conversation
@@ -28,6 +28,7 @@ from pep.postgres.replies import Capture, Expected, Owed
 from pep.postgres.resolution import (
     BEFORE_SNAPSHOT,
     NON_RESOLVING,
+    BuildCatalog,
     FreshCatalog,
     ParseText,
     Resolution,
@@ -236,8 +237,10 @@ class Resolver:
             if fingerprint[0][0] == private.version:
                 return
         own = yield from self._own_rows(USER_QUERY)
-        rows = [(row[0], row[1]) for row in own]
-        self._resolution.private = Catalog.build(rows, shared.builtins, private or shared.catalog)
+        rows = tuple((row[0], row[1]) for row in own)
+        self._resolution.private = yield from self._look_up(
+            BuildCatalog(rows, shared.builtins, private or shared.catalog)
+        )
 
     def _read_catalog(self) -> Step:
         before = self._resolution.shared

@@ -54,6 +54,9 @@ from pep.postgres.results import Execution
 from pep.postgres.simple import SimpleQuery
 from pep.postgres.stepping import Exchanges, Refused, Settings, Step, Wait
 
+# Answers that the server may owe before more is asked of it; the client then waits, as its bytes do.
+MOST_OWED: Final = 4096
+
 _COPY: Final = frozenset({FrontendTag.COPY_DATA, FrontendTag.COPY_DONE, FrontendTag.COPY_FAIL})
 
 
@@ -211,11 +214,14 @@ class PostgresSession:
     # --- steps --------------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        while not self._ended and self._step is None and self._inbox:
+        while not self._ended and self._step is None and self._inbox and len(self._talk.replies) < MOST_OWED:
             item = self._inbox.popleft()
             self._waiting_bytes -= _size(item)
             self._step = self._process(item)
             self._resume(None)
+        if self._inbox and self._step is None and not self._ended:
+            # Without being asked the server may keep the last of its answers to itself.
+            self._talk.flush()
 
     def _resume(self, value: object) -> None:
         assert self._step is not None

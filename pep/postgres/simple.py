@@ -97,7 +97,7 @@ class SimpleQuery:
                 continue
             capture = yield from self._resolver.own_describe(parsed.text)
             if capture.error is not None:
-                raise Refused(capture.error)
+                raise Refused(self._talk.redacted(capture.error))
             for description in capture.descriptions:
                 reason = description and execution.duties.objection(description.columns, statement)
                 if reason:

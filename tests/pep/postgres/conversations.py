@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pep.core import wire
 from pep.core.model import ConstantMask, FieldMask, MaskFields, Obligation
 from pep.postgres import messages as m
+from pep.postgres.catalog import Catalog
 from pep.postgres.conversation import REFUSAL_NAME
+from pep.postgres.resolution import BuildCatalog
 from pep.postgres.session import PostgresSession
 from pep.postgres.stepping import Settings
 from tests.fix_session import Setting
@@ -119,6 +121,8 @@ class Driven:
                     self.server.receive(data)
                 case wire.SendClient(data):
                     self.client += data
+                case wire.LookUp(exchange, BuildCatalog(rows, builtins, previous)):
+                    self._happens(wire.LookedUp(exchange, Catalog.build(rows, builtins, previous)))
                 case wire.LookUp(exchange, _):
                     self._happens(wire.LookedUp(exchange, self.setting.shared))
                 case wire.Ask(exchange, actions):

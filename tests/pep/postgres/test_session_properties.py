@@ -26,11 +26,12 @@ from pep.core import wire
 from pep.core.model import Action, Deny, FieldMask, Grant, Held, LimitRows, MaskFields, NullMask, Obligation
 from pep.core.records import EventType
 from pep.postgres import messages as m
+from pep.postgres.catalog import Catalog
 from pep.postgres.catalog_sql import FINGERPRINT_QUERY, SESSION_QUERY, USER_QUERY
 from pep.postgres.codec import BackendCodec, FrontendCodec, Partial, Run
 from pep.postgres.conversation import REFUSAL_NAME
 from pep.postgres.frames import BackendTag, Frame, FrontendTag
-from pep.postgres.resolution import CatalogUnavailable, FreshCatalog
+from pep.postgres.resolution import BuildCatalog, CatalogUnavailable, FreshCatalog
 from pep.postgres.resolver import FACTS_NAME
 from pep.postgres.session import PostgresSession
 from pep.postgres.stepping import Settings
@@ -388,8 +389,14 @@ class SessionMachine(RuleBasedStateMachine):
     def look_up(self, available: bool) -> None:
         looking, self.looking = self.looking, None
         assert looking is not None
-        assert isinstance(looking.question, FreshCatalog)
-        self.event(wire.LookedUp(looking.exchange, self.setting.shared if available else CatalogUnavailable()))
+        match looking.question:
+            case BuildCatalog(rows, builtins, previous):
+                answer: object = Catalog.build(rows, builtins, previous)
+            case FreshCatalog():
+                answer = self.setting.shared if available else CatalogUnavailable()
+            case other:
+                raise AssertionError(other)
+        self.event(wire.LookedUp(looking.exchange, answer))
 
     @running
     @rule(back=st.integers(1, 5))
