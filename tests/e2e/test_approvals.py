@@ -7,8 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.e2e.clients import Waiting
 from tests.fix_postgres import PostgresServer
-from tests.fix_stack import ADMINISTRATION, AGENT, APPROVER, Stack, Waiting, installed, seed
+from tests.fix_stack import ADMINISTRATION, AGENT, APPROVER, Stack, installed, seed
 
 DELETE = "delete from orders where status = 'stale' and id = {}"
 BRIEF = """package policies.brief

@@ -9,8 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.e2e.clients import OnLock, Refusal, refusal
 from tests.fix_postgres import PostgresServer, _account, _run
-from tests.fix_stack import OPERATOR, OnLock, Refusal, Stack, installed, refusal, seed
+from tests.fix_stack import OPERATOR, Stack, installed, seed
 
 ORDERS = "select id, status, total from orders order by id limit 3"
 

@@ -7,8 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.e2e.clients import refusal
 from tests.fix_postgres import PostgresServer
-from tests.fix_stack import OPERATOR, Stack, installed, refusal, seed
+from tests.fix_stack import OPERATOR, Stack, installed, seed
 
 ORDERS = "select id, status from orders order by id limit 3"
 FREEZE = """package policies.freeze

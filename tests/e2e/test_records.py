@@ -8,8 +8,9 @@ import time
 import psycopg
 import pytest
 
+from tests.e2e.clients import OnLock, Waiting, refusal
 from tests.fix_postgres import PROXY_ROLE
-from tests.fix_stack import APPROVER, OPERATOR, OnLock, Stack, Waiting, refusal
+from tests.fix_stack import APPROVER, OPERATOR, Stack
 
 CUSTOMERS = "select id, name, email, ssn from customers order by id limit 1"
 COUNTED = "select id from orders where id = {}"

@@ -9,8 +9,9 @@ from typing import Any
 
 import psycopg
 
+from tests.e2e.clients import Waiting
 from tests.fix_postgres import PROXY_PASSWORD
-from tests.fix_stack import APPROVER, OPERATOR, Stack, Waiting
+from tests.fix_stack import APPROVER, OPERATOR, Stack
 
 PLANTED = "S3cret-planted"
 STATEMENTS = [
@@ -98,7 +99,7 @@ def test_what_is_secret_stays_where_it_is(private_stack):
         **{f"token {number}": each.encode() for number, each in enumerate(tokens)},
         **{f"signature {number}": each.rsplit(".", 1)[1].encode() for number, each in enumerate(tokens)},
     }
-    in_statements = {f"{PLANTED}-{number}": f"{PLANTED}-{number}".encode() for number in range(1, 10)}
+    in_statements = {f"{PLANTED}-{number}": f"{PLANTED}-{number}".encode() for number in range(1, 11)}
     assert found(stack, planted | in_statements) == []
     assert [name for name, secret in (planted | in_statements).items() if secret in told_to_people.encode()] == []
     assert [name for name, secret in planted.items() if secret in "\n".join(told_to_clients).encode()] == []

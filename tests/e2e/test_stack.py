@@ -17,7 +17,8 @@ import sqlalchemy
 from langchain_community.utilities import SQLDatabase
 
 from tests.certificates import make_authority
-from tests.fix_stack import ADMINISTRATION, AGENT, APPROVER, PERSON, ROOT, Done, Stack, Waiting, refusal
+from tests.e2e.clients import Waiting, refusal
+from tests.fix_stack import ADMINISTRATION, AGENT, APPROVER, PERSON, ROOT, Done, Stack
 
 ORDERS = "select id, status, total from orders order by id limit 3"
 CUSTOMERS = "select id, name, email, ssn from customers order by id limit 1"
