@@ -241,9 +241,7 @@ def shipped_policies(opa: Path) -> Iterator[ShippedPolicies]:
         ended = asyncio.Event()
 
         async def main() -> None:
-            engine = PolicyEngine(
-                opa=opa, policies=policies, resources=[_SHOP], state=state, timeout=10.0, watch=False
-            )
+            engine = PolicyEngine(opa=opa, policies=policies, resources=[_SHOP], state=state, timeout=10.0, watch=False)
             async with engine:
                 assert not engine.policy_error, engine.policy_error
                 ready.set_result(engine)

@@ -6,6 +6,7 @@
 package checkrein.bindings
 
 # METADATA
+# scope: document
 # description: Policies whose contributions count.
 bound contains name if some {"policy": name, "mode": "enforce"} in _here
 

@@ -32,16 +32,16 @@ reasons contains _reason(name, problem) if {
 }
 
 # Contributions that there is nothing to say of, as most are for any one action.
-_nothing := {[kind, set()] | some kind in shapes.kinds}
+_nothing contains [kind, set()] if some kind in shapes.kinds
 
 _something(name) if some _ in data.policies[name]
 
 _readable(key, _) if startswith(key, "_")
 
-_readable(kind, value) if {
-	kind in shapes.kinds
+_readable(key, value) if {
+	key in shapes.kinds
 	is_set(value)
-	every entry in value { shapes.fits(kind, entry) }
+	every entry in value { shapes.fits(key, entry) }
 }
 
 # Has words for everything that is not readable.

@@ -10,6 +10,7 @@ package checkrein.shapes
 kinds := {"allow", "deny", "require_approval", "mask", "need", "exempt", "hint", "oblige"}
 
 # METADATA
+# scope: document
 # description: The entry is of the shape of its kind.
 fits(kind, entry) if {
 	kind != "mask"

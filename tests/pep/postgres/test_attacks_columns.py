@@ -34,7 +34,9 @@ ORIGIN_KEPT = [
     attack("subquery in subquery", "select y from (select x as y from (select ssn x from customers) a) b", "masked"),
     attack("cte", "with c as (select email e from customers) select e from c", "masked"),
     attack("cte materialized", "with c as materialized (select ssn from customers) select * from c", "masked"),
-    attack("lateral", "select l.ssn from orders o, lateral (select ssn from customers c where c.id = o.id) l", "masked"),
+    attack(
+        "lateral", "select l.ssn from orders o, lateral (select ssn from customers c where c.id = o.id) l", "masked"
+    ),
     attack("column alias list", "select c from customers as t (a, b, email, c)", "masked"),
     attack("cte column list", "with c (v) as (select ssn from customers) select v from c", "masked"),
     attack("for update", "select ssn from customers where id = 1 for update", "denied"),
@@ -42,7 +44,7 @@ ORIGIN_KEPT = [
     attack("only", "select ssn from only customers", "masked"),
     attack("table command", "table customers", "masked"),
     attack("no-op cast", "select ssn::text from only customers", "denied"),
-    attack("unicode name", "select U&\"\\0073\\0073\\006E\" from customers", "masked"),
+    attack("unicode name", 'select U&"\\0073\\0073\\006E" from customers', "masked"),
     attack("unicode name, own escape", "select U&\"!0073sn\" uescape '!' from customers", "masked"),
     attack("quoted, qualified", 'select "public"."customers"."ssn" from "public"."customers"', "masked"),
     attack("capitals", "SELECT SSN FROM Customers", "masked"),
