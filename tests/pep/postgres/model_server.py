@@ -494,10 +494,13 @@ class ModelServer:
             return rows
         source, table = self._source(portal)
         if source is not None and source.kind not in ("select", "session", "user_catalog"):
-            # EXECUTE of a prepared statement that is no query.
+            # EXECUTE of what Parse has prepared and is no query.
             inner = self._opened(source, table)
-            self._log(statement, ())
-            self._plain(source, inner, several=False)
+            self._log(statement, {inner.table.dataset} if inner.table is not None else ())
+            if source.kind in ("begin", "commit", "rollback", "savepoint", "rollback_to", "release"):
+                self._transaction(source)
+            else:
+                self._carry_out(source, inner, several=False)
             return []
         self._log(statement, {table.dataset} if table is not None else ())
         return self._selected(source, table)
@@ -540,6 +543,9 @@ class ModelServer:
     def _plain(self, statement: Statement, portal: _Portal, *, several: bool) -> str:
         """Carries out what returns no rows; its tag."""
         self._log(statement, {portal.table.dataset} if portal.table is not None else ())
+        return self._carry_out(statement, portal, several=several)
+
+    def _carry_out(self, statement: Statement, portal: _Portal, *, several: bool) -> str:
         match statement.kind:
             case "fail":
                 raise _ServerError("22012", "division by zero")

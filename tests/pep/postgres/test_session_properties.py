@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -85,6 +85,7 @@ SINGLE = (
     prepare("p", ORDERS),
     prepare("p", SSNS),
     Statement("execute p", "execute", name="p"),
+    Statement("execute q", "execute", name="q"),
     Statement("deallocate p", "deallocate", name="p"),
     Statement("deallocate all", "deallocate", name=None),
     SCROLLED,
@@ -113,25 +114,46 @@ BROKEN = "selec 1"
 NAMES = ("", "p", "c")
 SETTLE = st.sampled_from((True, True, False))
 
-PREPARED = (
-    *(m.Query(s.text) for s in SINGLE if s.kind == "prepare"),
-    *(m.Parse("p", s.text, ()) for s in (SSNS, ORDERS)),
-    *(m.Parse("p", s.text, ()) for s in SINGLE if s.kind in ("fetch", "execute", "prepare", "deallocate", "declare")),
+Move = tuple[m.FrontendMessage, ...]
+
+
+def _sql(*texts: str) -> Move:
+    return tuple(map(m.Query, texts))
+
+
+def _bound(text: str, *then: m.FrontendMessage) -> Move:
+    return m.Parse("f", text, ()), m.Bind("f", "f", (), (), ()), *then
+
+
+def _run(text: str) -> Move:
+    return m.Parse("", text, ()), m.Bind("", "", (), (), ()), m.Execute("", 0)
+
+
+# Who plays with names makes them mean something else, and uses what was made when they meant what they did.
+FETCHED, EXECUTED, ADMINISTERED = "fetch all from c", "execute p", "execute q"
+MEANINGS: tuple[Move, ...] = (
+    *(_sql("close c", declare("c", inner, scroll=True).text) for inner in (SSNS, ORDERS)),
+    *(_sql("deallocate p", prepare("p", inner).text) for inner in (SSNS, ORDERS)),
+    *((m.Close(m.Kind.STATEMENT, "p"), m.Parse("p", inner.text, ())) for inner in (SSNS, ORDERS)),
+    (*_run("close c"), *_run(SCROLLED.text)),
+    (*_run("deallocate p"), *_run(prepare("p", SSNS).text)),
+    *(
+        (m.Close(m.Kind.STATEMENT, "q"), m.Parse("q", text, ()), m.Query(ADMINISTERED))
+        for text in ("deallocate p", prepare("p", SSNS).text, "close c", SCROLLED.text, FETCHED)
+    ),
+    (m.Close(m.Kind.PORTAL, "c"), m.Bind("c", "p", (), (), ())),
+    (m.Close(m.Kind.PORTAL, "f"),),
 )
-DECLARED = (*(m.Query(s.text) for s in SINGLE if s.kind == "declare"), m.Bind("c", "p"))
-USES = (
-    *(m.Query(s.text) for s in SINGLE if s.kind in ("execute", "fetch", "move")),
-    *(m.Parse("", s.text, ()) for s in SINGLE if s.kind in ("execute", "fetch", "move")),
-    *(m.Bind(portal, name) for portal in ("", "c") for name in ("", "p")),
-    *(m.Execute(portal, rows) for portal in ("", "c") for rows in (0, 1)),
+USES: tuple[Move, ...] = (
+    *(_bound(text) for text in (FETCHED, EXECUTED, ADMINISTERED)),
+    *(_bound(text, m.Describe(m.Kind.PORTAL, "f")) for text in (FETCHED, EXECUTED)),
+    *((m.Execute(portal, rows),) for portal in ("c", "f") for rows in (0, 1)),
+    *(_sql(text) for text in (FETCHED, EXECUTED, ADMINISTERED, "move absolute 0 in c")),
+    (m.Bind("", "p", (), (), ()), m.Execute("", 0)),
 )
-CHANGES = (
-    *PREPARED,
-    *DECLARED,
-    *(m.Query(s.text) for s in SINGLE if s.kind in ("deallocate", "close")),
-    *(m.Close(kind, name) for kind, name in ((m.Kind.STATEMENT, "p"), (m.Kind.PORTAL, "c"))),
-)
-MOVES = st.sampled_from(USES) | st.sampled_from(USES) | st.sampled_from(CHANGES)
+MOVES = st.sampled_from(USES) | st.sampled_from(USES) | st.sampled_from(MEANINGS)
+
+PLAYING = st.sampled_from(("waits", "groups", "pipelines"))
 
 COPYING = {text for text in SCRIPT if "from stdin" in text}
 
@@ -268,37 +290,35 @@ class SessionMachine(RuleBasedStateMachine):
         self.settled(settle)
 
     @not_copying
-    @rule(
-        prepared=st.sampled_from(PREPARED),
-        declared=st.sampled_from(DECLARED),
-        moves=st.lists(MOVES, min_size=1, max_size=8),
-        group=st.booleans(),
-    )
-    def play_with_names(
-        self, prepared: m.FrontendMessage, declared: m.FrontendMessage, moves: list[m.FrontendMessage], group: bool
-    ) -> None:
-        """A client that makes two names in a transaction, and then changes and uses them, in SQL and in the protocol.
-
-        It waits for every answer, or sends what is not a Query in one group.
-        """
+    @rule(moves=st.lists(MOVES, min_size=2, max_size=8), how=PLAYING)
+    def play_with_names(self, moves: list[Move], how: str) -> None:
+        """In a transaction. The client waits for all answers, or sends what is no Query in one group, or all at once."""
         if self.group_open:
             self.sync()
-        self.query("rollback", settle=True)
-        if not self.closed:
-            self.query("begin", settle=True)
-        for message in (prepared, declared, *moves):
+        for text in (
+            "rollback",
+            "begin",
+            "deallocate p",
+            "rollback",
+            "begin",
+            prepare("p", ORDERS).text,
+            SCROLLED.text,
+        ):
+            if not self.closed:
+                self.query(text, settle=True)
+        for message in itertools.chain.from_iterable(moves):
             if self.closed:
                 return
             if isinstance(message, m.Query):
                 if self.group_open:
                     self.sync()
-                self.query(message.text, settle=True)
-            elif group:
-                self.group_open = True
-                self.client(message)
-            else:
-                self.client(message)
+                self.query(message.text, settle=how != "pipelines")
+                continue
+            self.group_open = True
+            self.client(message)
+            if how != "groups":
                 self.sync()
+            if how == "waits":
                 self.drain("grant")
         if not self.closed:
             self.sync()
@@ -653,6 +673,19 @@ def run(setting: Setting, examples: int, steps: int, **more: object) -> None:
             **more,  # type: ignore[arg-type]
         ),
     )
+
+
+def test_no_play_with_names_shows_a_masked_value(session_setting: Setting) -> None:
+    machine = type("Machine", (SessionMachine,), {"setting": session_setting})
+
+    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(st.lists(MOVES, min_size=2, max_size=8), PLAYING)
+    def play(moves: list[Move], how: str) -> None:
+        player = machine()
+        player.start("masked")
+        player.play_with_names(moves, how)
+
+    play()
 
 
 def test_what_reaches_the_upstream_is_what_was_granted(session_setting: Setting) -> None:
