@@ -154,11 +154,11 @@ def test_a_text_that_cannot_be_scanned_leaves_nothing() -> None:
 )
 def test_the_time_grows_with_the_length_and_not_with_its_square(piece: str) -> None:
     literal = (piece * (32_000 // len(piece))).replace("'", "")
-    began = time.process_time()
+    began = time.thread_time()
     redact(f"select set_config('password', '{literal}', true), {'x' * 1000}")
     redact(f"select '{literal}' from mapping options (user mapping 'x')")
     redact_value(literal)
-    assert time.process_time() - began < 0.25
+    assert time.thread_time() - began < 2
 
 
 @settings(max_examples=200, deadline=None)
