@@ -421,12 +421,14 @@ class ModelServer:
             self._portal(str(statement.name))
         return _Portal(statement, table=table)
 
-    def _source(self, portal: _Portal) -> tuple[Statement | None, Table | None]:
+    def _source(self, portal: _Portal, depth: int = 0) -> tuple[Statement | None, Table | None]:
         """What the rows of a portal come from now: EXECUTE and FETCH name something else."""
         statement = portal.statement
         if statement is not None and statement.kind == "execute":
             prepared = self._named(str(statement.name))
-            return self._source(self._opened(prepared.statement, self._revalidated(prepared)))
+            if depth > 9:
+                raise _ServerError("54001", "stack depth limit exceeded")
+            return self._source(self._opened(prepared.statement, self._revalidated(prepared)), depth + 1)
         if statement is not None and statement.kind in ("fetch", "declare"):
             cursor = self._portal(str(statement.name)) if statement.kind == "fetch" else portal
             inner = (

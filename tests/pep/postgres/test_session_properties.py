@@ -122,7 +122,8 @@ def _sql(*texts: str) -> Move:
 
 
 def _bound(text: str, *then: m.FrontendMessage) -> Move:
-    return m.Parse("f", text, ()), m.Bind("f", "f", (), (), ()), *then
+    again = m.Close(m.Kind.PORTAL, "f"), m.Close(m.Kind.STATEMENT, "f")
+    return *again, m.Parse("f", text, ()), m.Bind("f", "f", (), (), ()), *then
 
 
 def _run(text: str) -> Move:
@@ -309,9 +310,13 @@ class SessionMachine(RuleBasedStateMachine):
         ):
             if not self.closed:
                 self.query(text, settle=True)
+        bound = False
         for message in itertools.chain.from_iterable(moves):
             if self.closed:
                 return
+            bound = bound or (isinstance(message, m.Bind) and message.portal == "f")
+            if message == m.Execute("f", 0) and not bound:
+                continue  # it would end the transaction, and the play
             if isinstance(message, m.Query):
                 if self.group_open:
                     self.sync()
