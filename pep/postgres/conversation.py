@@ -30,7 +30,7 @@ from pep.postgres.backend import (
 from pep.postgres.classification import RESERVED_PREFIX, CloseCursor, TransactionVerb
 from pep.postgres.codec import BackendCodec, Partial, Run
 from pep.postgres.frames import BackendTag, Frame
-from pep.postgres.frontend import Flush, Parse, Sync
+from pep.postgres.frontend import CopyFail, Flush, Parse, Sync
 from pep.postgres.names import Change, Names
 from pep.postgres.redaction import redact_error, redact_notice, redact_notification, redact_parameter
 from pep.postgres.replies import Capture, Expected, Owed, Replies
@@ -305,6 +305,10 @@ class Conversation:
             raise _unexpected(frame.tag)
         if frame.tag == BackendTag.COPY_IN_RESPONSE:
             execution.copying_in = True
+            if execution.refusal is not None:
+                # The client is not asked for data any more, so nobody else would end this.
+                self.emit(SendUpstream(CopyFail("checkrein refuses").encode(), Own("refusal")))
+                return
             self.copying = execution
         if execution.refusal is None:
             self.send(frame.encode())
@@ -439,6 +443,9 @@ class Conversation:
         if self.status is TransactionStatus.IDLE:
             self.send(execution.refusal.encode())
             return False
+        if self.replies:
+            # It would be refused behind what is on its way, and be answered in another order than it was sent.
+            raise UpstreamProtocolError(execution.refusal.fields["C"], execution.refusal.fields["M"])
         self.carry_out(execution.refusal)
         self.sync(own="refusal")
         return True

@@ -12,6 +12,7 @@ from tests.fix_session import Setting
 from tests.pep.postgres.conversations import (
     ERROR,
     FLUSHED,
+    IN_TRANSACTION,
     MASK,
     ORDERS,
     SECRET,
@@ -177,6 +178,49 @@ def test_a_description_of_another_table_than_was_decided_about_cuts_the_rows(
         >> upstream(described(session_setting, "id", "ssn"), row("1", "SSN-p1"), m.CommandComplete("SELECT 1"), ready())
         << RESPONSE
         << refusal("42501", "another table", ready())
+    )
+
+
+def test_rows_that_are_cut_in_a_transaction_end_the_session_if_more_is_on_its_way(
+    driven: Driven, session_setting: Setting
+) -> None:
+    """The server could refuse only behind that, and answers would come in another order than the statements."""
+    driven.says(m.Query("begin"))
+    given = grant()
+    book = Playbook(driven.session)
+    for _ in range(2):
+        book = book >> client(m.Query(ORDERS.text)) << asks(ORDERS.text) >> decided(given)
+        book = book << sent(m.Query(ORDERS.text), given)
+    answer = described(session_setting, "id", "ssn"), row("1", "SSN-p1"), m.CommandComplete("SELECT 1")
+    assert (
+        book
+        >> upstream(*answer, ready(IN_TRANSACTION))
+        << RESPONSE
+        << RESPONSE
+        << wire.CancelUpstream()
+        << refusal("42501", "another table")
+        << any_of(wire.Close)
+    )
+
+
+def test_a_copy_behind_rows_that_were_cut_is_failed_by_the_proxy(
+    session: PostgresSession, session_setting: Setting
+) -> None:
+    given = grant(actions=2)
+    text = f"{ORDERS.text}; {COPY_IN}"
+    assert (
+        Playbook(session)
+        >> client(m.Query(text))
+        << asks(ORDERS.text, COPY_IN)
+        >> decided(given)
+        << sent(m.Query(text), given)
+        >> upstream(described(session_setting, "id", "ssn"), m.CommandComplete("SELECT 0"))
+        >> upstream(m.CopyInResponse(0, (0, 0)))
+        << own(m.CopyFail("checkrein refuses"), "refusal")
+        >> upstream(ERROR, ready())
+        << refusal("42501", "another table")
+        << RESPONSE
+        << told(ready())
     )
 
 
