@@ -44,9 +44,7 @@ async def status(
     if not reach.has_token:
         await _plain(reach, screen, end)
         return
-    address, answer = await _until(
-        lambda: _ask(reach), lambda given: _fine(given[1]) or bool(given[1].policy_error), end
-    )
+    address, answer = await _until(lambda: _ask(reach), lambda given: _settled(given[1]), end)
     show(screen, facts(_pairs(address, answer)))
     if answer.policy_error:
         line(screen, "The newest policy files are not in force:", "bold red")
@@ -99,6 +97,19 @@ def _fine(answer: pb.GetStatusResponse) -> bool:
     return bool(answer.opa_ready and answer.policy_revision and answer.in_force and not answer.policy_error)
 
 
+def _settled(answer: pb.GetStatusResponse) -> bool:
+    """Whether waiting longer would change nothing: the files as they are now are in force, or known to be wrong."""
+    return not answer.policies_changing and (_fine(answer) or bool(answer.policy_error))
+
+
+def _force(answer: pb.GetStatusResponse) -> Text:
+    if answer.policies_changing:
+        return Text("but the files have just changed and are being looked at", "yellow")
+    if not answer.in_force:
+        return Text("not yet acknowledged by every proxy", "yellow")
+    return Text("in force everywhere", "green")
+
+
 def _pairs(address: str, answer: pb.GetStatusResponse) -> Iterator[tuple[str, str | Text]]:
     yield "Service", shown(address)
     if not answer.policy_revision:
@@ -107,9 +118,7 @@ def _pairs(address: str, answer: pb.GetStatusResponse) -> Iterator[tuple[str, st
         since = (
             f" since {clock(answer.activated_at.ToDatetime(datetime.UTC))}" if answer.HasField("activated_at") else ""
         )
-        force = Text("in force everywhere", "green")
-        pending = Text("not yet acknowledged by every proxy", "yellow")
-        yield "Policies", Text(f"{shown(answer.policy_revision)}{since}, ") + (force if answer.in_force else pending)
+        yield "Policies", Text(f"{shown(answer.policy_revision)}{since}, ") + _force(answer)
     restarts = f", restarted {answer.opa_restarts} times" if answer.opa_restarts else ""
     ready = Text("answers", "green") if answer.opa_ready else Text("does not answer", "bold red")
     yield "OPA", ready + Text(restarts)

@@ -96,6 +96,7 @@ class PolicyEngine:
         self._active: _Active | None = None
         self._restarts_before = 0
         self._policy_error = ""
+        self._looked_at: State = ()
         self._said = ""
         self._changed = asyncio.Event()
 
@@ -113,6 +114,10 @@ class PolicyEngine:
     def policy_error(self) -> str:
         """Why the newest files are not in force, one problem a line, with file and line; empty if they are."""
         return self._policy_error
+
+    async def changing(self) -> bool:
+        """Whether the policy files on disk are other ones than those last looked at: what they say is not known yet."""
+        return self._watch and await asyncio.to_thread(self._repository.state) != self._looked_at
 
     @property
     def ready(self) -> bool:
@@ -137,7 +142,7 @@ class PolicyEngine:
         await asyncio.to_thread(_make_folder, self._folder)
         await self._tasks.__aenter__()
         try:
-            seen = self._repository.state()
+            self._looked_at = self._repository.state()
             await self._load()
             if self._active is None:
                 await self._fall_back()
@@ -145,7 +150,7 @@ class PolicyEngine:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
         if self._watch:
-            self._watching = self._tasks.create_task(self._follow(seen), name="policy watch")
+            self._watching = self._tasks.create_task(self._follow(self._looked_at), name="policy watch")
         return self
 
     async def __aexit__(
@@ -267,13 +272,14 @@ class PolicyEngine:
             self._tasks.create_task(before.retire(), name="opa retiring")
 
     async def _follow(self, seen: State) -> None:
-        async for _ in changes(self._repository.state, seen):
+        async for state in changes(self._repository.state, seen):
             try:
                 await self._load()
             except (OpaFailed, OSError, RecursionError, ValueError) as error:
                 # What is in force stays in force, whatever the files hold; the next change tries again.
                 self._policy_error = f"the policy files could not be loaded: {error}"
                 log.warning("the policy files could not be loaded", error=str(error))
+            self._looked_at = state
 
 
 def _make_folder(folder: Path) -> None:

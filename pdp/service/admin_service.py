@@ -158,6 +158,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002, N802
         await self._permitted(context, "status.read")
         engine = self._engine
+        # Asked first: files that change from here on are a change that comes after this answer.
+        changing = await engine.changing()
         return pb.GetStatusResponse(
             policy_revision=engine.revision,
             activated_at=timestamp(engine.activated_at),
@@ -168,6 +170,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             proxies=[pb.ProxyStatus(name=each.name, policy_revision=each.revision) for each in self._watchers.leases()],
             open_sessions=self._sessions.open_count,
             pending_approvals=await self._approvals.pending_count(),
+            policies_changing=changing,
         )
 
     async def _permitted(self, context: Context, action: str, target: str = "") -> Authenticated:

@@ -108,6 +108,11 @@ class Script:
     ready: bool = True
     restarts: int = 0
     announced: Any = None
+    # Answers of `changing`, in order; then no more.
+    changes: list[bool] = field(default_factory=list)
+
+    async def changing(self) -> bool:
+        return self.changes.pop(0) if self.changes else False
 
     async def __aenter__(self) -> Self:
         return self

@@ -145,6 +145,11 @@ def test_status_says_what_is_in_force_and_what_is_wrong():
                 assert whole.status == 0, whole.err
                 for said in ("sha256:abc", "in force everywhere", "0 open", "0 pending", "answers"):
                     assert said in whole.out
+                engine.changes = [True]
+                assert "have just changed" in (await as_(service, OWNER, "status")).out
+                engine.changes = [True, True]
+                assert "in force everywhere" in (await as_(service, OWNER, "status", "--wait", "--timeout", "5s")).out
+                assert engine.changes == []
                 engine.policy_error = "policies/p.rego:3: no \x1b[red]such rule\npolicies/q.rego:9: nor this"
                 wrong = await as_(service, OWNER, "status", "--wait", "--timeout", "5m")
                 assert wrong.status == 1

@@ -43,6 +43,14 @@ async def until(engine: PolicyEngine, condition: Callable[[PolicyResult], bool],
     return answers
 
 
+async def settled(engine: PolicyEngine) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if not await engine.changing():
+                return
+            await asyncio.sleep(0.01)
+
+
 def code(result: PolicyResult) -> str:
     return result.reasons[0].code
 
@@ -201,6 +209,22 @@ def test_an_edit_comes_into_force_and_is_told(engine_of, repository):
     asyncio.run(run())
 
 
+def test_files_that_are_not_looked_at_yet_are_known_to_be_other_ones(engine_of, repository):
+    async def run():
+        async with engine_of(repository) as engine:
+            first = engine.revision
+            assert not await engine.changing()
+            for content in (GUARD + "\n# another\n", GUARD + "\n# a third\n"):
+                before = engine.revision
+                repository.write("policies/guard/guard.rego", content)
+                # From the moment of the change until its revision decides.
+                assert await engine.changing()
+                await settled(engine)
+                assert engine.revision not in (first, before)
+
+    asyncio.run(run())
+
+
 def test_a_broken_file_keeps_what_is_in_force_and_is_named_with_its_line(engine_of, repository):
     async def run():
         async with engine_of(repository) as engine:
@@ -211,6 +235,8 @@ def test_a_broken_file_keeps_what_is_in_force_and_is_named_with_its_line(engine_
             assert {each.verdict for each in answers} == {Verdict.ALLOW}
             assert (await engine.decide(connect("bad"))).verdict is Verdict.DENY
             assert engine.revision == good
+            await settled(engine)
+            assert engine.policy_error != ""
             repository.write("policies/guard/guard.rego", GUARD + "\n# mended\n")
             await until(engine, lambda _: engine.policy_error == "")
             assert engine.revision != good
