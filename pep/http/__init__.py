@@ -1,0 +1,1 @@
+"""The HTTP enforcement proxy: requests and responses of HTTP/1.1, WebSocket and SSE streams, MCP over HTTP."""

@@ -1,0 +1,123 @@
+"""HTTP messages as values: heads, parts of bodies, ends. Direction is in the type.
+
+A head holds what was read strictly (see `codec`): whatever two parsers could read differently never becomes one.
+Implements the vocabulary of RFC 9110 and RFC 9112; bodies are parts of `BodyData` and end with `EndOfMessage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+# Name and value as they stood on the wire, without the white space around the value; decoded as Latin-1.
+Field = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NoBody:
+    """The message ends with its head."""
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Content-Length: so many bytes follow."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """Transfer-Encoding: chunked, and no other coding."""
+
+
+@dataclass(frozen=True, slots=True)
+class UntilClose:
+    """A response that ends with its connection."""
+
+
+Framing = NoBody | Length | Chunked | UntilClose
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A header section, in order. Names compare without case."""
+
+    items: tuple[Field, ...] = ()
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.items)
+
+    def all(self, name: str) -> tuple[str, ...]:
+        wanted = name.lower()
+        return tuple(value for key, value in self.items if key.lower() == wanted)
+
+    def first(self, name: str) -> str | None:
+        """The first value of that name, None where there is none."""
+        return next(iter(self.all(name)), None)
+
+    def tokens(self, name: str) -> tuple[str, ...]:
+        """The members of a comma-separated field, in lower case, over all its lines."""
+        parts = (part.strip().lower() for value in self.all(name) for part in value.split(","))
+        return tuple(part for part in parts if part)
+
+    def without(self, names: Iterable[str]) -> Fields:
+        gone = {name.lower() for name in names}
+        return Fields(tuple(item for item in self.items if item[0].lower() not in gone))
+
+    def replaced(self, name: str, value: str) -> Fields:
+        """With that value under that name, and no other one."""
+        return Fields((*self.without((name,)).items, (name, value)))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """`target` is in origin-form (or "*" for OPTIONS) as it was sent; `host` is the authority in lower case.
+
+    `path` and `query` are the parts of the target as they were sent, not decoded; `query` is None without a "?".
+    `upgrade` is the protocol asked for, in lower case, "" where none is.
+    """
+
+    method: str
+    target: str
+    path: str
+    query: str | None
+    host: str
+    minor: int
+    fields: Fields
+    framing: Framing
+    keep_alive: bool
+    expects_continue: bool = False
+    upgrade: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    status: int
+    reason: str
+    minor: int
+    fields: Fields
+    framing: Framing
+    keep_alive: bool
+
+    @property
+    def interim(self) -> bool:
+        """1xx: another head follows. 101 is final: what follows is another protocol."""
+        return 100 <= self.status < 200 and self.status != 101
+
+
+@dataclass(frozen=True, slots=True)
+class BodyData:
+    """A part of a body, without its framing."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfMessage:
+    """The body is complete. Trailer fields are read strictly and never forwarded."""
+
+    trailers: Fields = Fields()
+
+
+RequestPart = RequestHead | BodyData | EndOfMessage
+ResponsePart = ResponseHead | BodyData | EndOfMessage
