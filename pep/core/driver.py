@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
@@ -22,7 +22,7 @@ import structlog
 
 from pep.core import wire
 from pep.core.enforcer import Enforcer
-from pep.core.leg import Leg
+from pep.core.leg import Leg, Receiver
 from pep.core.model import Grant, Held
 from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Event as RecordEvent
@@ -42,6 +42,36 @@ class DrivenSession(wire.Session, Protocol):
 
         Not counted is the beginning of a message whose rest is awaited, or a long message could never arrive.
         """
+
+
+class Side(Protocol):
+    """What the driver needs of a side: a `Leg`, or one that stands for whatever connection serves at the moment."""
+
+    def attach(self, receiver: Receiver) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause(self, reason: str) -> None: ...
+
+    def resume(self, reason: str) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    async def finish(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Where one identity's commands are decided and recorded; without an enforcer nothing can be asked."""
+
+    recorder: Recorder
+    enforcer: Enforcer | None = None
+
+
+Gates = Callable[[str], Gate]
+"""The gate of a session by its name in `wire`; "" is the connection's own."""
 
 
 class NotGranted(Exception):
@@ -85,9 +115,8 @@ class Mailbox:
 async def run(
     session: DrivenSession,
     client: Leg,
-    upstream: Leg,
-    enforcer: Enforcer,
-    recorder: Recorder,
+    upstream: Side,
+    gates: Gates,
     lookups: wire.LookUps,
     cancel_upstream: Callable[[], Awaitable[None]],
     mailbox: Mailbox,
@@ -96,10 +125,12 @@ async def run(
     probe_seconds: float = PROBE_SECONDS,
 ) -> str:
     """Drive the session to its end, close both legs, and say why it ended. Raises only CancelledError."""
+    recorder = gates("").recorder
     log = structlog.get_logger("pep.driver").bind(session=recorder.session)
+    asked: dict[int, Enforcer] = {}
     try:
         async with asyncio.TaskGroup() as tasks:
-            driver = _Driver(session, client, upstream, enforcer, recorder, lookups, cancel_upstream, mailbox, tasks)
+            driver = _Driver(session, client, upstream, gates, asked, lookups, cancel_upstream, mailbox, tasks)
             reason = await driver.consume(client_buffer, probe_seconds)
     except Exception as error:  # noqa: BLE001 - the one catch-all: record, close
         kind, where = _described(error)
@@ -110,10 +141,16 @@ async def run(
     except asyncio.CancelledError:
         client.abort()
         upstream.abort()
-        await enforcer.close("the proxy stops")
+        await _withdraw(asked, "the proxy stops")
         raise
-    await asyncio.gather(client.finish(), upstream.finish(), enforcer.close(reason))
+    await asyncio.gather(client.finish(), upstream.finish(), _withdraw(asked, reason))
     return reason
+
+
+async def _withdraw(asked: Mapping[int, Enforcer], reason: str) -> None:
+    """What this run asked for and neither used nor withdrew; an enforcer may serve other connections as well."""
+    for exchange, enforcer in asked.items():
+        await enforcer.withdraw(exchange, reason)
 
 
 class _Driver:
@@ -123,9 +160,9 @@ class _Driver:
         self,
         session: DrivenSession,
         client: Leg,
-        upstream: Leg,
-        enforcer: Enforcer,
-        recorder: Recorder,
+        upstream: Side,
+        gates: Gates,
+        asked: dict[int, Enforcer],
         lookups: wire.LookUps,
         cancel_upstream: Callable[[], Awaitable[None]],
         mailbox: Mailbox,
@@ -134,13 +171,14 @@ class _Driver:
         self._session = session
         self._client = client
         self._upstream = upstream
-        self._enforcer = enforcer
-        self._recorder = recorder
+        self._gates = gates
+        self._asked = asked
+        self._enforcers: set[Enforcer] = set()
         self._lookups = lookups
         self._cancel_upstream = cancel_upstream
         self._mailbox = mailbox
         self._tasks = tasks
-        self._log = structlog.get_logger("pep.driver").bind(session=recorder.session)
+        self._log = structlog.get_logger("pep.driver").bind(session=gates("").recorder.session)
         self._waiting: dict[int, asyncio.Task[None]] = {}
         self._timers: dict[str, tuple[int, asyncio.TimerHandle]] = {}
         self._timer_number = 0
@@ -194,13 +232,15 @@ class _Driver:
         event = answer.event
         if self._waiting.get(event.exchange) is not answer.task:
             return
-        held = isinstance(event, wire.Decided) and isinstance(event.outcome, Held)
+        held = isinstance(event, wire.Decided) and isinstance(event.outcome, Held) and not event.final
         if not held and not isinstance(event, wire.LookedUp) and self._client.gone():
             # It waited, and it left before the answer came: what it asked for must not happen any more.
             self._client_closed()
             return
         if not held:
             del self._waiting[event.exchange]
+        if isinstance(event, wire.Decided) and not held:
+            self._asked.pop(event.exchange, None)
         self._receive(event)
 
     def _client_closed(self) -> None:
@@ -224,7 +264,7 @@ class _Driver:
                     # What follows a record that failed relied on it.
                     break
                 if isinstance(effect, wire.Record):
-                    failure = self._record(effect.event)
+                    failure = self._record(effect)
                 else:
                     self._carry_out(effect)
         finally:
@@ -239,8 +279,12 @@ class _Driver:
             case wire.SendUpstream(data, by):
                 self._check(by)
                 self._to_upstream.append(data)
-            case wire.Ask(exchange=exchange):
-                self._wait(exchange, lambda: self._ask(effect))
+            case wire.Ask(exchange=exchange, session=session):
+                enforcer = self._gates(session).enforcer
+                assert enforcer is not None, "nothing can be asked for nobody"
+                self._enforcers.add(enforcer)
+                self._asked[exchange] = enforcer
+                self._wait(exchange, lambda: self._ask(enforcer, effect))
             case wire.LookUp(exchange, question):
                 self._wait(exchange, lambda: self._look_up(exchange, question))
             case wire.CancelAsk(exchange, reason):
@@ -272,15 +316,15 @@ class _Driver:
                 return
             case never:
                 assert_never(never)
-        if not self._enforcer.issued(grant):
+        if not any(enforcer.issued(grant) for enforcer in self._enforcers):
             raise NotGranted("the grant is not this session's")
         if self._record_failed:
             raise NotGranted("nothing can be recorded any more")
 
-    def _record(self, event: RecordEvent) -> str:
+    def _record(self, record: wire.Record) -> str:
         """Why the record could not be written, said once; "" where it was, or where that is known already."""
         try:
-            self._recorder.record(event)
+            self._gates(record.session).recorder.record(record.event)
         except SpoolError as error:
             first, self._record_failed = not self._record_failed, True
             self._log.error("a record could not be written", error=str(error))
@@ -291,9 +335,9 @@ class _Driver:
         assert exchange not in self._waiting, "an exchange waits for one answer at a time"
         self._waiting[exchange] = self._start(work)
 
-    async def _ask(self, ask: wire.Ask) -> None:
+    async def _ask(self, enforcer: Enforcer, ask: wire.Ask) -> None:
         task = asyncio.current_task()
-        async with contextlib.aclosing(self._enforcer.decide(ask)) as answers:
+        async with contextlib.aclosing(enforcer.decide(ask)) as answers:
             async for answer in answers:
                 self._mailbox.post(_Answer(task, answer))
 
@@ -306,7 +350,9 @@ class _Driver:
         if task is not None:
             task.cancel()
         # Beside a pending approval, which the task itself withdraws, there may be one that was given and not used.
-        self._start(lambda: self._enforcer.withdraw(exchange, reason))
+        enforcer = self._asked.pop(exchange, None)
+        if enforcer is not None:
+            self._start(lambda: enforcer.withdraw(exchange, reason))
 
     async def _cancel_upstream_now(self) -> None:
         try:
@@ -360,7 +406,7 @@ class _ClientSide:
     """What the client's leg reports."""
 
     mailbox: Mailbox
-    other: Leg
+    other: Side
 
     def received(self, data: bytes) -> None:
         self.mailbox.post(wire.ClientData(data))
@@ -389,7 +435,7 @@ class _UpstreamSide:
         _throttle(self.other, yes=yes)
 
 
-def _throttle(other: Leg, *, yes: bool) -> None:
+def _throttle(other: Side, *, yes: bool) -> None:
     """A side that takes no more bytes stops the other one from sending more."""
     if yes:
         other.resume("peer")

@@ -88,6 +88,8 @@ class Enforcer:
         self._seal = object()
         # Approvals that were asked for and neither used nor withdrawn yet, by exchange.
         self._approvals: dict[int, tuple[str, RequireApproval]] = {}
+        # Approvals that nobody waits for on the wire, by the digest of the one action that each is for.
+        self._detached: dict[bytes, Held] = {}
         self._log = structlog.get_logger("pep.enforcer")
 
     def issued(self, grant: Grant) -> bool:
@@ -99,9 +101,14 @@ class Enforcer:
         if ask.redeem is not None:
             yield Decided(ask.exchange, await self._redeem(ask, ask.redeem))
             return
+        if ask.detached and (before := await self._asked_before(ask)) is not None:
+            yield before
+            return
         decisions = await self._ask(ask)
         decision = strictest(decisions)
         match decision:
+            case RequireApproval() if ask.execution and len(ask.actions) == 1 and ask.detached:
+                yield Decided(ask.exchange, await self._detach(ask, decision), final=True)
             case RequireApproval() if ask.execution and len(ask.actions) == 1:
                 async with contextlib.aclosing(self._hold(ask, decision)) as answers:
                     async for answer in answers:
@@ -119,21 +126,41 @@ class Enforcer:
             case _:
                 yield Decided(ask.exchange, self._grant(ask, decisions, _new_id()))
 
+    async def consider(self, actions: Sequence[Action]) -> tuple[Decision, ...]:
+        """What would be answered to each action alone; it releases nothing, asks nobody and is not on record here."""
+        decisions = await self._ask(Ask(0, tuple(actions), execution=False))
+        return decisions if len(decisions) == len(actions) else decisions[:1] * len(actions)
+
+    @property
+    def has_detached(self) -> bool:
+        """Whether there are approvals that a later request may use."""
+        return bool(self._detached)
+
+    async def detached(self, approval_id: str) -> tuple[Held, ApprovalUpdate] | None:
+        """An approval of this session that nobody waits for, and where it stands. Raises DecisionUnavailable."""
+        for held in self._detached.values():
+            if held.approval_id == approval_id:
+                return held, await self._state(approval_id)
+        return None
+
     async def withdraw(self, exchange: int, reason: str) -> None:
         """The exchange no longer wants its approval. Never raises, takes a second at most."""
         found = self._approvals.pop(exchange, None)
         if found is None:
             return
-        approval_id, decision = found
+        try:
+            await self._take_back(*found, reason)
+        except asyncio.CancelledError:
+            self._approvals[exchange] = found
+            raise
+
+    async def _take_back(self, approval_id: str, decision: RequireApproval, reason: str) -> None:
         try:
             async with asyncio.timeout(_WITHDRAW_SECONDS):
                 await self._decisions.cancel_approval(self._session, approval_id, reason)
         except (DecisionUnavailable, TimeoutError) as error:
             # It runs out by itself, and nothing here will ever use it.
             self._log.warning("an approval could not be withdrawn", approval=approval_id, error=str(error))
-        except asyncio.CancelledError:
-            self._approvals[exchange] = found
-            raise
         with contextlib.suppress(SpoolError):
             self._recorder.record(records.resolved(decision, approval_id, "cancelled"))
 
@@ -141,6 +168,9 @@ class Enforcer:
         """Withdraw whatever is pending, because the session ends."""
         for exchange in tuple(self._approvals):
             await self.withdraw(exchange, reason)
+        while self._detached:
+            _, held = self._detached.popitem()
+            await self._take_back(held.approval_id, held.decision, reason)
 
     # --- a decision ---------------------------------------------------------------------------------------------------
 
@@ -243,8 +273,66 @@ class Enforcer:
             if not settled:
                 await self.withdraw(ask.exchange, "the client no longer waits")
 
+    async def _detach(self, ask: Ask, decision: RequireApproval) -> Held | Deny:
+        """Ask people, and let the client come back for the answer."""
+        action = ask.actions[0]
+        failed = self._record([records.decided(decision, ask, action, bodies=True)])
+        if failed is not None:
+            return failed
+        opened = await self._request(ask, action, decision)
+        if isinstance(opened, Deny):
+            return self._refuse(ask, [opened], opened)
+        failed = self._record([records.requested(ask, decision, opened)])
+        if failed is not None:
+            await self.withdraw(ask.exchange, "it could not be put on record")
+            return failed
+        self._approvals.pop(ask.exchange, None)
+        held = Held(
+            opened.approval_id, decision, opened.url, opened.approvers, self._hold_seconds(ask, decision, opened)
+        )
+        self._detached[self._digest(action)] = held
+        return held
+
+    async def _asked_before(self, ask: Ask) -> Decided | None:
+        """The answer of the approval that this very action was put forward for; None where there is none."""
+        if len(ask.actions) != 1:
+            return None
+        try:
+            digest = self._digest(ask.actions[0])
+        except (TypeError, ValueError):
+            return None
+        held = self._detached.get(digest)
+        if held is None:
+            return None
+        try:
+            update = await self._state(held.approval_id)
+        except RequestRefused:
+            update = ApprovalUpdate("unknown")
+        except DecisionUnavailable as error:
+            deny = self._unavailable(error)
+            return Decided(ask.exchange, self._refuse(ask, [deny], deny))
+        if update.state == "pending":
+            return Decided(ask.exchange, held, final=True)
+        del self._detached[digest]
+        self._approvals[ask.exchange] = (held.approval_id, held.decision)
+        match self._resolve(ask, held.decision, held.approval_id, update):
+            case Approved(approval_id=approval_id):
+                return Decided(ask.exchange, await self._redeem(ask, approval_id))
+            case Decided() as refused:
+                return refused
+
+    async def _state(self, approval_id: str) -> ApprovalUpdate:
+        """Where an approval stands now. Raises DecisionUnavailable."""
+        async with contextlib.aclosing(self._decisions.await_approval(self._session, approval_id)) as updates:
+            async for update in updates:
+                return update
+        raise DecisionUnavailable("the decision service did not say where the approval stands")
+
+    def _digest(self, action: Action) -> bytes:
+        return digest_of(action, self._session.subject.name, self._session.resource)
+
     async def _request(self, ask: Ask, action: Action, decision: RequireApproval) -> PendingApproval | Deny:
-        digest = digest_of(action, self._session.subject.name, self._session.resource)
+        digest = self._digest(action)
         request = ApprovalRequest(decision.decision_id, _new_id(), action, digest, ask.in_transaction, ask.hold)
         try:
             approval = await self._decisions.request_approval(self._session, request)
@@ -317,7 +405,7 @@ class Enforcer:
             return self._refuse(ask, [deny] * len(ask.actions), deny)
         action, execution_id = ask.actions[0], _new_id()
         try:
-            digest = digest_of(action, self._session.subject.name, self._session.resource)
+            digest = self._digest(action)
             answer = await self._decisions.redeem_approval(self._session, approval_id, digest, execution_id)
         except RequestRefused:
             # It is not used up, and no other command can use it: take it back.

@@ -33,6 +33,7 @@ from pep.core.sessions import SessionHandle, Sessions
 from pep.core.shipper import Shipper
 from pep.core.spool import Spool
 from pep.core.tls import channel_credentials
+from pep.core.wire import PolicyChanged, Revoked
 
 # The name in the certificate of a decision service that made its own authority.
 _LOCAL_SERVER_NAME: Final = "pdp.checkrein.internal"
@@ -95,8 +96,12 @@ class Runtime:
         *,
         supported: frozenset[type],
         labels: Mapping[str, str] | None = None,
+        post: Callable[[Revoked | PolicyChanged], None] | None = None,
     ) -> Admitted | Deny:
-        """Authenticate a client and open its session, or say why not; either is on record."""
+        """Authenticate a client and open its session, or say why not; either is on record.
+
+        `post` hears what happens to the session where more than its own mailbox has to.
+        """
         labels = labels or {}
         names = tuple(sorted(OBLIGATION_NAMES[duty] for duty in supported))
         login = Login(credential, self.proxy.resource, self.proxy.protocol, client_address, names, labels)
@@ -109,12 +114,13 @@ class Runtime:
             await self._close(answer, recorder, "the session could not begin")
             return self._refused(denied, login)
         mailbox = Mailbox()
-        self.sessions.add(answer, mailbox.post)
+        self.sessions.add(answer, mailbox.post if post is None else post)
         return Admitted(answer, recorder, Enforcer(self.decisions, answer, recorder, supported=supported), mailbox)
 
     async def dismiss(self, admitted: Admitted, reason: str) -> None:
         """The session is over."""
         self.sessions.remove(admitted.handle.session_id)
+        await admitted.enforcer.close(reason)
         try:
             admitted.recorder.record(Event(EventType.SESSION_CLOSED, facts={"reason": reason}))
         except SpoolError as error:

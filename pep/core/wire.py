@@ -28,10 +28,11 @@ class UpstreamData:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The answer to an Ask. After `Held` a second answer follows: `Approved`, or a `Decided` with a Deny."""
+    """The answer to an Ask. After `Held` another follows, `Approved` or a `Decided` with a Deny, unless it is final."""
 
     exchange: int
     outcome: Outcome
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,13 @@ class CancelRequested:
 class Revoked:
     """The session has to end: killed, credential expired, subject revoked, the proxy stops.
 
-    Not `at_once` leaves what the target is working on to its end; nothing is waited for behind that.
+    Not `at_once` leaves what the target is working on to its end; nothing is waited for behind that. `session` says
+    which one, where several identities share a connection.
     """
 
     reason: str
     at_once: bool = True
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,8 @@ class Ask:
 
     `execution` says that a grant releases work at the target (an intent is recorded); False for a mere preparation.
     `redeem` names an approval to consume. `hold` is how many seconds the command may wait for people, None as long as
-    policy says.
+    policy says. `detached` does not wait for them: the answer is `Held` and nothing more, and the same action asked
+    again is answered by that approval. `session` says for whom, where several identities share a connection.
     """
 
     exchange: int
@@ -128,6 +132,8 @@ class Ask:
     redeem: str | None = None
     hold: float | None = None
     in_transaction: bool = False
+    detached: bool = False
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,7 @@ class Record:
     """An event for the session's chain; written before the next effect is carried out."""
 
     event: RecordEvent
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,14 +116,14 @@ class PostgresServer:
         # The pid is the real one: NOTIFY, pg_terminate_backend and lock waits name it. The secret is the proxy's.
         key = BackendKeyData(connected.key.pid, os.urandom(_KEY_BYTES))
         self._cancels[key.pid, key.key] = admitted.mailbox
+        gate = driver.Gate(admitted.recorder, admitted.enforcer)
         try:
             leg.write(_greeting(connected.parameters, key))
             return await driver.run(
                 PostgresSession(self._settings(connected, admitted)),
                 leg,
                 connected.leg,
-                admitted.enforcer,
-                admitted.recorder,
+                lambda _: gate,
                 self._catalogs,
                 lambda: self._target.cancel(connected),
                 admitted.mailbox,
