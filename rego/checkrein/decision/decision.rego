@@ -12,6 +12,7 @@ import data.checkrein.contributions as c
 import data.checkrein.malformed
 import data.checkrein.masks
 import data.checkrein.obligations
+import data.checkrein.protocols
 
 result := _answer("deny", {"reasons": malformed.reasons}) if {
 	count(malformed.reasons) > 0
@@ -115,24 +116,22 @@ _covers_minting(_) if _mints_nothing
 
 _covers_minting(rule) if rule.mints_access == true
 
-_understood if input.action.properties.postgres.opaque == false
-
 _understood if {
-	_without_properties
-	not input.action.properties.postgres.opaque
+	_says_what_it_is
+	every protocol in protocols.spoken { protocols.opaque[protocol] == false }
 }
-
-_mints_nothing if input.action.properties.postgres.mints_access == []
 
 _mints_nothing if {
-	_without_properties
-	not input.action.properties.postgres.mints_access
+	_says_what_it_is
+	every protocol in protocols.spoken { protocols.mints_access[protocol] == [] }
 }
 
-# To connect, and to administer Checkrein itself, is no statement: there is nothing that could be opaque.
-_without_properties if input.action.name == "connect"
+_says_what_it_is if count(protocols.spoken) > 0
 
-_without_properties if input.resource.type == "checkrein"
+# To connect, and to administer Checkrein itself, is no statement: there is nothing that could be opaque.
+_says_what_it_is if input.action.name == "connect"
+
+_says_what_it_is if input.resource.type == "checkrein"
 
 _ungranted := _uncovered if count(_uncovered) > 0
 
@@ -144,14 +143,15 @@ _uncovered contains object.union({"code": "mints-access", "message": _minting_me
 
 default _opaque_message := "This was not understood in full."
 
-_opaque_message := substring(sprintf("This was not understood in full: %s", [input.action.properties.postgres.opaque]), 0, 240) if {
-	is_string(input.action.properties.postgres.opaque)
+_opaque_message := substring(sprintf("This was not understood in full: %s", [concat("; ", why)]), 0, 240) if {
+	why := {reason | some reason in protocols.opaque; is_string(reason)}
+	count(why) > 0
 }
 
 default _minting_message := "This was not said to make no way around the proxy."
 
 _minting_message := substring(sprintf("This makes a way around the proxy: %s", [concat(", ", names)]), 0, 240) if {
-	names := {name | some name in input.action.properties.postgres.mints_access; is_string(name)}
+	names := {name | some minted in protocols.mints_access; some name in minted; is_string(name)}
 	count(names) > 0
 }
 

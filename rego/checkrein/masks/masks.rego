@@ -7,6 +7,7 @@
 package checkrein.masks
 
 import data.checkrein.contributions as c
+import data.checkrein.protocols
 
 # METADATA
 # description: Which method is stronger.
@@ -33,18 +34,18 @@ in_force contains object.union({"dataset": dataset, "field": "*", "except": exce
 
 # METADATA
 # scope: document
-# description: "`[dataset, field]` for every masked field that a mask names or the statement reads."
+# description: "`[dataset, field]` for every masked field that a mask names or the action is known to read."
 fields contains [m.dataset, m.field] if {
 	some m in in_force
 	m.field != "*"
 }
 
-fields contains [column.dataset, column.field] if {
+fields contains [m.dataset, field] if {
 	some m in in_force
 	m.field == "*"
-	some column in input.action.properties.postgres.columns
-	m.dataset == column.dataset
-	not column.field in m.except
+	some [dataset, field] in protocols.fields
+	m.dataset == dataset
+	not field in m.except
 }
 
 _named[e.rule.dataset] contains e.rule.field if {
