@@ -8,13 +8,12 @@ is not known here; dates are in `dates`, numbers in `numbers`.
 from __future__ import annotations
 
 import functools
-import hashlib
-import hmac
 import struct
 from collections.abc import Callable, Mapping
 from typing import Final, assert_never
 
 from pep.core.errors import UpstreamProtocolError
+from pep.core.masks import keyed_hash, partial, partial_email
 from pep.core.model import ConstantMask, GeneralizeMask, HashMask, MaskMethod, NullMask, PartialEmailMask, PartialMask
 from pep.postgres import dates, numbers
 from pep.postgres.frames import PROTOCOL_VIOLATION
@@ -22,11 +21,6 @@ from pep.postgres.type_oids import BOOL, BPCHAR, DATE_TYPES, FORMATS, NUMBER_TYP
 
 # What a mask does to one value that is not NULL.
 Cell = Callable[[bytes], bytes | None]
-
-# What stands for the hidden part of an e-mail address. Its length says nothing about the length of what it hides.
-_EMAIL_PAD: Final = "****"
-_EMAIL_PREFIX: Final = 2
-_LONGEST_TOP_LEVEL_DOMAIN: Final = 10
 
 _COUNT: Final = struct.Struct(">H")
 _LENGTH: Final = struct.Struct(">i")
@@ -53,13 +47,13 @@ def cell_mask(method: MaskMethod, type_oid: int, format: int, keys: Mapping[str,
         case PartialMask(prefix, pad, suffix):
             if prefix < 0 or suffix < 0:
                 return _null
-            return _on_text(functools.partial(_partial, prefix, pad, suffix), type_oid)
+            return _on_text(functools.partial(partial, prefix, pad, suffix), type_oid)
         case PartialEmailMask():
-            return _on_text(_partial_email, type_oid)
+            return _on_text(partial_email, type_oid)
         case HashMask(name):
             key = keys.get(name)
             # An HMAC under an empty key is a plain hash: anyone could compute it for a list of guesses.
-            return _on_text(functools.partial(_hash, key), type_oid) if key else _null
+            return _on_text(functools.partial(keyed_hash, key), type_oid) if key else _null
         case GeneralizeMask(step):
             return _generalize(step, type_oid, format)
         case never:
@@ -85,28 +79,6 @@ def _on_text(mask: Callable[[str], str], type_oid: int) -> Cell:
         return mask(text.rstrip(" ") if padded else text).encode()
 
     return masked
-
-
-def _partial(prefix: int, pad: str, suffix: int, text: str) -> str:
-    if prefix + suffix >= len(text):
-        return pad
-    return text[:prefix] + pad + text[len(text) - suffix :]
-
-
-def _partial_email(text: str) -> str:
-    local, at, domain = text.rpartition("@")
-    if not at:
-        return _EMAIL_PAD
-    name, dot, top = domain.rpartition(".")
-    if not (dot and top.isascii() and top.isalpha() and len(top) <= _LONGEST_TOP_LEVEL_DOMAIN):
-        # Not a domain name, so nothing says that its end is harmless.
-        name, dot, top = domain, "", ""
-    shown = (_partial(_EMAIL_PREFIX, _EMAIL_PAD, 0, part) for part in (local, name))
-    return "@".join(shown) + dot + top
-
-
-def _hash(key: bytes, text: str) -> str:
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def _constant(constant: str, type_oid: int, format: int) -> Cell:

@@ -7,21 +7,14 @@ What is not a finite number, or is longer than is worth the work, is None, which
 from __future__ import annotations
 
 import math
-import re
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pep.core.masks import MOST_DIGITS, Exact, floor, integral, parse, plain
 from pep.postgres.type_oids import FLOAT4, FLOAT8, INT2, INT4, INT8, INTEGER_TYPES, NUMERIC, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_DECIMAL: Final = re.compile(r"([+-]?)(\d+)(?:\.(\d*))?(?:[eE]([+-]?\d{1,4}))?", re.ASCII)
-
-# Digits before or after the point beyond which a number becomes NULL. A numeric may have 131,072, and the arithmetic
-# on so many takes longer than linear time; float8 needs 308 and 324.
-_MOST_DIGITS: Final = 1000
 
 _INTEGERS: Final = {INT2: struct.Struct(">h"), INT4: struct.Struct(">i"), INT8: struct.Struct(">q")}
 _FLOATS: Final = {FLOAT4: struct.Struct(">f"), FLOAT8: struct.Struct(">d")}
@@ -38,42 +31,19 @@ _BASE_DIGITS: Final = 4
 _FLOAT4_DIGITS: Final = range(6, 10)
 
 
-@dataclass(frozen=True, slots=True)
-class Exact:
-    """`coefficient / 10**scale`; the scale is what is shown after the point."""
-
-    coefficient: int
-    scale: int
-
-
-def parse(text: str) -> Exact | None:
-    """A finite decimal number in PostgreSQL's text form."""
-    match = _DECIMAL.fullmatch(text)
-    if match is None:
-        return None
-    sign, whole, fraction, exponent = match[1], match[2], match[3] or "", int(match[4] or 0)
-    scale = len(fraction) - exponent
-    if len(whole) + max(exponent, 0) > _MOST_DIGITS or scale > _MOST_DIGITS:
-        return None
-    coefficient = int(whole + fraction)
-    if scale < 0:
-        coefficient, scale = coefficient * 10**-scale, 0
-    return Exact(-coefficient if sign == "-" else coefficient, scale)
-
-
 def floor_to(step: str, type_oid: int, format: int) -> Callable[[bytes], bytes | None] | None:
     """Rounds a value of the type down to a multiple of `step`; None if that cannot hide anything or cannot be done."""
     exact_step = parse(step)
     if exact_step is None or exact_step.coefficient <= 0:
         return None
-    if type_oid in INTEGER_TYPES and (_integral(exact_step) or 1) == 1:
+    if type_oid in INTEGER_TYPES and (integral(exact_step) or 1) == 1:
         # A step of 1 leaves an integer as it is, and a fraction of one has no multiples among them.
         return None
     usable = exact_step
 
     def floored(value: bytes) -> bytes | None:
         number = decode(value, type_oid, format)
-        return None if number is None else encode(_floor(number, usable), type_oid, format)
+        return None if number is None else encode(floor(number, usable), type_oid, format)
 
     return floored
 
@@ -82,18 +52,6 @@ def constant(text: str, type_oid: int, format: int) -> bytes | None:
     """The number in `text` as a value of the type, or None if it is not one."""
     number = parse(text)
     return None if number is None else encode(number, type_oid, format)
-
-
-def _floor(number: Exact, step: Exact) -> Exact:
-    """The greatest multiple of `step` that is not above. It has the step's scale: the value's own would tell of it."""
-    scale = max(number.scale, step.scale)
-    unit = step.coefficient * 10 ** (scale - step.scale)
-    return Exact(number.coefficient * 10 ** (scale - number.scale) // unit * step.coefficient, step.scale)
-
-
-def _integral(number: Exact) -> int | None:
-    whole, rest = divmod(number.coefficient, 10**number.scale)
-    return None if rest else whole
 
 
 def decode(value: bytes, type_oid: int, format: int) -> Exact | None:
@@ -116,10 +74,10 @@ def encode(number: Exact, type_oid: int, format: int) -> bytes | None:
     if type_oid in INTEGER_TYPES:
         return _encode_integer(number, type_oid, format)
     if type_oid == NUMERIC:
-        return _plain(number).encode() if format == TEXT else _encode_numeric(number)
+        return plain(number).encode() if format == TEXT else _encode_numeric(number)
     pack = _FLOATS[type_oid].pack
     try:
-        packed = pack(float(_plain(number)))
+        packed = pack(float(plain(number)))
     except OverflowError:
         return None
     value = _FLOATS[type_oid].unpack(packed)[0]
@@ -129,7 +87,7 @@ def encode(number: Exact, type_oid: int, format: int) -> bytes | None:
 
 
 def _encode_integer(number: Exact, type_oid: int, format: int) -> bytes | None:
-    value = _integral(number)
+    value = integral(number)
     if value is None:
         return None
     try:
@@ -137,14 +95,6 @@ def _encode_integer(number: Exact, type_oid: int, format: int) -> bytes | None:
     except struct.error:
         return None
     return str(value).encode() if format == TEXT else packed
-
-
-def _plain(number: Exact) -> str:
-    digits = str(abs(number.coefficient)).rjust(number.scale + 1, "0")
-    sign = "-" if number.coefficient < 0 else ""
-    if number.scale == 0:
-        return sign + digits
-    return f"{sign}{digits[: -number.scale]}.{digits[-number.scale :]}"
 
 
 def _shortest(number: float, type_oid: int) -> str:
@@ -169,7 +119,7 @@ def _decode_numeric(value: bytes) -> Exact | None:
     digits = struct.unpack_from(f">{count}H", value, _NUMERIC.size)
     if sign not in (_NUMERIC_POSITIVE, _NUMERIC_NEGATIVE) or len(value) != _NUMERIC.size + 2 * count:
         return None  # not a number, or infinite, or damaged
-    if max(abs(weight) + 1, count) * _BASE_DIGITS > _MOST_DIGITS or scale > _MOST_DIGITS:
+    if max(abs(weight) + 1, count) * _BASE_DIGITS > MOST_DIGITS or scale > MOST_DIGITS:
         return None
     if any(digit >= _BASE for digit in digits):
         return None
