@@ -55,6 +55,46 @@ ADMINISTRATION = copy.deepcopy(STATEMENT) | {
     "resource": {"type": "checkrein", "id": "checkrein", "properties": {"labels": {}}},
 }
 CONNECT = copy.deepcopy(STATEMENT) | {"action": {"name": "connect", "properties": {}}}
+REQUEST: dict[str, Any] = copy.deepcopy(STATEMENT) | {
+    "action": {
+        "name": "request",
+        "properties": {
+            "statement": {"text": "POST /refunds?dry=1"},
+            "http": {
+                "opaque": False,
+                "mints_access": [],
+                "method": "POST",
+                "scheme": "https",
+                "host": "pay.example",
+                "path": "/refunds",
+                "segments": ["refunds"],
+                "query": {"dry": ["1"]},
+                "headers": {"accept": ["application/json"]},
+                "overrides": [],
+                "operation": "refund",
+                "route": "/refunds",
+                "parameters": {"dry": True},
+                "body": {"kind": "json", "json": {"amount": 5}},
+            },
+        },
+    },
+    "resource": {"type": "http", "id": "pay", "properties": {"labels": {}}},
+}
+TOOL: dict[str, Any] = copy.deepcopy(REQUEST) | {
+    "action": {
+        "name": "tool",
+        "properties": {
+            "mcp": {
+                "opaque": False,
+                "mints_access": [],
+                "server": "pay",
+                "method": "tools/call",
+                "tool": "search",
+                "arguments": {"q": "x"},
+            }
+        },
+    }
+}
 REQUIREMENT = {
     "policy": "p",
     "code": "c",
@@ -80,11 +120,34 @@ GRANT = {
     "valid_until": "2026-11-24T10:00:00Z",
 }
 HOLD = GRANT | {"verdict": "require_approval", "requirements": [REQUIREMENT]}
-DOCUMENTS = [("input", each) for each in (STATEMENT, ADMINISTRATION, CONNECT)] + [
+DOCUMENTS = [("input", each) for each in (STATEMENT, ADMINISTRATION, CONNECT, REQUEST, TOOL)] + [
     ("decision", each) for each in (GRANT, HOLD)
 ]
 
-VALUES = st.sampled_from([None, True, False, 0, 1, -1, 1.0, 0.5, "", "x", "approve", "deny", [], [1], {}, {"a": 1}])
+VALUES = st.sampled_from(
+    [
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        1.0,
+        0.5,
+        "",
+        "x",
+        "approve",
+        "deny",
+        "tool",
+        "http",
+        "form",
+        "none",
+        [],
+        [1],
+        {},
+        {"a": 1},
+    ]
+)
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -107,9 +170,13 @@ def mutations(draw: st.DrawFn) -> tuple[str, Any]:
             case "remove":
                 del at[last]
             case "add" if isinstance(at, dict):
-                at[draw(st.sampled_from(["surprise", "opaque", "until", "value", "except"]))] = copy.deepcopy(
-                    draw(VALUES)
-                )
+                at[
+                    draw(
+                        st.sampled_from(
+                            ["surprise", "opaque", "until", "value", "except", "http", "mcp", "json", "form"]
+                        )
+                    )
+                ] = copy.deepcopy(draw(VALUES))
     return name, document
 
 
@@ -144,3 +211,66 @@ def test_true_is_not_one_and_a_line_feed_is_not_the_end():
 def test_what_is_not_known_in_a_schema_is_an_error_at_once(broken: Any):
     with pytest.raises(ValueError, match=r"keyword|no #"):
         compile_schema(broken)
+
+
+def changed(document: Any, path: str, value: Any) -> Any:
+    document = copy.deepcopy(document)
+    *parents, last = path.split(".")
+    at = document
+    for step in parents:
+        at = at[step]
+    at[last] = value
+    return document
+
+
+HTTP, MCP = REQUEST["action"]["properties"]["http"], TOOL["action"]["properties"]["mcp"]
+QUERY = {"operation": "query", "fields": ["orders.id"]}
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "value"),
+    [
+        (REQUEST, "action.name", "query"),
+        (REQUEST, "action.name", "tool"),
+        (REQUEST, "action.name", "connect"),
+        (REQUEST, "action.properties", {}),
+        (REQUEST, "action.properties", {"mcp": MCP}),
+        (REQUEST, "action.properties", {"http": HTTP, "mcp": MCP}),
+        (REQUEST, "action.properties", {"http": HTTP, "mcp": MCP, "statement": {"text": "x"}}),
+        (REQUEST, "resource.type", "postgres"),
+        (REQUEST, "resource.type", "checkrein"),
+        (TOOL, "action.name", "request"),
+        (TOOL, "action.properties.mcp", {key: value for key, value in MCP.items() if key != "tool"}),
+        (STATEMENT, "resource.type", "http"),
+        *[(REQUEST, "action.properties.http.body", body) for body in (
+            {"kind": "json"}, {"kind": "none", "json": 1}, {"kind": "unread", "json": 1}, {"kind": "graphql"},
+            {"kind": "graphql", "graphql": {"operation": "query"}}, {"kind": "form", "json": 1}, {"kind": "form"},
+            {"kind": "multipart"}, {"kind": "multipart", "parts": ["a"], "form": {}},
+            {"kind": "json", "json": 1, "form": {}},
+            {"kind": "opaque", "graphql": QUERY}, {"kind": "text", "parts": []}, {"kind": "xml"}, {"json": 1}, {},
+        )],
+        *[(REQUEST, f"action.properties.http.{key}", None) for key in HTTP],
+        *[(TOOL, f"action.properties.mcp.{key}", None) for key in MCP],
+        (REQUEST, "action.properties.http.query", {"dry": "1"}),
+        (REQUEST, "action.properties.http.headers", {"accept": "x"}),
+    ],
+)  # fmt: skip
+def test_what_a_proxy_of_http_may_not_say(document: Any, path: str, value: Any):
+    assert CHECKS["input"](changed(document, path, value)) is not None
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "value"),
+    [
+        (REQUEST, "action.name", "upgrade"),
+        (TOOL, "action.name", "message"),
+        (CONNECT, "resource.type", "http"),
+        *[(REQUEST, "action.properties.http.body", body) for body in (
+            {"kind": "none"}, {"kind": "unread"}, {"kind": "opaque"}, {"kind": "text"}, {"kind": "json", "json": None},
+            {"kind": "form", "form": {"a": ["1", "2"]}}, {"kind": "multipart", "parts": ["a"]},
+            {"kind": "graphql", "graphql": QUERY | {"name": "orders", "aliases": ["o"]}, "json": {"query": "{id}"}},
+        )],
+    ],
+)  # fmt: skip
+def test_what_a_proxy_of_http_may_say(document: Any, path: str, value: Any):
+    assert CHECKS["input"](changed(document, path, value)) is None

@@ -344,3 +344,42 @@ test_a_denial_has_the_duties_that_are_for_it if {
 	})
 	answer.obligations == {"notify": {"security"}}
 }
+
+# whatever the protocol
+
+_others := {
+	"http": t.http(_bot, {}),
+	"mcp": t.mcp(_bot, "search", {}),
+}
+
+test_every_protocol_is_granted_where_it_is_understood if {
+	every _, request in _others { _on(request, {}).verdict == "allow" }
+}
+
+test_no_protocol_is_granted_where_it_is_not if {
+	every protocol, request in _others {
+		every value in ["cut", null, true, "", 0, [], {}] {
+			changed := object.union(request, {"action": {"properties": {protocol: {"opaque": value}}}})
+			t.codes(_on(changed, {})) == {"not-understood"}
+		}
+		every value in [["a key"], null, false, "x", {}] {
+			changed := object.union(request, {"action": {"properties": {protocol: {"mints_access": value}}}})
+			t.codes(_on(changed, {})) == {"mints-access"}
+		}
+		every field in ["opaque", "mints_access"] {
+			changed := json.remove(request, [sprintf("/action/properties/%s/%s", [protocol, field])])
+			_on(changed, {}).verdict == "deny"
+		}
+	}
+}
+
+test_one_protocol_does_not_speak_for_another if {
+	both := object.union(t.http(_bot, {}), t.mcp(_bot, "search", {}))
+	_on(both, {}).verdict == "allow"
+	every change in [{"opaque": "cut"}, {"opaque": null}, {"mints_access": ["x"]}, {"mints_access": null}] {
+		_on(object.union(both, {"action": {"properties": {"mcp": change}}}), {}).verdict == "deny"
+	}
+	every field in ["opaque", "mints_access"] {
+		_on(json.remove(both, [sprintf("/action/properties/mcp/%s", [field])]), {}).verdict == "deny"
+	}
+}

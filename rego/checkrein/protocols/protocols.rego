@@ -7,12 +7,22 @@
 package checkrein.protocols
 
 # METADATA
+# scope: document
 # description: "By protocol: false, or the reason why the action was not understood in full."
 opaque["postgres"] := input.action.properties.postgres.opaque
 
+opaque["http"] := input.action.properties.http.opaque
+
+opaque["mcp"] := input.action.properties.mcp.opaque
+
 # METADATA
+# scope: document
 # description: "By protocol: what makes a way around the proxy."
 mints_access["postgres"] := input.action.properties.postgres.mints_access
+
+mints_access["http"] := input.action.properties.http.mints_access
+
+mints_access["mcp"] := input.action.properties.mcp.mints_access
 
 # METADATA
 # description: The protocols that say anything of the action; a field that one of them leaves out hides nothing.

@@ -51,6 +51,35 @@ connect(subject) := _input(subject, "connect", {}, "postgres", "shop")
 prepare(request) := object.union(request, {"action": {"name": "prepare"}})
 
 # METADATA
+# description: One HTTP request on the target `pay`; `facts` replaces what the defaults say, a GET of `/`.
+http(subject, facts) := _input(subject, "request", {"http": object.union(_http, facts)}, "http", "pay")
+
+# METADATA
+# description: "`request(agent, \"POST\", \"/refunds\", {\"amount\": 5})`: a request with a JSON body, without one where that is null."
+request(subject, method, path, document) := http(subject, {
+	"method": method,
+	"path": path,
+	"segments": [segment | some segment in split(path, "/"); segment != ""],
+	"body": _body(document),
+})
+
+# METADATA
+# description: The opening of a WebSocket or another protocol on the target `pay`.
+upgrade(subject, path) := object.union(request(subject, "GET", path, null), {"action": {"name": "upgrade"}})
+
+# METADATA
+# description: The call of an MCP tool on the target `pay`.
+mcp(subject, tool, arguments) := _input(
+	subject, "tool",
+	{"mcp": object.union(_mcp, {"method": "tools/call", "tool": tool, "arguments": arguments})},
+	"http", "pay",
+)
+
+# METADATA
+# description: Any other MCP request on the target `pay`.
+mcp_message(subject, method) := _input(subject, "message", {"mcp": object.union(_mcp, {"method": method})}, "http", "pay")
+
+# METADATA
 # description: An action on Checkrein itself.
 administer(subject, name) := _input(subject, name, {}, "checkrein", "checkrein")
 
@@ -113,3 +142,14 @@ _sql := {
 	"class": "read", "kind": "select", "opaque": false, "mints_access": [], "reaches_beyond": [],
 	"relations": [], "columns": [], "pins": [], "functions": [], "has_where": false,
 }
+
+_http := {
+	"opaque": false, "mints_access": [], "method": "GET", "scheme": "https", "host": "pay.example", "path": "/",
+	"segments": [], "query": {}, "headers": {}, "overrides": [], "body": {"kind": "none"},
+}
+
+_mcp := {"opaque": false, "mints_access": [], "server": "pay"}
+
+_body(null) := {"kind": "none"}
+
+_body(document) := {"kind": "json", "json": document} if document != null

@@ -24,3 +24,24 @@ test_what_does_not_match_is_not if {
 test_what_is_only_watched_is_not if {
 	_bound([{"policy": "p", "match": {"id": "*"}, "mode": "shadow"}]) == {"no-policy-allows"}
 }
+
+test_requests_of_http if {
+	bot := t.agent("bot", [])
+	sent := t.request(bot, "POST", "/a/b", {"n": 1})
+	sent.resource.type == "http"
+	sent.action.name == "request"
+	sent.action.properties.http.segments == ["a", "b"]
+	sent.action.properties.http.body == {"kind": "json", "json": {"n": 1}}
+	t.request(bot, "GET", "/", null) == t.http(bot, {})
+	t.upgrade(bot, "/").action.name == "upgrade"
+}
+
+test_requests_of_mcp if {
+	bot := t.agent("bot", [])
+	t.mcp(bot, "search", {"q": "x"}).action == {"name": "tool", "properties": {"mcp": {
+		"opaque": false, "mints_access": [], "server": "pay", "method": "tools/call", "tool": "search", "arguments": {"q": "x"},
+	}}}
+	t.mcp_message(bot, "ping").action == {"name": "message", "properties": {"mcp": {
+		"opaque": false, "mints_access": [], "server": "pay", "method": "ping",
+	}}}
+}
