@@ -6,7 +6,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -18,7 +17,7 @@ from pdp.v1.strict_yaml import ConfigError
 from pep.core import config as configuration
 from pep.core import serve as core
 from pep.core.check import Finding, check_proxy
-from pep.protocols import server_of
+from pep.protocols import MODELS, server_of
 
 T = TypeVar("T")
 
@@ -41,7 +40,7 @@ def serve(config: ConfigFile, only: Only = None) -> None:
 
     Without a decision service the proxies listen all the same, and refuse each login with the reason.
     """
-    read = _or_exit(lambda: configuration.read(config, only))
+    read = _or_exit(lambda: configuration.read(config, MODELS, only))
     log_to_stderr(read.log)
     try:
         uvloop.run(core.serve(read, server_of))
@@ -55,10 +54,9 @@ def check(config: ConfigFile, only: Only = None) -> None:
 
     The exit status is 1 if anything is wrong. Nothing is listened on, and no secret is shown.
     """
-    read = _or_exit(lambda: configuration.read(config, only))
+    read = _or_exit(lambda: configuration.read(config, MODELS, only))
     wrong = False
     for proxy in read.proxies:
-        _or_exit(partial(server_of, proxy.protocol))
         for finding in asyncio.run(check_proxy(read, proxy)):
             wrong = wrong or not finding.good
             typer.echo(_line(proxy.name, finding))

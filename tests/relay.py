@@ -17,7 +17,6 @@ from pathlib import Path
 import psycopg
 import uvloop
 
-from pep.core.config import ProxyConfig
 from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, Login, PendingApproval
 from pep.core.errors import DecisionUnavailable
 from pep.core.model import (
@@ -39,6 +38,7 @@ from pep.core.recorder import Recorder, process_chain
 from pep.core.serve import Runtime
 from pep.core.sessions import Party, SessionHandle, Subject, Token, WatchNews
 from pep.core.spool import Acknowledged, Shipment, Spool
+from pep.postgres.config import PostgresProxy
 from pep.postgres.server import serve
 from tests.fix_postgres import PostgresServer
 
@@ -219,7 +219,7 @@ def relay(server: PostgresServer, database: str, policy: Policy = allow_everythi
     found: dict[str, object] = {}
 
     async def main(folder: Path) -> None:
-        config = ProxyConfig.model_validate_json(json.dumps(_config(server, database) | proxy))
+        config = PostgresProxy.model_validate_json(json.dumps(_config(server, database) | proxy))
         spool = Spool.open(folder / "spool", fsync_seconds=0.1, max_bytes=1 << 28, share=1.0)
         stopping = asyncio.Event()
         runtime = Runtime(config, stub, spool, Recorder(spool, process_chain("test"), ""), stopping)

@@ -19,7 +19,7 @@ import subprocess
 import time
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
@@ -68,18 +68,27 @@ def load(path: Path, model: type[M]) -> M:
 
     Relative paths in the file are relative to the file's folder.
     """
+    return load_shaped(path, lambda _: model)
+
+
+def load_shaped(path: Path, shape: Callable[[object], type[M]]) -> M:
+    """Like `load`, for a file whose own words say what else it may hold: `shape` makes the model of its content."""
     try:
         text = path.read_text("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot read it: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: it is not UTF-8") from None
-    return parse(text, model, name=str(path), base=path.resolve().parent)
+    tree = _read(text, str(path))
+    return _validated(tree, shape(tree.value), name=str(path), base=path.resolve().parent)
 
 
 def parse(text: str, model: type[M], *, name: str, base: Path) -> M:
     """Like `load`, from a text; `name` is what messages call it."""
-    tree = _read(text, name)
+    return _validated(_read(text, name), model, name=name, base=base)
+
+
+def _validated(tree: _Tree, model: type[M], *, name: str, base: Path) -> M:
     try:
         # By way of JSON: there an array fits a tuple and a string fits a path, and nothing else is converted.
         return model.model_validate_json(json.dumps(tree.value), strict=True, context={"base": base})
@@ -412,6 +421,8 @@ def _inside(annotation: object, step: str | int) -> list[object]:
     origin = typing.get_origin(annotation)
     if isinstance(origin, type) and issubclass(origin, Mapping) and len(arguments) == 2:
         return _arms(arguments[1])
+    if origin is tuple and isinstance(step, int) and ... not in arguments:
+        return _arms(arguments[step]) if step < len(arguments) else []
     return [arm for argument in arguments for arm in _arms(argument)]
 
 

@@ -1,6 +1,6 @@
-"""What `pep check` looks at besides the shape of the file: certificates, secrets, and who answers where.
+"""What `pep check` looks at besides the shape of the file: certificates, secrets, other files, and who answers where.
 
-It logs in nowhere and sends nothing but a TCP connection.
+What there is to look at, the proxy's own model says. It logs in nowhere and sends nothing but a TCP connection.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
@@ -33,12 +35,9 @@ async def check_proxy(config: Config, proxy: ProxyConfig) -> list[Finding]:
     if proxy.listen.tls is not None:
         tls = proxy.listen.tls
         findings.append(_try("certificate for clients", lambda: listener_context(tls)))
-    for name, credential in proxy.credentials.items():
-        if credential.password is not None:
-            findings.append(_try(f"secret of the credential {name}", credential.password.resolve))
-    if proxy.masks.hash_key is not None:
-        findings.append(_try("secret of the hash key", proxy.masks.hash_key.resolve))
-    places = [("upstream", address) for address in proxy.upstream.addresses]
+    findings += [_try(what, secret.resolve) for what, secret in proxy.secrets().items()]
+    findings += [_try(what, partial(_read, file)) for what, file in proxy.files().items()]
+    places = [("upstream", address) for address in proxy.targets()]
     places += [("decision service", address) for address in _decision_addresses(config)]
     return [*findings, *[await _reach(f"{what} {address}", address) for what, address in places]]
 
@@ -56,6 +55,13 @@ def _try(what: str, work: Callable[[], object]) -> Finding:
     except ConfigError as error:
         return Finding(good=False, what=f"{what}: {error}")
     return Finding(good=True, what=what)
+
+
+def _read(file: Path) -> None:
+    try:
+        file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
 
 
 async def _reach(what: str, address: SocketAddress) -> Finding:

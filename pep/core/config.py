@@ -1,18 +1,21 @@
 """The sections of the configuration that a proxy reads: `state`, `decisions`, `proxies`, `log`.
 
 Of `pdp` it reads only where that listens, so that one file is enough for one machine; it resolves no secret there.
-Nothing here names a protocol: a protocol's package says what it does with `upstream.database` and the like.
+Nothing here names a protocol. A proxy's section has here what every protocol has; a protocol's package brings a model
+of its own, a `ProxyConfig` with more in it, and `read` takes the model of each protocol that the file names.
 """
 
 from __future__ import annotations
 
 import datetime
+import difflib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from types import GenericAlias
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
 from pdp.v1.strict_yaml import (
     Address,
@@ -25,14 +28,50 @@ from pdp.v1.strict_yaml import (
     StrictModel,
     TcpAddress,
     UnixAddress,
-    load,
+    load_shaped,
 )
 
+# What a protocol's own model is made of comes from here too: such a package knows the core, not the contract.
+__all__ = [
+    "Approval",
+    "Config",
+    "ConfigError",
+    "Decisions",
+    "DecisionsTls",
+    "Duration",
+    "FilePath",
+    "Limits",
+    "Listen",
+    "ListenTls",
+    "Log",
+    "Masks",
+    "Models",
+    "ProxyConfig",
+    "Secret",
+    "Shutdown",
+    "Size",
+    "SocketAddress",
+    "SpoolConfig",
+    "StrictModel",
+    "TcpAddress",
+    "Timeouts",
+    "Upstream",
+    "UpstreamTls",
+    "is_loopback",
+    "read",
+    "seconds",
+]
+
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+# Connections that are not sessions yet, or never will be: logins, cancel requests.
+_EXTRA_CONNECTIONS: Final = 64
+
+# The model of each protocol's proxies, by the word that stands for the protocol; made when a file names it.
+Models = Mapping[str, Callable[[], "type[ProxyConfig]"]]
 
 
-def _seconds(seconds: float) -> datetime.timedelta:
-    return datetime.timedelta(seconds=seconds)
+def seconds(number: float) -> datetime.timedelta:
+    return datetime.timedelta(seconds=number)
 
 
 def is_loopback(address: SocketAddress) -> bool:
@@ -73,19 +112,28 @@ class Listen(StrictModel):
 
 
 class UpstreamTls(StrictModel):
-    """How far the upstream's certificate is checked, in libpq's words."""
+    """How far the upstream's certificate is checked, in libpq's words, and what the proxy shows of itself."""
 
     mode: Literal["disable", "require", "verify-ca", "verify-full"] = "verify-full"
     ca: FilePath | None = None
+    cert: FilePath | None = None
+    key: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _paired(self) -> UpstreamTls:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("needs cert and key together, or neither")
+        if self.cert is not None and self.mode == "disable":
+            raise ValueError("without TLS there is nobody to show cert to")
+        return self
 
 
 class Upstream(StrictModel):
     """The target behind a proxy. Without TLS it must be on this machine."""
 
     addresses: Annotated[tuple[Address, ...], Field(min_length=1)]
-    database: str = ""
     tls: UpstreamTls = UpstreamTls()
-    connect_timeout: Duration = _seconds(5)
+    connect_timeout: Duration = seconds(5)
 
     @model_validator(mode="after")
     def _protected(self) -> Upstream:
@@ -95,36 +143,23 @@ class Upstream(StrictModel):
         return self
 
 
-class Credential(StrictModel):
-    """What the proxy itself logs in with; without a password the target has to trust it."""
-
-    user: str
-    password: Secret | None = None
-
-
-class Catalog(StrictModel):
-    """How the proxy reads the target's catalog, and how old what it has read may be."""
-
-    credential: str = "default"
-    max_age: Duration = _seconds(1)
-
-
 class Limits(StrictModel):
-    """What one client may use."""
+    """What clients may use."""
 
-    login: Duration = _seconds(15)
-    idle: Duration | None = None
-    statement_bytes: Size = 1 << 20
     sessions: Annotated[int, Field(ge=1)] = 500
     unauthenticated_bytes: Size = 64 << 10
     client_buffer: Size = 64 << 10
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections are accepted at once, those counted whose client is not known yet."""
+        return self.sessions + _EXTRA_CONNECTIONS
 
 
 class Approval(StrictModel):
     """How long a command may wait for people here; policy may say less."""
 
-    hold: Duration = _seconds(15 * 60)
-    hold_in_transaction: Duration = _seconds(30)
+    hold: Duration = seconds(15 * 60)
 
 
 class Masks(StrictModel):
@@ -136,30 +171,33 @@ class Masks(StrictModel):
 class Shutdown(StrictModel):
     """How long sessions get to end by themselves."""
 
-    drain: Duration = _seconds(10)
+    drain: Duration = seconds(10)
 
 
 class ProxyConfig(StrictModel):
-    """One proxy: one target, one listener."""
+    """One proxy: one target, one listener. A protocol's own model adds what it needs, `credentials` among it."""
 
     name: Annotated[str, Field(pattern=_NAME)]
     resource: str
     protocol: str
     listen: Listen
     upstream: Upstream
-    credentials: Mapping[str, Credential]
-    catalog: Catalog = Catalog()
     limits: Limits = Limits()
     approval: Approval = Approval()
     masks: Masks = Masks()
     shutdown: Shutdown = Shutdown()
 
-    @model_validator(mode="after")
-    def _named(self) -> ProxyConfig:
-        for name in ("default", self.catalog.credential):
-            if name not in self.credentials:
-                raise ValueError(f'credentials has no "{name}"')
-        return self
+    def secrets(self) -> Mapping[str, Secret]:
+        """Every secret that the proxy will resolve, by what messages call it."""
+        return {} if self.masks.hash_key is None else {"secret of the hash key": self.masks.hash_key}
+
+    def files(self) -> Mapping[str, Path]:
+        """Every file that the proxy will read besides secrets and certificates, by what messages call it."""
+        return {}
+
+    def targets(self) -> tuple[SocketAddress, ...]:
+        """Where the proxy will connect to."""
+        return self.upstream.addresses
 
 
 class DecisionsTls(StrictModel):
@@ -174,8 +212,8 @@ class DecisionsTls(StrictModel):
 class Timeouts(StrictModel):
     """How long the decision service may take; afterwards the answer is no."""
 
-    open: Duration = _seconds(5)
-    decide: Duration = _seconds(1)
+    open: Duration = seconds(5)
+    decide: Duration = seconds(1)
 
 
 class SpoolConfig(StrictModel):
@@ -183,7 +221,7 @@ class SpoolConfig(StrictModel):
 
     dir: FilePath | None = None
     # "always": before anything is forwarded; a duration: in groups, so that a power cut loses at most that much.
-    fsync: Literal["always"] | Duration = _seconds(0.1)
+    fsync: Literal["always"] | Duration = seconds(0.1)
     max_bytes: Size = 1 << 30
     # The part of max_bytes that one root subject may fill.
     share: Annotated[float, Field(gt=0, le=1)] = 0.25
@@ -244,9 +282,9 @@ class Config(StrictModel):
         return self.decisions.spool.dir or self.state / "spool"
 
 
-def read(path: Path, only: str | None = None) -> Config:
+def read(path: Path, models: Models, only: str | None = None) -> Config:
     """The configuration, its proxies limited to the one named `only`. Raises ConfigError."""
-    config = load(path, Config)
+    config = load_shaped(path, lambda content: _shape(content, models))
     if only is None:
         if not config.proxies:
             raise ConfigError(f"{path}: proxies is empty, so there is nothing to serve")
@@ -256,3 +294,30 @@ def read(path: Path, only: str | None = None) -> Config:
         known = ", ".join(proxy.name for proxy in config.proxies) or "none"
         raise ConfigError(f'{path}: no proxy is named "{only}"; known: {known}')
     return config.model_copy(update={"proxies": chosen})
+
+
+def _shape(content: object, models: Models) -> type[Config]:
+    """The model of a file with these proxies: a tuple of as many members, each by its own protocol.
+
+    A union of all protocols' models would say of a mistake what it is for each of them.
+    """
+    proxies = content.get("proxies") if isinstance(content, dict) else None
+    if not isinstance(proxies, list) or not proxies:
+        return Config
+    members: Any = GenericAlias(tuple, tuple(_member(proxy, models) for proxy in proxies))
+    return create_model("Config", __base__=Config, proxies=(members, ...))
+
+
+def _member(proxy: object, models: Models) -> type[BaseModel]:
+    protocol = proxy.get("protocol") if isinstance(proxy, dict) else None
+    if isinstance(protocol, str) and protocol in models:
+        return models[protocol]()
+
+    def refuse(protocol: str) -> str:
+        near = difflib.get_close_matches(protocol, models, n=1)
+        advice = f'did you mean "{near[0]}"? ' if near else ""
+        raise ValueError(f"this protocol is not known; {advice}known: {', '.join(sorted(models))}")
+
+    # What else it says cannot be judged without its protocol.
+    known_by_name = ConfigDict(extra="ignore", hide_input_in_errors=True)
+    return create_model("Unknown", __config__=known_by_name, protocol=(Annotated[str, AfterValidator(refuse)], ...))

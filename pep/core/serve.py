@@ -37,8 +37,6 @@ from pep.core.wire import PolicyChanged, Revoked
 
 # The name in the certificate of a decision service that made its own authority.
 _LOCAL_SERVER_NAME: Final = "pdp.checkrein.internal"
-# Connections that are not sessions yet, or never will be: logins, cancel requests.
-_EXTRA_CONNECTIONS: Final = 64
 _SHIP_ON_STOP_SECONDS: Final = 3.0
 _CLOSE_SECONDS: Final = 2.0
 # Duties that hold for a whole session; any other one there is not understood.
@@ -77,7 +75,7 @@ class Runtime:
         limits = proxy.limits
         self.listener = Listener(
             proxy.listen.address,
-            connections=limits.sessions + _EXTRA_CONNECTIONS,
+            connections=limits.most_connections,
             limit=limits.unauthenticated_bytes,
         )
 

@@ -19,10 +19,7 @@ def listener_context(tls: ListenTls) -> ssl.SSLContext:
     """What clients are shown. TLS 1.2 at least, nobody's certificate is asked for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.cert, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"cannot use the certificate {tls.cert} with the key {tls.key}: {_said(error)}") from None
+    _show(context, tls.cert, tls.key)
     return context
 
 
@@ -43,6 +40,8 @@ def upstream_context(tls: UpstreamTls) -> ssl.SSLContext | None:
             context = _trusting(tls.ca)
         case never:
             assert_never(never)
+    if tls.cert is not None and tls.key is not None:
+        _show(context, tls.cert, tls.key)
     return context
 
 
@@ -58,6 +57,13 @@ def _trusting(ca: Path | None) -> ssl.SSLContext:
         raise ConfigError(f"cannot use the authority {ca}: {_said(error)}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot use the certificate {certificate} with the key {key}: {_said(error)}") from None
 
 
 def _read(path: Path) -> bytes:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from pep.core import driver
-from pep.core.config import ProxyConfig
 from pep.core.decision_client import Bearer
 from pep.core.driver import Mailbox
 from pep.core.errors import ClientProtocolError
@@ -26,6 +25,7 @@ from pep.postgres import denial
 from pep.postgres.authentication import AuthenticationOk
 from pep.postgres.backend import BackendKeyData, ErrorResponse, ParameterStatus, ReadyForQuery, TransactionStatus
 from pep.postgres.catalogs import Catalogs
+from pep.postgres.config import PostgresProxy
 from pep.postgres.frontend import CancelRequest
 from pep.postgres.login import INVALID_CATALOG_NAME, INVALID_PASSWORD, ClientGone, Hello, greet
 from pep.postgres.parser import ParserProcess
@@ -38,7 +38,7 @@ SUPPORTED: Final = frozenset({MaskFields, LimitRows, TimeLimit, ReadOnly})
 _KEY_BYTES: Final = 4
 
 
-async def serve(proxy: ProxyConfig, runtime: Runtime) -> None:
+async def serve(proxy: PostgresProxy, runtime: Runtime) -> None:
     """Serve clients until the process stops. Raises ConfigError."""
     server = PostgresServer(proxy, runtime)
     try:
@@ -50,7 +50,7 @@ async def serve(proxy: ProxyConfig, runtime: Runtime) -> None:
 class PostgresServer:
     """One proxy."""
 
-    def __init__(self, proxy: ProxyConfig, runtime: Runtime) -> None:
+    def __init__(self, proxy: PostgresProxy, runtime: Runtime) -> None:
         self._proxy = proxy
         self._runtime = runtime
         self._tls = None if proxy.listen.tls is None else listener_context(proxy.listen.tls)
@@ -147,7 +147,7 @@ class PostgresServer:
         )
 
 
-def _account(proxy: ProxyConfig, name: str) -> Account:
+def _account(proxy: PostgresProxy, name: str) -> Account:
     credential = proxy.credentials[name]
     return Account(credential.user, None if credential.password is None else credential.password.resolve())
 

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from pep.core.config import Upstream
 from pep.core.errors import ConfigError, UpstreamProtocolError
 from pep.core.leg import Leg
 from pep.core.tls import upstream_context
@@ -22,6 +21,7 @@ from pep.postgres import denial
 from pep.postgres.authentication import decode_authentication
 from pep.postgres.backend import BackendKeyData, DataRow, ErrorResponse, ParameterStatus
 from pep.postgres.codec import BackendCodec, Partial, Run
+from pep.postgres.config import PostgresUpstream
 from pep.postgres.frames import BackendTag, Frame
 from pep.postgres.frontend import PROTOCOL_3_0, CancelRequest, Query, SSLRequest, StartupMessage, Terminate
 from pep.postgres.scram import UpstreamLogin
@@ -59,7 +59,7 @@ class Connected:
 class Target:
     """Where connections go to. Made once for a proxy."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: PostgresUpstream) -> None:
         self._upstream = upstream
         self._timeout = upstream.connect_timeout.total_seconds()
         self._tls = upstream_context(upstream.tls)
@@ -120,7 +120,7 @@ class Target:
                     await messenger.finish()
 
 
-def _addresses(upstream: Upstream) -> Iterator[tuple[str, int]]:
+def _addresses(upstream: PostgresUpstream) -> Iterator[tuple[str, int]]:
     for address in upstream.addresses:
         host, port = getattr(address, "host", None), getattr(address, "port", None)
         if host is None or port is None:

@@ -6,6 +6,8 @@ import pytest
 from pdp.v1.strict_yaml import ConfigError
 from pep.core import config
 from pep.core.serve import decision_route, target
+from pep.postgres.config import PostgresProxy
+from pep.protocols import MODELS
 
 GOOD = """
 version: 1
@@ -30,7 +32,7 @@ proxies:
 def read(folder: Path, text: str, only: str | None = None) -> config.Config:
     file = folder / "checkrein.yaml"
     file.write_text(text)
-    return config.read(file, only)
+    return config.read(file, MODELS, only)
 
 
 def wrong(folder: Path, text: str) -> str:
@@ -42,6 +44,7 @@ def wrong(folder: Path, text: str) -> str:
 def test_what_is_not_said_has_a_safe_default(tmp_path: Path):
     read_config = read(tmp_path, GOOD)
     (proxy,) = read_config.proxies
+    assert isinstance(proxy, PostgresProxy)
     assert proxy.limits.statement_bytes == 1 << 20
     assert proxy.limits.client_buffer == 64 << 10
     assert proxy.approval.hold_in_transaction.total_seconds() == 30
@@ -88,6 +91,66 @@ def test_only_the_named_proxy_is_served(tmp_path: Path):
     assert [proxy.name for proxy in read(tmp_path, GOOD + second, "pay").proxies] == ["pay"]
     with pytest.raises(ConfigError, match='no proxy is named "web"; known: shop, pay'):
         read(tmp_path, GOOD + second, "web")
+
+
+def test_each_proxy_is_read_as_its_protocol_says_and_its_mistakes_are_its_own(tmp_path: Path):
+    shop = GOOD[GOOD.index("  - name: shop") :]
+    second = shop.replace("name: shop\n", "name: pay\n").replace("protocol: postgres", "protocol: postgrse")
+    third = shop.replace("name: shop\n", "name: web\n").replace("database: shop", "databse: shop")
+    told = wrong(tmp_path, GOOD + second + third).splitlines()
+    known = ", ".join(sorted(MODELS))
+    assert [line.removeprefix(f"{tmp_path}/checkrein.yaml:") for line in told] == [
+        f'20: proxies[1].protocol: this protocol is not known; did you mean "postgres"? known: {known}',
+        '34: unknown key "databse" in proxies[2].upstream; did you mean "database"?',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("    protocol: postgres\n", ""), "proxies[0].protocol is missing"),
+        (("protocol: postgres", "protocol: 5"), "proxies[0].protocol: should be a valid string"),
+        ((GOOD[GOOD.index("  - name") :], "  - shop\n"), "proxies[0]: should be an object"),
+        ((GOOD[GOOD.index("\n  - name") :], " 5\n"), "proxies: should be a valid array"),
+    ],
+)
+def test_a_proxy_that_names_no_protocol_is_a_mistake(tmp_path: Path, change: tuple[str, str], said: str):
+    assert said in wrong(tmp_path, GOOD.replace(*change))
+
+
+def test_only_the_protocols_that_the_file_names_are_loaded(tmp_path: Path):
+    loaded = []
+
+    def postgres() -> type[config.ProxyConfig]:
+        loaded.append("postgres")
+        return PostgresProxy
+
+    def gopher() -> type[config.ProxyConfig]:
+        loaded.append("gopher")
+        return config.ProxyConfig
+
+    file = tmp_path / "checkrein.yaml"
+    file.write_text(GOOD)
+    (proxy,) = config.read(file, {"postgres": postgres, "gopher": gopher}).proxies
+    assert isinstance(proxy, PostgresProxy)
+    assert loaded == ["postgres"]
+
+
+def test_a_proxy_says_itself_what_there_is_to_check(tmp_path: Path):
+    (proxy,) = read(tmp_path, GOOD + "    masks: {hash_key: {env: KEY}}\n").proxies
+    assert list(proxy.secrets()) == ["secret of the credential default", "secret of the hash key"]
+    assert [str(target) for target in proxy.targets()] == ["127.0.0.1:5432"]
+
+
+@pytest.mark.parametrize(
+    ("tls", "said"),
+    [
+        ("{cert: a.crt}", "needs cert and key together"),
+        ("{mode: disable, cert: a.crt, key: a.key}", "without TLS there is nobody to show cert to"),
+    ],
+)
+def test_what_is_shown_to_the_upstream_is_whole(tmp_path: Path, tls: str, said: str):
+    assert said in wrong(tmp_path, GOOD.replace("tls: {mode: disable}", f"tls: {tls}"))
 
 
 def test_nothing_to_serve_is_a_mistake(tmp_path: Path):

@@ -152,3 +152,41 @@ def test_without_an_authority_only_require_takes_any_certificate(tmp_path: Path)
         assert context is not None
         assert context.verify_mode == ssl.CERT_REQUIRED
     assert upstream_context(UpstreamTls(mode="disable")) is None
+
+
+def test_an_upstream_that_asks_for_a_certificate_is_shown_the_configured_one(run, tmp_path: Path):
+    """A TLS 1.3 client hears only with the first bytes after the handshake that its certificate was missed."""
+    authority = make_authority(tmp_path)
+    server_side, own = authority.issue("server", dns=["db.test"]), authority.issue("proxy", dns=["proxy.test"])
+
+    async def conversation(tls: UpstreamTls) -> dict[str, Any] | None:
+        asking = listener_context(ListenTls(cert=server_side.certificate, key=server_side.key))
+        asking.verify_mode = ssl.CERT_REQUIRED
+        asking.load_verify_locations(authority.certificate)
+        context = upstream_context(tls)
+        assert context is not None
+        shown = asyncio.get_running_loop().create_future()
+
+        def client(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            shown.set_result(writer.get_extra_info("peercert"))
+            writer.write(b"welcome")
+            writer.close()
+
+        server = await asyncio.start_server(client, "127.0.0.1", 0, ssl=asking)
+        try:
+            reader, writer = await asyncio.open_connection(
+                *server.sockets[0].getsockname(), ssl=context, server_hostname="db.test"
+            )
+            try:
+                await reader.readexactly(7)
+            except (OSError, asyncio.IncompleteReadError):
+                return None
+            finally:
+                writer.close()
+            return await shown  # type: ignore[no-any-return]
+        finally:
+            server.close()
+
+    told = run(conversation(UpstreamTls(ca=authority.certificate, cert=own.certificate, key=own.key)))
+    assert told["subjectAltName"] == (("DNS", "proxy.test"),)
+    assert run(conversation(UpstreamTls(ca=authority.certificate))) is None

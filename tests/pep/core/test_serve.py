@@ -17,6 +17,7 @@ from pep.core.leg import Leg
 from pep.core.model import Deny, MaskFields, ReadOnly
 from pep.core.serve import Admitted, Runtime, run_proxy
 from pep.core.wire import Revoked
+from pep.protocols import MODELS
 from tests.pep.core.test_config import GOOD
 from tests.pep.core.test_decision_client import ALLOWED, Service, serving
 
@@ -43,7 +44,7 @@ decisions:
   spool: {{dir: spool}}
 """
     file.write_text(GOOD.replace("127.0.0.1:6432", "127.0.0.1:0") + decisions + more)
-    return config.read(file)
+    return config.read(file, MODELS)
 
 
 class Toy:
@@ -202,4 +203,5 @@ def test_an_unknown_protocol_is_named_before_anything_listens(tmp_path: Path):
     file.write_text(GOOD.replace("protocol: postgres", "protocol: gopher"))
     done = pep("check", "-c", file)
     assert done.returncode == 1
-    assert 'protocol "gopher" is not known; known: postgres' in done.stderr
+    assert "checkrein.yaml:10: proxies[0].protocol: this protocol is not known; known: " in done.stderr
+    assert "postgres" in done.stderr

@@ -10,8 +10,8 @@ from typing import Self
 
 import pytest
 
-from pep.core.config import Upstream
 from pep.core.model import Action, Decision
+from pep.postgres.config import PostgresUpstream
 from pep.postgres.messages import Bind, Execute, Parse, Query, Sync
 from pep.postgres.upstream import Account, OwnConnection, Target
 from tests.attacks import Attacker, extended, leaks, shop, team_policy, usable
@@ -268,7 +268,7 @@ def test_an_open_policy_lets_the_markers_through(postgres18: PostgresServer, tea
 def test_whoever_leaves_while_the_catalog_is_read_shifts_no_answers(postgres18: PostgresServer, team: Relay) -> None:
     """The shared connection of the catalog: an answer that nobody took must not be taken for the next one's."""
     upstream = {"addresses": [f"{postgres18.host}:{postgres18.port}"], "database": NAME, "tls": {"mode": "disable"}}
-    target = Target(Upstream.model_validate_json(json.dumps(upstream)))
+    target = Target(PostgresUpstream.model_validate_json(json.dumps(upstream)))
     active = "select from pg_stat_activity where query like '%pg_sleep(0.3)' and state = 'active'"
 
     async def leave_and_ask() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import psycopg
 
-from pep.core.config import Upstream
 from pep.core.model import Grant, NullMask
 from pep.postgres.backend import DataRow, ErrorResponse
 from pep.postgres.classification import Classification, document
 from pep.postgres.codec import Run
+from pep.postgres.config import PostgresUpstream
 from pep.postgres.frames import BackendTag, Frame
 from pep.postgres.frontend import Query
 from pep.postgres.obligations import Duties
@@ -60,7 +60,7 @@ def test_a_cancel_request_checks_the_certificate_against_the_name(postgres15_tls
         _serve_with(connection, pair.certificate, pair.key)
         try:
             address = {"addresses": [f"localhost:{postgres15_tls.port}"], "database": "postgres"}
-            upstream = Upstream.model_validate_json(
+            upstream = PostgresUpstream.model_validate_json(
                 json.dumps(address | {"tls": {"mode": "verify-full", "ca": str(authority.certificate)}})
             )
             assert asyncio.run(_answer_to_a_cancelled_query(Target(upstream))) == "57014"

@@ -1,0 +1,78 @@
+"""What a proxy's section of the configuration says besides the common part, if its protocol is PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import model_validator
+
+from pep.core.config import (
+    Approval,
+    Duration,
+    Limits,
+    ProxyConfig,
+    Secret,
+    Size,
+    StrictModel,
+    Upstream,
+    seconds,
+)
+
+
+class PostgresUpstream(Upstream):
+    """The server, and the one database that the proxy serves."""
+
+    database: str = ""
+
+
+class Credential(StrictModel):
+    """What the proxy itself logs in with; without a password the target has to trust it."""
+
+    user: str
+    password: Secret | None = None
+
+
+class Catalog(StrictModel):
+    """How the proxy reads the target's catalog, and how old what it has read may be."""
+
+    credential: str = "default"
+    max_age: Duration = seconds(1)
+
+
+class PostgresLimits(Limits):
+    """What one client may use."""
+
+    login: Duration = seconds(15)
+    idle: Duration | None = None
+    statement_bytes: Size = 1 << 20
+
+
+class PostgresApproval(Approval):
+    """How long a statement may wait for people here; less where it holds locks meanwhile."""
+
+    hold_in_transaction: Duration = seconds(30)
+
+
+class PostgresProxy(ProxyConfig):
+    """One proxy before one database."""
+
+    upstream: PostgresUpstream
+    credentials: Mapping[str, Credential]
+    catalog: Catalog = Catalog()
+    limits: PostgresLimits = PostgresLimits()
+    approval: PostgresApproval = PostgresApproval()
+
+    @model_validator(mode="after")
+    def _named(self) -> PostgresProxy:
+        for name in ("default", self.catalog.credential):
+            if name not in self.credentials:
+                raise ValueError(f'credentials has no "{name}"')
+        return self
+
+    def secrets(self) -> Mapping[str, Secret]:
+        passwords = {
+            f"secret of the credential {name}": credential.password
+            for name, credential in self.credentials.items()
+            if credential.password is not None
+        }
+        return {**passwords, **super().secrets()}
