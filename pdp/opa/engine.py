@@ -25,7 +25,7 @@ from pdp.opa.supervisor import OpaChild
 from pdp.policies.bundle import Bundle, keep, last_good, library_version
 from pdp.policies.checks import Checks
 from pdp.policies.problems import PolicyError
-from pdp.policies.reads import STATEMENT_PATHS
+from pdp.policies.reads import on_demand
 from pdp.policies.repository import PolicyRepository
 from pdp.policies.snapshot import State
 from pdp.policies.watch import changes
@@ -205,8 +205,8 @@ class PolicyEngine:
         return denied(UNAVAILABLE, message[:240], retry=True, revision=revision)
 
     async def input_paths(self, resource_id: str) -> tuple[str, ...]:
-        """Which paths of the statement the policies bound to the resource can read; all while nothing is in force."""
-        return self._active.bundle.input_paths(resource_id) if self._active else STATEMENT_PATHS
+        """What travels on demand and the policies bound to the resource can read; all while nothing is in force."""
+        return self._active.bundle.input_paths(resource_id) if self._active else on_demand()
 
     async def revisions(self) -> AsyncIterator[str]:
         """The revision in force, then each new one; a slow reader sees only the newest."""

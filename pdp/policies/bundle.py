@@ -25,7 +25,7 @@ from pdp.library import library_dir
 from pdp.policies.bindings import expand, read
 from pdp.policies.checks import Checked
 from pdp.policies.problems import PolicyError
-from pdp.policies.reads import STATEMENT_PATHS, policy_paths
+from pdp.policies.reads import on_demand
 from pdp.policies.snapshot import DATA_FOLDERS, Snapshot, Source, digest, take
 
 ROOTS: Final = ("checkrein", "policies", *DATA_FOLDERS)
@@ -47,7 +47,7 @@ version := data.checkrein.built.version
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What OPA loads. `reads` names, for each policy, the paths of the statement that it can read."""
+    """What OPA loads. `reads` names, for each policy, the paths that travel on demand and that it can read."""
 
     content: bytes
     revision: str
@@ -56,12 +56,12 @@ class Bundle:
     reads: Mapping[str, Sequence[str]]
 
     def input_paths(self, resource_id: str) -> tuple[str, ...]:
-        """Which paths of the statement the policies bound to the resource can read; all for one that is not known."""
+        """What of it the policies bound to the resource can read; all for a resource that is not known."""
         if resource_id not in self.bindings:
-            return STATEMENT_PATHS
+            return on_demand()
         bound = [binding["policy"] for binding in self.bindings[resource_id]]
-        found = {path for policy in bound for path in self.reads.get(policy, STATEMENT_PATHS)}
-        return tuple(path for path in STATEMENT_PATHS if path in found)
+        found = {path for policy in bound for path in self.reads.get(policy, on_demand())}
+        return tuple(path for path in on_demand() if path in found)
 
 
 @functools.cache
@@ -81,11 +81,7 @@ def build(
 ) -> Bundle:
     """The bundle of checked files. `data` is without bindings, which are given as they were written."""
     sources = [each for each in (*snapshot.library, *snapshot.policies) if not each.is_test]
-    shared = {path for reads in checked.library for path in reads.paths}
-    reads = {
-        policy: [path for path in STATEMENT_PATHS if path in shared or path in policy_paths([policy], checked.policies)]
-        for policy in checked.policies
-    }
+    reads = {policy: list(paths) for policy, paths in checked.reads.items()}
     return _assemble([*sources, _ANSWER], data, bindings, reads, resources, library_version())
 
 

@@ -19,7 +19,7 @@ from pdp.library import library_dir
 from pdp.opa.program import Finished, OpaFailed, capabilities, run_opa
 from pdp.policies.contract import Ast, wrong_package, wrong_rules
 from pdp.policies.problems import PolicyError, Problem
-from pdp.policies.reads import Reads, module_reads
+from pdp.policies.reads import on_demand, policy_paths
 from pdp.policies.snapshot import Snapshot, Source
 
 _PARSE: Final = "{name: rego.parse_module(name, text) | some name, text in input}"
@@ -28,10 +28,9 @@ _PLACE: Final = re.compile(r"(?P<file>[^\s:]+\.rego):(?P<line>\d+): (?P<message>
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the checks found out on the way: what each module of each policy reads, and the library."""
+    """What the checks found out on the way: for each policy, what it can read of what travels on demand."""
 
-    policies: Mapping[str, tuple[Reads, ...]]
-    library: tuple[Reads, ...]
+    reads: Mapping[str, tuple[str, ...]]
 
 
 class Checks:
@@ -196,15 +195,9 @@ def _from_text(done: Finished, files: _Files) -> Problem:
 
 
 def _checked(parsed: Mapping[str, Ast]) -> Checked:
-    policies: dict[str, tuple[Reads, ...]] = {}
-    library: list[Reads] = []
-    for name, ast in parsed.items():
-        if name.endswith("_test.rego") or name.startswith("checkrein/testing/"):
-            continue
-        reads = module_reads(ast)
-        if name.startswith("policies/"):
-            owner = PurePosixPath(name).parts[1]
-            policies[owner] = (*policies.get(owner, ()), reads)
-        else:
-            library.append(reads)
-    return Checked(policies, tuple(library))
+    loaded = (
+        ast
+        for name, ast in parsed.items()
+        if not name.endswith("_test.rego") and not name.startswith("checkrein/testing/")
+    )
+    return Checked(policy_paths(loaded, on_demand()))

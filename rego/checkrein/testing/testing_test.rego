@@ -38,10 +38,9 @@ test_requests_of_http if {
 
 test_requests_of_mcp if {
 	bot := t.agent("bot", [])
-	t.mcp(bot, "search", {"q": "x"}).action == {"name": "tool", "properties": {"mcp": {
-		"opaque": false, "mints_access": [], "server": "pay", "method": "tools/call", "tool": "search", "arguments": {"q": "x"},
-	}}}
-	t.mcp_message(bot, "ping").action == {"name": "message", "properties": {"mcp": {
-		"opaque": false, "mints_access": [], "server": "pay", "method": "ping",
-	}}}
+	mcp := {"opaque": false, "mints_access": [], "server": "pay"}
+	call := object.union(mcp, {"method": "tools/call", "tool": "search", "arguments": {"q": "x"}})
+	t.mcp(bot, "search", {"q": "x"}).action == {"name": "tool", "properties": {"mcp": call}}
+	ping := object.union(mcp, {"method": "ping"})
+	t.mcp_message(bot, "ping").action == {"name": "message", "properties": {"mcp": ping}}
 }

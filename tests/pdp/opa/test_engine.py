@@ -18,6 +18,7 @@ from pdp.opa.engine import UNAVAILABLE, PolicyEngine
 from pdp.opa.program import OpaFailed
 from pdp.policies import bundle as bundles
 from pdp.policies.bundle import Bundle
+from pdp.policies.reads import on_demand
 from pdp.policy_result import PolicyResult, Verdict
 from tests.fix_policies import BOTH, GUARD, OPEN, SHOP, Repository, connect
 
@@ -66,7 +67,7 @@ def test_what_is_bound_decides_and_names_its_revision(engine_of, repository):
             assert (engine.ready, engine.policy_error, engine.restarts) == (True, "", 0)
             assert engine.activated_at is not None
             assert await engine.input_paths("shop") == ()
-            assert len(await engine.input_paths("unheard of")) == 2
+            assert await engine.input_paths("unheard of") == on_demand()
         assert not engine.ready
         assert (await engine.decide(connect())).verdict is Verdict.DENY
 
@@ -287,7 +288,7 @@ def test_without_any_good_policies_everything_is_denied(engine_of, repository):
             assert (answer.verdict, code(answer), answer.revision) == (Verdict.DENY, UNAVAILABLE, "")
             assert not engine.ready
             assert str(broken) in engine.policy_error
-            assert len(await engine.input_paths("shop")) == 2
+            assert await engine.input_paths("shop") == on_demand()
             repository.write("policies/guard/guard.rego", GUARD)
             await until(engine, lambda answer: answer.verdict is Verdict.ALLOW)
             assert engine.ready

@@ -16,6 +16,7 @@ from pdp.opa.program import WITHHELD
 from pdp.policies.bundle import Bundle, keep, last_good
 from pdp.policies.checks import Checks
 from pdp.policies.problems import PolicyError
+from pdp.policies.reads import on_demand
 from pdp.policies.repository import PolicyRepository
 from tests.fix_policies import SHOP, Repository
 
@@ -275,11 +276,10 @@ def test_a_test_may_use_the_testing_library(repository, load):
     assert load(repository).revision
 
 
-def test_the_statement_travels_only_where_a_bound_policy_can_read_it(repository, load):
+def test_what_travels_on_demand_does_only_where_a_bound_policy_can_read_it(repository, load):
     repository.write(GUARD, 'package policies.guard\n\ndeny contains {"code": "x"} if _p.statement.text == ""\n'
                             "\n_p := input.action.properties\n")  # fmt: skip
-    everything = ("action.properties.statement.text", "action.properties.statement.parameters")
-    assert load(repository).input_paths("shop") == everything
+    assert load(repository).input_paths("shop") == on_demand()
     repository.bind("open")
     assert load(repository).input_paths("shop") == ()
 
