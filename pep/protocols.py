@@ -21,6 +21,7 @@ class Protocol:
 
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = {
+    "http": Protocol("pep.http.server:serve", "pep.http.config:HttpProxy"),
     "postgres": Protocol("pep.postgres.server:serve", "pep.postgres.config:PostgresProxy"),
 }
 
