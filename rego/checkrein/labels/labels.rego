@@ -8,6 +8,10 @@ package checkrein.labels
 datasets contains dataset if some dataset, _ in data.classification[input.resource.id]
 
 # METADATA
+# description: Somebody has said what this resource holds, and be it nothing that needs a label.
+classified if is_object(data.classification[input.resource.id])
+
+# METADATA
 # description: The fields of these datasets that carry the label.
 fields(of, label) := {{"dataset": dataset, "field": field} |
 	some dataset in of
