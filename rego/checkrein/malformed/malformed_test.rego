@@ -166,6 +166,8 @@ test_hint if {
 test_oblige if {
 	every right in [
 		{"limit_rows": {"max": 0}}, {"limit_rows": {"max": 1, "on_excess": "truncate", "on": ["allow"]}}, {"limit_affected": {"max": 1}},
+		{"limit_rows": {"max": 1, "path": "$.items"}}, {"redact_text": {"detectors": [], "patterns": {`\bS-[0-9]+\b`}}},
+		{"set_headers": {"headers": {"X-Reason": "", "x-b_c": "a \t b"}}}, {"remove_headers": {"names": {"Cookie", "x-host"}}},
 		{"time_limit": {"seconds": 0.5}}, {"read_only": {}}, {"record": {"level": "everything"}},
 		{"redact_text": {"detectors": ["email"], "patterns": []}}, {"use_credential": {"name": "reader"}},
 		{"set_headers": {"headers": {"x-a": "1"}}}, {"remove_headers": {"names": ["x-b"]}},
@@ -181,9 +183,28 @@ test_oblige if {
 		{"limit_rows": {"max": 1, "on": ["alow"]}}, {"time_limit": {"seconds": 0}}, {"time_limit": {"seconds": "1"}},
 		{"read_only": true}, {"record": {"level": "all"}}, {"redact_text": {}}, {"use_credential": {"name": ""}},
 		{"set_headers": {"headers": {}}}, {"set_headers": {"headers": {"a": 1}}}, {"remove_headers": {"names": "x"}},
-		{"budget": {"per": "run", "unit": "rows"}}, {"notify": {}},
+		{"budget": {"per": "run", "unit": "rows"}}, {"notify": {}}, {"limit_rows": {"max": 1, "path": ""}},
+		{"limit_rows": {"max": 1, "path": ["items"]}}, {"redact_text": {"detectors": ["email"]}},
+		{"redact_text": {"detectors": "email", "patterns": []}}, {"redact_text": {"detectors": [1], "patterns": []}},
+		{"redact_text": {"detectors": [], "patterns": ["(a"]}}, {"redact_text": {"detectors": [], "patterns": [""]}},
+		{"redact_text": {"detectors": [], "patterns": "a"}}, {"set_headers": {"headers": ["x-a"]}},
+		{"set_headers": {"headers": {"x-a": null}}}, {"set_headers": {"headers": {"x-a": "1\r\nx-b: 2"}}},
+		{"set_headers": {"headers": {"x-a": "1\n"}}}, {"set_headers": {"headers": {"x-a": "\u00e9"}}},
+		{"set_headers": {"headers": {"X-A": "1", "x-a": "1"}}}, {"set_headers": {"headers": {"x-a": "1"}, "names": []}},
+		{"remove_headers": {"names": []}}, {"remove_headers": {"names": [1]}},
 	] {
 		_malformed("oblige", wrong)
+	}
+}
+
+test_headers_that_make_another_request_of_it if {
+	every name in [
+		"Host", "Content-Length", "transfer-encoding", "Content-Type", "content-encoding", "CONNECTION", "keep-alive", "TE", "trailer",
+		"Upgrade", "expect", "Authorization", "Proxy-Authorization", "proxy-connection", "http2-settings",
+		"", "x a", "x:", "x-a\n", "x\u00e9", ":path", "x-\u0000",
+	] {
+		_malformed("oblige", {"set_headers": {"headers": {name: "1"}}})
+		_malformed("oblige", {"remove_headers": {"names": [name]}})
 	}
 }
 

@@ -16,8 +16,8 @@ merged(verdict) := {duty: value |
 
 # METADATA
 # description: Duties that cannot be carried out together; an action that has such is denied.
-conflicts(verdict) := _credentials(verdict) | _headers(verdict) if {
-	count(_duties & {"use_credential", "set_headers", "remove_headers"}) > 0
+conflicts(verdict) := (_credentials(verdict) | _headers(verdict)) | _paths(verdict) if {
+	count(_duties & {"use_credential", "set_headers", "remove_headers", "limit_rows"}) > 0
 } else := set()
 
 # What anybody obliges at all: most actions have few of the duties.
@@ -39,7 +39,7 @@ _bodies(verdict, duty) := {object.remove(e.rule[duty], {"on"}) |
 	verdict in object.get(e.rule[duty], "on", {"allow", "mask"})
 }
 
-_merge("limit_rows", bodies) := {"max": min({b.max | some b in bodies}), "on_excess": _excess(bodies)}
+_merge("limit_rows", bodies) := object.union({"max": min({b.max | some b in bodies}), "on_excess": _excess(bodies)}, _path(bodies))
 
 _merge("limit_affected", bodies) := {"max": min({b.max | some b in bodies})}
 
@@ -56,9 +56,9 @@ _merge("redact_text", bodies) := {
 
 _merge("use_credential", bodies) := {"name": min({b.name | some b in bodies})}
 
-_merge("set_headers", bodies) := object.union_n([b.headers | some b in bodies])
+_merge("set_headers", bodies) := object.union_n([{lower(name): value | some name, value in b.headers} | some b in bodies])
 
-_merge("remove_headers", bodies) := {name | some b in bodies; some name in b.names}
+_merge("remove_headers", bodies) := {lower(name) | some b in bodies; some name in b.names}
 
 _merge("budget", bodies) := {{"per": b.per, "unit": b.unit, "max": least} |
 	some b in bodies
@@ -73,6 +73,18 @@ _levels := ["metadata", "statements", "everything"]
 _excess(bodies) := "truncate" if {
 	every b in bodies { b.on_excess == "truncate" }
 } else := "fail"
+
+# There is one path at most, or a conflict.
+_path(bodies) := {"path": min(paths)} if {
+	paths := {b.path | some b in bodies}
+	count(paths) > 0
+} else := {}
+
+# A limit of one list says nothing of another one, so the smaller of the two would be neither.
+_paths(verdict) := {sprintf("limits of rows at different places: %s", [concat(", ", places)])} if {
+	places := {object.get(b, "path", "the rows themselves") | some b in _bodies(verdict, "limit_rows")}
+	count(places) > 1
+} else := set()
 
 _credentials(verdict) := {sprintf("two credentials: %s", [concat(", ", names)])} if {
 	names := {b.name | some b in _bodies(verdict, "use_credential")}

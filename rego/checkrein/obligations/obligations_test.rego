@@ -20,6 +20,16 @@ test_to_fail_is_stricter_than_to_truncate if {
 	_merged({truncate, {"limit_rows": {"max": 9}}}).limit_rows == {"max": 5, "on_excess": "fail"}
 }
 
+test_rows_of_one_list_are_limited if {
+	path := {"limit_rows": {"max": 9, "path": "$.items"}}
+	_merged({path}).limit_rows == {"max": 9, "on_excess": "fail", "path": "$.items"}
+	_merged({path, {"limit_rows": {"max": 5, "path": "$.items"}}}).limit_rows == {"max": 5, "on_excess": "fail", "path": "$.items"}
+	every other in [{"max": 5}, {"max": 9, "path": "$.other"}] {
+		answer := _on(t.http(t.agent("bot", []), {}), {path, {"limit_rows": other}})
+		t.codes(answer) == {"obligations-conflict"}
+	}
+}
+
 test_read_only if _merged({{"read_only": {}}, {"read_only": {"on": ["allow"]}}}) == {"read_only": true}
 
 test_the_strongest_level_is_recorded if {
@@ -64,7 +74,8 @@ test_two_credentials_and_two_values_of_a_header_are_a_conflict if {
 		answer.verdict == "deny"
 		t.codes(answer) == {"obligations-conflict"}
 	}
-	_on(request, {{"set_headers": {"headers": {"X-A": "1"}}}, {"set_headers": {"headers": {"x-a": "1"}}}}).verdict == "allow"
+	same := {{"set_headers": {"headers": {"X-A": "1"}}}, {"set_headers": {"headers": {"x-a": "1"}}}, {"remove_headers": {"names": ["X-B", "x-b"]}}}
+	_on(request, same).obligations == {"set_headers": {"x-a": "1"}, "remove_headers": {"x-b"}}
 }
 
 test_a_session_is_opened_without_duties_of_a_command if {

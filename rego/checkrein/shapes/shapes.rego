@@ -97,15 +97,15 @@ _mask_required := {
 }
 
 _inside := {
-	"limit_rows": {"max": "size", "on_excess": "excess", "on": "verdicts"},
+	"limit_rows": {"max": "size", "on_excess": "excess", "path": "word", "on": "verdicts"},
 	"limit_affected": {"max": "size", "on": "verdicts"},
 	"time_limit": {"seconds": "above_zero", "on": "verdicts"},
 	"read_only": {"on": "verdicts"},
 	"record": {"level": "level", "on": "verdicts"},
-	"redact_text": {"detectors": "words", "patterns": "words", "on": "verdicts"},
+	"redact_text": {"detectors": "words", "patterns": "patterns", "on": "verdicts"},
 	"use_credential": {"name": "word", "on": "verdicts"},
 	"set_headers": {"headers": "headers", "on": "verdicts"},
-	"remove_headers": {"names": "words", "on": "verdicts"},
+	"remove_headers": {"names": "header_names", "on": "verdicts"},
 	"budget": {"per": "word", "unit": "word", "max": "size", "on": "verdicts"},
 	"notify": {"channel": "word", "on": "verdicts"},
 	"grant": {"uses": "positive", "for": "duration", "reach": "reach"},
@@ -292,13 +292,45 @@ _is("verdicts", value) if {
 	every item in value { item in {"allow", "mask", "require_approval", "deny"} }
 }
 
+_is("patterns", value) if {
+	_is_list(value)
+	every item in value {
+		is_string(item)
+		count(item) > 0
+		regex.is_valid(item)
+	}
+}
+
 _is("headers", value) if {
 	is_object(value)
 	count(value) > 0
+	count({lower(name) | some name, _ in value}) == count(value)
 	every name, content in value {
-		is_string(name)
+		_is_header_name(name)
 		is_string(content)
+		regex.match(`^[\t\x20-\x7e]*$`, content)
 	}
+}
+
+_is("header_names", value) if {
+	_is_list(value)
+	count(value) > 0
+	every name in value { _is_header_name(name) }
+}
+
+# RFC 9110, section 5.6.2
+_is_header_name(name) if {
+	is_string(name)
+	regex.match(`^[!#$%&'*+.^_|~0-9A-Za-z-]{1,200}$`, name)
+	not lower(name) in _not_a_policy_s
+	not startswith(lower(name), "proxy-")
+}
+
+# Where a message ends, whom it is for, what the connection becomes, who sends it: to change one of them makes another
+# request of it, or another sender.
+_not_a_policy_s := {
+	"host", "content-length", "transfer-encoding", "content-encoding", "content-type", "connection", "keep-alive", "te",
+	"trailer", "upgrade", "expect", "authorization", "http2-settings",
 }
 
 _is_list(value) if is_array(value)
