@@ -1,0 +1,161 @@
+"""What the steps of one client connection share: the codecs, the state of the exchange, the effects to carry out.
+
+It knows how things are said, not what is to be said when (`exchange`, `responses`, `tunnel`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pep.core.decision_records import decided
+from pep.core.model import Action, Deny
+from pep.core.records import Event, EventType
+from pep.core.wire import Ask, By, Effect, LookUp, Record, SendClient, SendUpstream, SetTimer
+from pep.http.codec import RequestCodec, ResponseCodec
+from pep.http.denial import Answer
+from pep.http.messages import BodyData, RequestHead
+from pep.http.questions import Question
+from pep.http.stepping import Settings, Step, Wait
+
+# What is still read of a request that is refused, so that its client reads the answer instead of a reset.
+DRAINED_BYTES: Final = 64 * 1024
+DRAIN_SECONDS: Final = 2.0
+
+
+class Connection:
+    """One client connection."""
+
+    def __init__(self, settings: Settings, exchanges: Iterator[int]) -> None:
+        self.settings = settings
+        self.requests = RequestCodec(max_head=settings.head_bytes)
+        self.responses = ResponseCodec()
+        self.session = ""  # whose request is served at the moment
+        self.exchange = 0
+        self.head: RequestHead | None = None
+        self.answered = False  # something of the response has been sent
+        self.body_read = True  # the request's body has been read to its end
+        self.closing = ""  # why the connection ends with this exchange
+        self.upstream_closed = False
+        self.fired: set[str] = set()  # timers that fired and nobody has looked at
+        self.received = 0  # bytes of the client, ever
+        self.raw: Any = None  # what takes both sides' bytes after an upgrade
+        self._exchanges = exchanges
+        self._effects: list[Effect] = []
+
+    def take_effects(self) -> tuple[Effect, ...]:
+        effects, self._effects = tuple(self._effects), []
+        return effects
+
+    def emit(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def begin(self, head: RequestHead) -> None:
+        """A request's head has arrived."""
+        self.head, self.session, self.answered, self.upstream_closed = head, "", False, False
+        self.body_read = False
+        self.fired.clear()
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def look_up(self, question: Question) -> Step[Any]:
+        self.exchange = next(self._exchanges)
+        self.emit(LookUp(self.exchange, question))
+        return (yield Wait.ANSWER)
+
+    def ask(self, actions: tuple[Action, ...], *, exchange: int | None = None, **options: Any) -> Step[Any]:
+        """One answer to an Ask; a second one, after `Held`, is waited for by the caller."""
+        self.exchange = next(self._exchanges) if exchange is None else exchange
+        self.emit(Ask(self.exchange, actions, session=self.session, **options))
+        return (yield Wait.ANSWER)
+
+    def wait_on(self) -> Step[Any]:
+        """The next answer to what was asked last."""
+        return (yield Wait.ANSWER)
+
+    # --- sending and recording ----------------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        if data:
+            self.answered = True
+            self.emit(SendClient(data))
+
+    def forward(self, data: bytes, by: By) -> None:
+        if data:
+            self.emit(SendUpstream(data, by))
+
+    def timer(self, name: str, seconds: float | None) -> None:
+        self.emit(SetTimer(name, seconds))
+
+    def record(self, event: Event) -> None:
+        """In the chain of whose request it is; in the proxy's own where that is not known."""
+        self.emit(Record(event, self.session))
+
+    def record_denial(self, deny: Deny) -> None:
+        """A refusal that no decision was asked for."""
+        self.record(decided(deny, Ask(self.exchange, ()), None, bodies=False))
+
+    def record_fault(self, status: int, why: str) -> None:
+        self.record(Event(EventType.ERROR, facts={"error": "request refused", "status": status, "why": why}))
+
+    # --- the request's body -------------------------------------------------------------------------------------------
+
+    def next_part(self) -> Step[Any]:
+        """The next part of what the client sends."""
+        while (part := self.requests.next()) is None:
+            yield Wait.CLIENT
+        return part
+
+    def read_body(self, limit: int) -> Step[bytes | None]:
+        """The whole body; None where it is longer than `limit` bytes."""
+        parts: list[bytes] = []
+        size, seen = 0, self.received
+        self.timer("stalled", self.settings.stalled)
+        try:
+            while True:
+                while (part := self.requests.next()) is None:
+                    yield Wait.CLIENT
+                    seen = self.keep_moving(seen)
+                if not isinstance(part, BodyData):
+                    self.body_read = True
+                    return b"".join(parts)
+                size += len(part.data)
+                if size > limit:
+                    return None
+                parts.append(part.data)
+        finally:
+            self.timer("stalled", None)
+
+    def keep_moving(self, seen: int) -> int:
+        """The bytes received by now, compared by the clock's tick with `seen`; raises TimeoutError if none came."""
+        if "stalled" not in self.fired:
+            return seen
+        self.fired.discard("stalled")
+        if self.received == seen:
+            raise TimeoutError
+        self.timer("stalled", self.settings.stalled)
+        return self.received
+
+    def drain(self) -> Step[bool]:
+        """Reads what is left of a refused request, not for long; whether it ended, so that another may follow."""
+        left = DRAINED_BYTES
+        self.timer("drain", DRAIN_SECONDS)
+        try:
+            while not self.body_read and left > 0:
+                while (part := self.requests.next()) is None:
+                    yield Wait.CLIENT
+                    if "drain" in self.fired:
+                        return False
+                if isinstance(part, BodyData):
+                    left -= len(part.data)
+                else:
+                    self.body_read = True
+            return self.body_read
+        finally:
+            self.timer("drain", None)
+
+    def answer(self, answer: Answer) -> None:
+        """A response of the proxy's own."""
+        head = self.head
+        head_only = head is not None and head.method == "HEAD"
+        self.send(answer.encode(head_only=head_only, close=bool(self.closing)))

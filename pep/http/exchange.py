@@ -1,0 +1,287 @@
+"""One request: who sends it, what is decided of it, and how it goes to the target.
+
+The order is fixed: strict reading (`codec`), identity, the head's decision where a policy reads the body, the body, the
+decision, people, the connection, the first byte. What a decision has read is forwarded as this proxy writes it, never
+as it came, so that the target reads what was decided.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, NoReturn
+from urllib.parse import quote
+
+from pep.core.model import Action, Deny, Grant, Held, ReadOnly, local_deny
+from pep.core.wire import Approved, Continuation
+from pep.http import denial, mcp
+from pep.http.classify import STRIPPED_UPSTREAM, Request, Unclassifiable, classify, needs_body
+from pep.http.codec import end_to_end, encode_request
+from pep.http.coding import accept_encoding
+from pep.http.connection import Connection
+from pep.http.identity import PRIVATE, presented
+from pep.http.messages import Fields, Length, NoBody, RequestHead
+from pep.http.obligations import CannotMask, Duties, duties_of
+from pep.http.paths import Ambiguous, Path, normalise
+from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Unreachable, WhoIs
+from pep.http.responses import relay
+from pep.http.stepping import Pending, Refused, Step
+
+OWN_PREFIX: Final = "/.checkrein/"
+APPROVALS: Final = OWN_PREFIX + "approvals/"
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LABEL_LENGTH: Final = 200
+
+# A part of a page, or whether it has changed, says more than a mask lets through; an echo in two halves is a secret.
+_PARTS: Final = ("Range", "If-Range")
+_CONDITIONS: Final = ("If-None-Match", "If-Modified-Since")
+
+
+def serve_request(connection: Connection, head: RequestHead) -> Step[None]:
+    """Serves one request to its end; `connection.closing` then says whether another may follow."""
+    if head.upgrade and not (head.upgrade == "websocket" and connection.settings.websocket):
+        # A client that asks for another protocol is served in this one (RFC 9110, section 7.8).
+        head = dataclasses.replace(head, upgrade="")
+    if not head.keep_alive:
+        connection.closing = "the client keeps no connection"
+    try:
+        yield from _Exchange(connection, head).run()
+        return
+    except Refused as refused:
+        if refused.deny is not None:
+            connection.record_denial(refused.deny)
+        answer = refused.answer
+    except Pending as pending:
+        location = APPROVALS + quote(pending.held.approval_id, safe="")
+        answer = denial.pending(pending.held, _what(head), location)
+    except TimeoutError:
+        connection.closing = "the request's body did not arrive in time"
+        connection.record_fault(408, connection.closing)
+        answer = denial.problem(408, connection.closing)
+    yield from _refuse(connection, head, answer)
+
+
+def _refuse(connection: Connection, head: RequestHead, answer: denial.Answer) -> Step[None]:
+    match head.framing:
+        case NoBody():
+            connection.body_read = True
+        case Length(size) if size <= connection.settings.head_bytes and not head.expects_continue:
+            pass
+        case _ if not connection.body_read:
+            connection.closing = connection.closing or "the rest of a refused request is not read"
+    connection.answer(answer)
+    ended = yield from connection.drain()
+    if not ended:
+        connection.closing = connection.closing or "the rest of a refused request is not read"
+
+
+class _Exchange:
+    """What one request needs, in order."""
+
+    def __init__(self, connection: Connection, head: RequestHead) -> None:
+        self._connection = connection
+        self._settings = connection.settings
+        self._head = head
+        self._what = _what(head)
+
+    def run(self) -> Step[None]:
+        known = yield from self._identify()
+        if self._head.path.startswith(OWN_PREFIX):
+            yield from self._own(known)
+            return
+        path = self._path()
+        body = None
+        if needs_body(self._head, self._settings.classify, known.input_paths):
+            body = yield from self._body(path)
+        request = self._classified(path, body)
+        if any(isinstance(duty, ReadOnly) for duty in known.duties) and self._head.method not in SAFE:
+            self._deny("read-only", "this session may only read")
+        detached = self._settings.respond_async and "respond-async" in self._head.fields.tokens("Prefer")
+        grants = yield from self._permitted(request, detached=detached)
+        grant = grants[-1]
+        duties = self._duties(grants)
+        if self._head.upgrade and duties.rewrites:
+            self._deny("cannot-mask", "what an upgraded connection carries cannot be masked, and policy masks it here")
+        outgoing = yield from self._connect(known, path, request, duties)
+        forward = request.forward if body is not None else None
+        if body is not None and forward is None:
+            forward = body
+        framing = self._head.framing if forward is None else Length(len(forward))
+        if self._head.expects_continue and forward is None:
+            self._connection.send(CONTINUE)
+            self._connection.answered = False
+        limit = duties.seconds
+        if limit is not None:
+            self._connection.timer("limit", limit)
+        fields = _with_connection(outgoing.fields, self._head.upgrade)
+        self._connection.forward(encode_request(outgoing.method, outgoing.target, fields, framing), grant)
+        if forward:
+            self._connection.forward(forward, Continuation(grant))
+        try:
+            yield from relay(self._connection, self._head, request, grant, duties, streams=forward is None)
+        finally:
+            if limit is not None:
+                self._connection.timer("limit", None)
+
+    # --- who ----------------------------------------------------------------------------------------------------------
+
+    def _identify(self) -> Step[Known]:
+        credential = presented(self._head.fields, self._settings.login)
+        if credential is None:
+            self._connection.record_fault(401, "the request shows no credential")
+            raise Refused(denial.unauthenticated(None))
+        agent = self._head.fields.first("User-Agent")
+        labels = {"user_agent": agent[:_LABEL_LENGTH]} if agent else {}
+        known = yield from self._connection.look_up(WhoIs(credential, labels))
+        if isinstance(known, Deny):
+            raise Refused(denial.unauthenticated(known))
+        self._connection.session = known.session
+        return known  # type: ignore[no-any-return]
+
+    def _own(self, known: Known) -> Step[None]:
+        """What the proxy itself answers: how an approval stands."""
+        if self._head.method not in SAFE or not self._head.path.startswith(APPROVALS):
+            raise Refused(denial.problem(404, "this proxy answers GET /.checkrein/approvals/ID and nothing else here"))
+        standing = yield from self._connection.look_up(
+            HowStands(known.session, self._head.path.removeprefix(APPROVALS))
+        )
+        if standing is None:
+            raise Refused(denial.problem(404, "no request of this session waits for such an approval"))
+        raise Refused(denial.standing(standing.held, standing.state, standing.comment))
+
+    # --- what ---------------------------------------------------------------------------------------------------------
+
+    def _path(self) -> Path:
+        try:
+            return normalise(self._head.path)
+        except Ambiguous as ambiguous:
+            self._connection.record_fault(400, str(ambiguous))
+            raise Refused(denial.problem(400, f"the path can be read in more than one way: {ambiguous}")) from None
+
+    def _body(self, path: Path) -> Step[bytes]:
+        """The whole body, after the head alone was not denied."""
+        outline = self._classified(path, None)
+        prepare = dataclasses.replace(outline.actions[0], name="prepare")
+        outcome = yield from self._connection.ask((prepare,), execution=False)
+        if isinstance(outcome, Deny):
+            raise Refused(denial.refused(outcome, self._what))
+        if self._head.expects_continue:
+            self._connection.send(CONTINUE)
+            self._connection.answered = False
+        limit = self._settings.classify.body_limit
+        body = yield from self._connection.read_body(limit)
+        if body is None:
+            self._deny("body-too-large", f"policy has to read its body, and that is longer than {limit} bytes", 413)
+        return body
+
+    def _classified(self, path: Path, body: bytes | None) -> Request:
+        try:
+            return classify(self._head, path, body, self._settings.classify)
+        except Ambiguous as ambiguous:
+            self._connection.record_fault(400, str(ambiguous))
+            raise Refused(denial.problem(400, f"the request can be read in more than one way: {ambiguous}")) from None
+        except Unclassifiable as unclassifiable:
+            self._deny("not-understood", f"it was not understood in full: {unclassifiable}")
+
+    def _deny(self, code: str, message: str, status: int = 0) -> NoReturn:
+        deny = local_deny(f"local-{self._connection.exchange}", code, message)
+        answer = denial.refused(deny, self._what)
+        raise Refused(dataclasses.replace(answer, status=status) if status else answer, deny)
+
+    # --- whether ------------------------------------------------------------------------------------------------------
+
+    def _permitted(self, request: Request, *, detached: bool) -> Step[list[Grant]]:
+        """The transport's grant, then that of what it carries, where it carries calls."""
+        grants = [(yield from self._grant(request.actions[:1], detached=detached and not request.calls))]
+        if request.calls:
+            try:
+                grants.append((yield from self._grant(request.actions[1:], detached=False)))
+            except _Denied as denied:
+                document = mcp.refused(request.calls, denied.deny)
+                if document is None:
+                    raise Refused(denial.refused(denied.deny, self._what)) from None
+                raise Refused(denial.Answer(200, document, (), "application/json")) from None
+        return grants
+
+    def _grant(self, actions: tuple[Action, ...], *, detached: bool) -> Step[Grant]:
+        carried = actions[0].protocol != "http"
+        outcome = yield from self._connection.ask(actions, hold=self._settings.hold, detached=detached)
+        exchange = self._connection.exchange
+        if isinstance(outcome, Held):
+            if detached:
+                raise Pending(outcome)
+            # The answer to the same question: nothing is sent to the client meanwhile.
+            outcome = yield from self._connection.wait_on()
+        if isinstance(outcome, Approved):
+            redeem = outcome.approval_id
+            outcome = yield from self._connection.ask(
+                actions, exchange=exchange, hold=self._settings.hold, redeem=redeem
+            )
+        match outcome:
+            case Grant():
+                return outcome
+            case Deny() as deny if carried:
+                raise _Denied(deny)
+            case Deny() as deny:
+                raise Refused(denial.refused(deny, self._what))
+            case other:
+                raise TypeError(type(other))
+
+    def _duties(self, grants: list[Grant]) -> Duties:
+        """What the grants oblige to. That the session may only read was seen to before."""
+        obligations = tuple(
+            tuple(each for each in action if not isinstance(each, ReadOnly))
+            for one in grants
+            for action in one.obligations
+        )
+        try:
+            return duties_of(obligations)
+        except CannotMask as error:
+            self._deny("obligations-conflict", str(error))
+
+    # --- where --------------------------------------------------------------------------------------------------------
+
+    def _connect(self, known: Known, path: Path, request: Request, duties: Duties) -> Step[Outgoing]:
+        settings, head = self._settings, self._head
+        fields = end_to_end(head.fields).without((*PRIVATE, *STRIPPED_UPSTREAM, "Host", "Content-Length", "Expect"))
+        if settings.injects or duties.rewrites:
+            fields = fields.without(_PARTS)
+        if duties.rewrites:
+            fields = fields.without(_CONDITIONS)
+        fields = fields.without(("Accept-Encoding",))
+        fields = fields.replaced("Accept-Encoding", accept_encoding(head.fields.first("Accept-Encoding")))
+        fields = fields.without(duties.remove_headers)
+        for name, value in duties.set_headers:
+            fields = fields.replaced(name, value)
+        if head.upgrade and settings.injects:
+            # What is compressed cannot be watched for the credential.
+            fields = fields.without(("Sec-WebSocket-Extensions",))
+        host = settings.host or head.host
+        target = settings.base_path + path.text + ("" if head.query is None else f"?{head.query}")
+        outgoing = Outgoing(head.method, target, host, Fields((("Host", host), *fields.items)))
+        answer = yield from self._connection.look_up(Connect(known.session, outgoing, request.forward))
+        match answer:
+            case Connected(request=ready):
+                return ready
+            case Unreachable(reason):
+                self._connection.record_fault(502, reason)
+                raise Refused(denial.problem(502, reason))
+            case other:
+                raise TypeError(type(other))
+
+
+class _Denied(Exception):
+    """What the request carries is denied; its own protocol says so."""
+
+    def __init__(self, deny: Deny) -> None:
+        super().__init__(deny.decision_id)
+        self.deny = deny
+
+
+def _with_connection(fields: Fields, upgrade: str) -> Fields:
+    return Fields((*fields.items, ("Connection", "Upgrade"), ("Upgrade", upgrade))) if upgrade else fields
+
+
+def _what(head: RequestHead) -> str:
+    """The request in a few words, for a refusal: no query, which may hold anything."""
+    return f"{head.method} {head.path}"[:120]

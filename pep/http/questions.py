@@ -1,0 +1,95 @@
+"""What a session asks that it cannot know, and what it is told: the LookUps of the HTTP proxy. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pep.core.decision_client import Credential
+from pep.core.model import Action, Decision, Held, Obligation
+from pep.http.messages import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class WhoIs:
+    """Whose credential it is. Answered by `Known` or a Deny."""
+
+    credential: Credential = field(repr=False)
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A session of the decision service; what the session machine has to know of it."""
+
+    session: str
+    duties: tuple[Obligation, ...]
+    input_paths: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request as the target is to get it, before the target's credential is put in."""
+
+    method: str
+    target: str
+    host: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A connection for one request, and the request with the credential. Answered by `Connected` or `Unreachable`.
+
+    `body` is the whole body where it is known, for signatures.
+    """
+
+    session: str
+    request: Outgoing
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The upstream side has a connection, and the request is ready to be sent; it holds the credential."""
+
+    request: Outgoing = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The exchange is over; a connection that is in a known state may serve another one. Answered by None."""
+
+    reusable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What would be decided of each action alone. Answered by a tuple of decisions."""
+
+    session: str
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HowStands:
+    """Where an approval of the session stands that nobody waits for. Answered by `Standing` or None."""
+
+    session: str
+    approval_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    held: Held
+    state: str
+    comment: str = ""
+
+
+Question = WhoIs | Connect | Release | WhatIf | HowStands
+WhatIfAnswer = tuple[Decision, ...]

@@ -1,0 +1,265 @@
+"""What comes back: from the target's connection to the client's, through the transform that the decision asks for.
+
+The request's body and the response are relayed at the same time, as HTTP/1.1 has it (RFC 9112, section 9.5). A head is
+sent at once unless the transform has to see the whole body first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+
+from pep.core.errors import UpstreamProtocolError
+from pep.core.model import Allow, Grant, Mask, RequireApproval, local_deny
+from pep.core.records import Body, Event, EventType
+from pep.core.wire import Continuation
+from pep.http import denial, mcp
+from pep.http.classify import Request
+from pep.http.codec import LAST_CHUNK, chunk, encode_response
+from pep.http.connection import Connection
+from pep.http.messages import BodyData, Chunked, Fields, Framing, Length, NoBody, RequestHead, ResponseHead, UntilClose
+from pep.http.obligations import CannotMask, Duties, Plan, plan
+from pep.http.questions import Release, WhatIf
+from pep.http.stepping import Cut, Refused, Step, Wait
+from pep.http.tunnel import Tunnel
+
+SAMPLE_BYTES: Final = 64 * 1024
+
+
+def relay(
+    connection: Connection, head: RequestHead, request: Request, grant: Grant, duties: Duties, *, streams: bool
+) -> Step[None]:
+    """Until the response is complete, and on record. `streams`: the request's body is still to be read and forwarded."""
+    response = _Response(connection, head, request, grant, duties)
+    connection.responses.expect(head.method)
+    sending = streams and not isinstance(head.framing, NoBody)
+    if not sending:
+        connection.body_read = True
+    seen = connection.received
+    if sending:
+        connection.timer("stalled", connection.settings.stalled)
+    try:
+        while not response.over:
+            moved = False
+            while sending and (part := connection.requests.next()) is not None:
+                moved = True
+                sending = _send_part(connection, head.framing, part, grant)
+            if not response.over and (arrived := connection.responses.next()) is not None:
+                yield from response.take(arrived)
+                continue
+            if connection.upstream_closed and not response.over:
+                connection.responses.eof()
+                if (arrived := connection.responses.next()) is None:
+                    raise UpstreamProtocolError("502", "it closed the connection before it answered")
+                yield from response.take(arrived)
+                continue
+            if not moved:
+                yield Wait.EITHER
+                if sending:
+                    seen = connection.keep_moving(seen)
+    finally:
+        connection.timer("stalled", None)
+    if response.tunnel is not None:
+        connection.raw = response.tunnel
+        while True:
+            yield Wait.EITHER
+    if sending:
+        connection.closing = connection.closing or "the target answered before the request was complete"
+    reusable = not sending and response.reusable and not connection.upstream_closed
+    yield from connection.look_up(Release(reusable))
+
+
+def _send_part(connection: Connection, framing: Framing, part: Any, grant: Grant) -> bool:
+    """Forwards a part of the body; whether more is to come."""
+    chunked = isinstance(framing, Chunked)
+    if isinstance(part, BodyData):
+        if part.data:
+            connection.forward(chunk(part.data) if chunked else part.data, Continuation(grant))
+        return True
+    connection.body_read = True
+    connection.timer("stalled", None)
+    if chunked:
+        connection.forward(LAST_CHUNK, Continuation(grant))
+    return False
+
+
+class _Response:
+    """One response."""
+
+    def __init__(
+        self, connection: Connection, head: RequestHead, request: Request, grant: Grant, duties: Duties
+    ) -> None:
+        self._connection = connection
+        self._request_head = head
+        self._request = request
+        self._grant = grant
+        self._duties = duties
+        self._head: ResponseHead | None = None
+        self._plan: Plan | None = None
+        self._framing: Framing = NoBody()
+        # A list of tools is filtered by a question, so it has to be there whole.
+        self._collects = any(call.method == "tools/list" for call in request.calls)
+        self._collected: list[bytes] = []
+        self._size = 0
+        self._sample: list[bytes] = []
+        self._sampled = 0
+        self.over = False
+        self.reusable = False
+        self.tunnel: Tunnel | None = None
+
+    def take(self, part: Any) -> Step[None]:
+        """One part of what the target sends."""
+        try:
+            match part:
+                case ResponseHead() as head if head.interim:
+                    pass
+                case ResponseHead(status=101) as head:
+                    self._upgraded(head)
+                case ResponseHead() as head:
+                    self._begin(head)
+                case BodyData(data):
+                    self._body(self._planned.body.feed(data))
+                case _:
+                    yield from self._finish()
+        except CannotMask as error:
+            self._fail(error)
+
+    @property
+    def _planned(self) -> Plan:
+        assert self._plan is not None, "a body follows its head"
+        return self._plan
+
+    def _begin(self, head: ResponseHead) -> None:
+        connection = self._connection
+        self._head, self.reusable = head, head.keep_alive
+        settings = connection.settings
+        self._plan = plan(
+            head,
+            self._request_head.method,
+            self._duties,
+            settings.scrub,
+            decoded_limit=settings.decoded_limit,
+            graphql=self._request.graphql,
+            hash_keys=settings.hash_keys,
+        )
+        if not (self._plan.body.held or self._collects):
+            self._send_head(self._plan.head.framing)
+
+    def _send_head(self, framing: Framing) -> None:
+        """The head as the client gets it: its framing is what this client can read."""
+        connection, planned = self._connection, self._planned
+        fields = planned.head.fields
+        if isinstance(framing, UntilClose):
+            framing = Chunked()
+        if isinstance(framing, Chunked) and self._request_head.minor == 0:
+            framing = UntilClose()
+            connection.closing = connection.closing or "the response ends with the connection"
+        self._framing = framing
+        if connection.closing:
+            fields = Fields((*fields.items, ("Connection", "close")))
+        elif self._request_head.minor == 0:
+            fields = Fields((*fields.items, ("Connection", "keep-alive")))
+        connection.send(encode_response(planned.head.status, planned.head.reason, fields, framing))
+
+    def _body(self, data: bytes) -> None:
+        if not data:
+            return
+        self._size += len(data)
+        if self._planned.body.held or self._collects:
+            if self._size > self._connection.settings.decoded_limit:
+                raise CannotMask("the response is longer than what can be looked at")
+            self._collected.append(data)
+            return
+        self._emit(data)
+
+    def _emit(self, data: bytes) -> None:
+        if self._sampled < SAMPLE_BYTES:
+            self._sample.append(data[: SAMPLE_BYTES - self._sampled])
+            self._sampled += len(self._sample[-1])
+        self._connection.send(chunk(data) if isinstance(self._framing, Chunked) else data)
+
+    def _finish(self) -> Step[None]:
+        planned, connection = self._planned, self._connection
+        self._body(planned.body.finish())
+        if planned.body.held or self._collects:
+            whole = b"".join(self._collected)
+            if self._collects:
+                whole = yield from self._filtered(whole)
+            self._size = len(whole)
+            head_only = isinstance(planned.head.framing, NoBody)
+            self._send_head(NoBody() if head_only else Length(len(whole)))
+            if whole:
+                self._emit(whole)
+        connection.record(self._event())
+        if isinstance(self._framing, Chunked):
+            connection.send(LAST_CHUNK)
+        self.over = True
+
+    def _event(self, **more: Any) -> Event:
+        """What goes on record about the response; the body is what the client saw, as far as it is kept."""
+        status = 0 if self._head is None else self._head.status
+        facts: dict[str, Any] = {
+            "execution_id": self._grant.execution_id,
+            "status": status,
+            "bytes": self._size,
+            "tags": [f"HTTP {status}"],
+            **more,
+        }
+        if self._plan is not None:
+            facts |= self._plan.body.summary()
+        bodies = (Body("response", b"".join(self._sample)),) if self._sample else ()
+        grant = self._grant
+        return Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts, bodies)
+
+    def _fail(self, error: CannotMask) -> None:
+        """What cannot be masked is not shown: an answer in its place, or, behind a head that is sent, the end."""
+        self._connection.record(self._event(withheld=str(error)))
+        if self._connection.answered:
+            raise Cut(f"the response was cut: {error}")
+        self._connection.closing = self._connection.closing or "the response could not be relayed"
+        deny = local_deny(self._grant.decision_ids[0], "cannot-mask", f"the response is withheld: {error}")
+        what = f"{self._request_head.method} {self._request_head.path}"[:120]
+        raise Refused(denial.refused(deny, what))
+
+    # --- other protocols ----------------------------------------------------------------------------------------------
+
+    def _upgraded(self, head: ResponseHead) -> None:
+        """The target speaks another protocol from here on, as the client asked and policy allowed."""
+        connection, wanted = self._connection, self._request_head.upgrade
+        if not wanted or wanted not in head.fields.tokens("Upgrade"):
+            raise UpstreamProtocolError("502", "it switches to a protocol that nobody asked for")
+        scrub = connection.settings.scrub
+        fields = scrub.in_fields(head.fields).without(("Connection", "Upgrade"))
+        fields = Fields((*fields.items, ("Connection", "Upgrade"), ("Upgrade", wanted)))
+        connection.send(encode_response(101, head.reason or "Switching Protocols", fields, NoBody()))
+        self._head = head
+        connection.body_read = True
+        connection.closing = "the connection was upgraded"
+        self.tunnel = Tunnel(connection, self._grant, wanted)
+        self.over = True
+        # What either side has sent behind its head belongs to the new protocol.
+        if rest := connection.responses.rest():
+            self.tunnel.upstream(rest)
+        if rest := connection.requests.rest():
+            self.tunnel.client(rest)
+
+    def _filtered(self, whole: bytes) -> Step[bytes]:
+        """An answer to tools/list, with the tools that policy would not let this client call left out."""
+        if self._head is None or self._head.status != 200 or not whole:
+            return whole
+        listing = mcp.Listing.read(whole, self._head.fields.first("Content-Type") or "")
+        if listing is None:
+            raise CannotMask("the list of tools is not understood")
+        names = listing.tools
+        if not names:
+            return whole
+        settings = self._connection.settings.classify
+        actions = tuple(mcp.tool_action(name, settings) for name in names)
+        decisions = yield from self._connection.look_up(WhatIf(self._connection.session, actions))
+        # What needs approval can be called, and then waits; only what would be refused is left out.
+        allowed = {
+            name
+            for name, decision in zip(names, decisions, strict=True)
+            if isinstance(decision, Allow | Mask | RequireApproval)
+        }
+        return listing.write(allowed)

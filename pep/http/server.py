@@ -1,0 +1,199 @@
+"""The HTTP proxy: accepts connections, drives a session machine for each, answers what the machines look up.
+
+The parts: `sessions` (who), `upstream` (the target's connections), `credentials` (what the target is shown), and the
+machine itself (`session`) under `pep.core.driver`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import ssl
+from typing import Any, Final, assert_never
+
+from pep.core import driver
+from pep.core.driver import Mailbox
+from pep.core.errors import DecisionUnavailable
+from pep.core.leg import Leg, LegClosed
+from pep.core.model import (
+    LimitRows,
+    MaskFields,
+    ReadOnly,
+    RedactText,
+    RemoveHeaders,
+    SetHeaders,
+    TimeLimit,
+)
+from pep.core.serve import Runtime
+from pep.core.tls import listener_context
+from pep.core.wire import ClientData, Revoked
+from pep.http.config import HttpProxy
+from pep.http.credentials import Injector, injector_of
+from pep.http.questions import (
+    Connect,
+    Connected,
+    HowStands,
+    Outgoing,
+    Question,
+    Release,
+    Standing,
+    Unreachable,
+    WhatIf,
+    WhoIs,
+)
+from pep.http.scrub import Scrub
+from pep.http.session import HttpSession
+from pep.http.sessions import Directory
+from pep.http.settings import settings_of
+from pep.http.upstream import UpstreamPool, UpstreamSide
+
+SUPPORTED: Final = frozenset({MaskFields, LimitRows, TimeLimit, ReadOnly, RedactText, SetHeaders, RemoveHeaders})
+
+
+async def serve(proxy: HttpProxy, runtime: Runtime) -> None:
+    """Serve clients until the process stops. Raises ConfigError."""
+    injector = injector_of(proxy.credentials["default"])
+    server = HttpServer(proxy, runtime, injector, Scrub(await injector.secrets()))
+    async with asyncio.TaskGroup() as tasks:
+        background = tasks.create_task(server.directory.run())
+        try:
+            await runtime.listen(server.client)
+        finally:
+            background.cancel()
+            await server.close()
+
+
+class _Client:
+    """One client connection, as the server knows it."""
+
+    def __init__(self, machine: HttpSession, mailbox: Mailbox) -> None:
+        self.machine = machine
+        self.mailbox = mailbox
+
+
+class HttpServer:
+    """One proxy."""
+
+    def __init__(self, proxy: HttpProxy, runtime: Runtime, injector: Injector, scrub: Scrub) -> None:
+        self._proxy = proxy
+        self._runtime = runtime
+        self._injector = injector
+        self._tls = None if proxy.listen.tls is None else listener_context(proxy.listen.tls)
+        self._pool = UpstreamPool(proxy.upstream)
+        key = secrets.token_hex(32) if proxy.masks.hash_key is None else proxy.masks.hash_key.resolve()
+        self._settings = settings_of(proxy, scrub, injects=injector.injects, hash_keys={"": key.encode()})
+        self._exchanges = itertools.count(1)
+        self._clients: set[_Client] = set()
+        self.directory = Directory(
+            runtime,
+            supported=SUPPORTED,
+            idle=proxy.limits.session_idle.total_seconds(),
+            serving=lambda: {client.machine.serving for client in self._clients},
+            tell=self._tell,
+        )
+
+    async def close(self) -> None:
+        await self.directory.close("the proxy stops")
+        await self._pool.close()
+
+    async def client(self, leg: Leg) -> None:
+        """One connection."""
+        try:
+            if self._tls is not None:
+                await leg.start_tls(self._tls, server_side=True, timeout=self._settings.head)
+        except (LegClosed, OSError, TimeoutError, ssl.SSLError) as error:
+            self._runtime.log.debug("a client left during its handshake", error=type(error).__name__)
+            return
+        mailbox = Mailbox()
+        machine = HttpSession(self._settings, self._exchanges)
+        upstream = UpstreamSide(self._pool)
+        client = _Client(machine, mailbox)
+        self._clients.add(client)
+        # The machine's first effects, its timers, come with the first event.
+        mailbox.post(ClientData(b""))
+        if self._runtime.stopping.is_set():
+            mailbox.post(Revoked("the proxy is stopping", at_once=False))
+        try:
+            await driver.run(
+                machine,
+                leg,
+                upstream,
+                self.directory.gate,
+                _LookUps(self, leg, upstream),
+                _cancel(upstream),
+                mailbox,
+                client_buffer=self._proxy.limits.client_buffer,
+            )
+        finally:
+            self._clients.discard(client)
+            upstream.abort()
+            self.directory.settled()
+
+    def _tell(self, event: Revoked) -> None:
+        for client in tuple(self._clients):
+            client.mailbox.post(event)
+
+    async def inject(self, request: Outgoing, body: bytes | None) -> Outgoing:
+        """The request with the target's credential in it."""
+        target, fields = await self._injector.apply(request.method, request.target, request.fields, request.host, body)
+        return Outgoing(request.method, target, request.host, fields)
+
+
+def _cancel(upstream: UpstreamSide) -> Any:
+    async def cancel() -> None:
+        upstream.abort()
+
+    return cancel
+
+
+class _LookUps:
+    """What one connection's machine asks for; see `questions`."""
+
+    def __init__(self, server: HttpServer, leg: Leg, upstream: UpstreamSide) -> None:
+        self._server = server
+        self._leg = leg
+        self._upstream = upstream
+
+    async def answer(self, question: Question) -> Any:
+        directory = self._server.directory
+        match question:
+            case WhoIs(credential, labels):
+                return await directory.find(credential, labels, self._leg.peer)
+            case Connect(session, request, body):
+                return await self._connect(session, request, body)
+            case Release(reusable):
+                self._upstream.release(reusable)
+                directory.settled()
+                return None
+            case WhatIf(session, actions):
+                enforcer = directory.gate(session).enforcer
+                assert enforcer is not None, "a session that is served has a gate"
+                return await enforcer.consider(actions)
+            case HowStands(session, approval_id):
+                return await self._standing(session, approval_id)
+            case never:
+                assert_never(never)
+
+    async def _connect(self, session: str, request: Outgoing, body: bytes | None) -> Connected | Unreachable:
+        try:
+            ready = await self._server.inject(request, body)
+        except (OSError, ValueError, RuntimeError) as error:
+            return Unreachable(f"the target's credential cannot be had: {type(error).__name__}")
+        try:
+            await self._upstream.connect(session)
+        except TimeoutError:
+            return Unreachable("the target does not answer in time")
+        except OSError as error:
+            return Unreachable(f"the target cannot be reached: {type(error).__name__}")
+        return Connected(ready)
+
+    async def _standing(self, session: str, approval_id: str) -> Standing | None:
+        enforcer = self._server.directory.gate(session).enforcer
+        if enforcer is None:
+            return None
+        try:
+            found = await enforcer.detached(approval_id)
+        except DecisionUnavailable:
+            return None
+        return None if found is None else Standing(found[0], found[1].state, found[1].comment)

@@ -1,0 +1,180 @@
+"""The sessions of HTTP clients: one for each credential, whatever connections its requests come on.
+
+A session is opened when its credential is first seen and closed when it was not used for a while (DESIGN, Identity);
+each has its own chain of records. What happens to one is told to every connection, because any may be serving it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pep.core.decision_client import Credential
+from pep.core.driver import Gate
+from pep.core.model import Deny
+from pep.core.serve import Admitted, Runtime
+from pep.core.wire import PolicyChanged, Revoked
+from pep.http.questions import Known
+
+_LOOK_SECONDS: Final = 1.0
+# Read by a policy that is newer than the session, for all it knows.
+_EVERYTHING: Final = frozenset({"action.properties"})
+
+
+@dataclass(slots=True)
+class _Entry:
+    admitted: Admitted
+    digest: bytes
+    known: Known
+    used: float = field(default_factory=time.monotonic)
+
+
+Post = Callable[[Revoked], None]
+
+
+class Directory:
+    """The open sessions. `serving` says whose requests are served at the moment."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        supported: frozenset[type],
+        idle: float,
+        serving: Callable[[], set[str]],
+        tell: Post,
+    ) -> None:
+        self._runtime = runtime
+        self._supported = supported
+        self._idle = idle
+        self._serving = serving
+        self._tell = tell
+        self._by_digest: dict[bytes, _Entry] = {}
+        self._by_session: dict[str, _Entry] = {}
+        self._ending: dict[str, str] = {}
+        self._opening: dict[bytes, asyncio.Lock] = {}
+        self._closing = asyncio.Event()
+
+    async def find(self, credential: Credential, labels: Mapping[str, str], address: str) -> Known | Deny:
+        """Whose credential it is; opens the session where there is none. Two at once open one."""
+        digest = _digest(credential)
+        entry = self._by_digest.get(digest)
+        if entry is None:
+            lock = self._opening.setdefault(digest, asyncio.Lock())
+            async with lock:
+                entry = self._by_digest.get(digest)
+                if entry is None:
+                    opened = await self._open(credential, labels, address, digest)
+                    if isinstance(opened, Deny):
+                        self._opening.pop(digest, None)
+                        return opened
+                    entry = opened
+            self._opening.pop(digest, None)
+        entry.used = time.monotonic()
+        return entry.known
+
+    def gate(self, session: str) -> Gate:
+        """Where the session's commands are decided and recorded; without a name, the proxy's own chain.
+
+        A session that has ended here meanwhile still has its gate for as long as it is served.
+        """
+        entry = self._by_session.get(session)
+        if entry is None:
+            return Gate(self._runtime.process)
+        return Gate(entry.admitted.recorder, entry.admitted.enforcer)
+
+    def __contains__(self, session: str) -> bool:
+        return session in self._by_session
+
+    async def run(self) -> None:
+        """Closes what is over or was not used, until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._closing.wait()
+            self._closing.clear()
+            await self._sweep()
+
+    async def close(self, reason: str) -> None:
+        """Ends every session."""
+        for entry in tuple(self._by_session.values()):
+            await self._dismiss(entry, reason)
+
+    def settled(self) -> None:
+        """A request is over; a session that waited for that may end."""
+        if self._ending:
+            self._closing.set()
+
+    async def _open(
+        self, credential: Credential, labels: Mapping[str, str], address: str, digest: bytes
+    ) -> _Entry | Deny:
+        name = ""
+
+        def post(event: Revoked | PolicyChanged) -> None:
+            self._happened(name, event)
+
+        admitted = await self._runtime.admit(credential, address, supported=self._supported, labels=labels, post=post)
+        if isinstance(admitted, Deny):
+            return admitted
+        handle = admitted.handle
+        name = handle.session_id
+        known = Known(name, handle.obligations, handle.input_paths)
+        entry = _Entry(admitted, digest, known)
+        self._by_digest[digest] = self._by_session[name] = entry
+        if self._runtime.stopping.is_set():
+            self._happened(name, Revoked("the proxy is stopping", at_once=False))
+        return entry
+
+    def _happened(self, name: str, event: Revoked | PolicyChanged) -> None:
+        entry = self._by_session.get(name)
+        if entry is None:
+            return
+        match event:
+            case PolicyChanged():
+                # Which parts of a request its policies read was said when it was opened.
+                if entry.admitted.enforcer.has_detached:
+                    entry.known = Known(name, entry.known.duties, _EVERYTHING)
+                else:
+                    self._forget(entry, "the policies have changed")
+            case Revoked(reason, at_once):
+                self._forget(entry, reason)
+                everybody = self._runtime.stopping.is_set()
+                self._tell(Revoked(reason, at_once, "" if everybody else name))
+
+    def _forget(self, entry: _Entry, reason: str) -> None:
+        """The next request with this credential opens another session; this one ends when nothing is served for it."""
+        if self._by_digest.get(entry.digest) is entry:
+            del self._by_digest[entry.digest]
+        self._ending.setdefault(entry.known.session, reason)
+        self._closing.set()
+
+    async def _sweep(self) -> None:
+        serving, now = self._serving(), time.monotonic()
+        for name, reason in tuple(self._ending.items()):
+            if name not in serving:
+                await self._dismiss(self._by_session[name], reason)
+        for entry in tuple(self._by_session.values()):
+            unused = now - entry.used > self._idle and entry.known.session not in serving
+            if unused and not entry.admitted.enforcer.has_detached:
+                await self._dismiss(entry, "it was not used")
+
+    async def _dismiss(self, entry: _Entry, reason: str) -> None:
+        name = entry.known.session
+        self._ending.pop(name, None)
+        if self._by_session.pop(name, None) is None:
+            return
+        if self._by_digest.get(entry.digest) is entry:
+            del self._by_digest[entry.digest]
+        await self._runtime.dismiss(entry.admitted, reason)
+
+
+def _digest(credential: Credential) -> bytes:
+    """A name for a credential that is not the credential, and no other one's."""
+    # Not the value's own repr, which leaves the secret out.
+    return hashlib.sha256(repr((type(credential).__name__, dataclasses.astuple(credential))).encode()).digest()

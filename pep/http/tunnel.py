@@ -1,0 +1,108 @@
+"""What follows an upgrade: both sides' bytes pass as they are, within the grant of the upgrade, and are recorded.
+
+A tunnel is allowed or denied as a whole: nothing in it is decided or masked. What the target sends is watched for the
+credential, frame headers of WebSocket (RFC 6455, section 5.2) left out; a connection that shows it is cut.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pep.core.model import Grant
+from pep.core.records import Body, Event, EventType
+from pep.core.wire import Continuation
+from pep.http.connection import Connection
+from pep.http.stepping import Cut
+
+SAMPLE_BYTES: Final = 64 * 1024
+_SIZES: Final = {126: 2, 127: 8}
+
+
+class Tunnel:
+    """One upgraded connection."""
+
+    def __init__(self, connection: Connection, grant: Grant, protocol: str) -> None:
+        self._connection = connection
+        self._grant = grant
+        self._protocol = protocol
+        self._sent = self._received = 0
+        self._sample: list[bytes] = []
+        self._sampled = 0
+        self._payload = Payload() if protocol == "websocket" else None
+        self._watch = connection.settings.scrub.watch()
+
+    def client(self, data: bytes) -> None:
+        self._sent += len(data)
+        self._keep(b"> ", data)
+        self._connection.forward(data, Continuation(self._grant))
+
+    def upstream(self, data: bytes) -> None:
+        self._received += len(data)
+        content = data if self._payload is None else self._payload.feed(data)
+        if self._watch.found(content):
+            raise Cut("the target showed its credential")
+        self._keep(b"< ", data)
+        self._connection.send(data)
+
+    def event(self) -> Event:
+        """What goes on record when it ends."""
+        facts = {
+            "execution_id": self._grant.execution_id,
+            "bytes": self._received,
+            "bytes_sent": self._sent,
+            "tags": [self._protocol],
+        }
+        bodies = (Body("response", b"".join(self._sample)),) if self._sample else ()
+        grant = self._grant
+        return Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts, bodies)
+
+    def _keep(self, mark: bytes, data: bytes) -> None:
+        if self._sampled < SAMPLE_BYTES:
+            self._sample.append(mark + data[: SAMPLE_BYTES - self._sampled] + b"\n")
+            self._sampled += len(data)
+
+
+class Payload:
+    """The contents of WebSocket frames without their headers, of a stream that comes in any pieces."""
+
+    def __init__(self) -> None:
+        self._header = bytearray()
+        self._left = 0
+        self._mask = b""
+        self._at = 0
+
+    def feed(self, data: bytes) -> bytes:
+        out = bytearray()
+        position = 0
+        while position < len(data):
+            if self._left:
+                piece = data[position : position + self._left]
+                position += len(piece)
+                self._left -= len(piece)
+                out += self._unmasked(piece)
+                continue
+            self._header.append(data[position])
+            position += 1
+            self._start()
+        return bytes(out)
+
+    def _start(self) -> None:
+        header = self._header
+        if len(header) < 2:
+            return
+        size, masked = header[1] & 0x7F, bool(header[1] & 0x80)
+        extended = _SIZES.get(size, 0)
+        whole = 2 + extended + (4 if masked else 0)
+        if len(header) < whole:
+            return
+        self._left = int.from_bytes(header[2 : 2 + extended]) if extended else size
+        self._mask = bytes(header[whole - 4 :]) if masked else b""
+        self._at = 0
+        header.clear()
+
+    def _unmasked(self, piece: bytes) -> bytes:
+        if not self._mask:
+            return piece
+        turned = (self._mask[self._at % 4 :] + self._mask[: self._at % 4]) * (len(piece) // 4 + 1)
+        self._at += len(piece)
+        return bytes(left ^ right for left, right in zip(piece, turned, strict=False))
