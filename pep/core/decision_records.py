@@ -28,7 +28,10 @@ from pep.core.model import (
     Obligation,
     ReadOnly,
     Reason,
+    RedactText,
+    RemoveHeaders,
     RequireApproval,
+    SetHeaders,
     TimeLimit,
     Unsupported,
     digest_of,
@@ -132,12 +135,20 @@ def _obligation(duty: Obligation) -> Mapping[str, Any]:
                 {"dataset": each.dataset, "field": each.field, "method": type(each.method).__name__} for each in fields
             ]
             return {"name": "mask", "fields": named}
-        case LimitRows(maximum, on_excess):
-            return {"name": "limit_rows", "max": maximum, "on_excess": on_excess.value}
+        case LimitRows(maximum, on_excess, path):
+            limit = {"name": "limit_rows", "max": maximum, "on_excess": on_excess.value}
+            return {**limit, "path": path} if path else limit
         case TimeLimit(seconds):
             return {"name": "time_limit", "seconds": seconds}
         case ReadOnly():
             return {"name": "read_only"}
+        case RedactText(detectors, patterns):
+            return {"name": "redact_text", "detectors": sorted(detectors), "patterns": list(patterns)}
+        case SetHeaders(headers):
+            # The names alone: what policy writes into a header is for the upstream.
+            return {"name": "set_headers", "headers": [name for name, _ in headers]}
+        case RemoveHeaders(names):
+            return {"name": "remove_headers", "headers": sorted(names)}
         case Unsupported(name):
             return {"name": name, "unsupported": True}
         case never:

@@ -126,10 +126,14 @@ class OnExcess(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class LimitRows:
-    """At most `maximum` rows of one execution reach the client."""
+    """At most `maximum` rows of one execution reach the client.
+
+    `path` is the JSONPath of the array that is counted in an answer; empty means the protocol's own rows.
+    """
 
     maximum: int
     on_excess: OnExcess = OnExcess.FAIL
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +149,35 @@ class ReadOnly:
 
 
 @dataclass(frozen=True, slots=True)
+class RedactText:
+    """What the detectors and the patterns (regular expressions) find in text of the result is struck out."""
+
+    detectors: frozenset[str] = frozenset()
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetHeaders:
+    """Headers that the message has as forwarded, and no others of these names; the names are in lower case."""
+
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveHeaders:
+    """Headers that the message does not have as forwarded; the names are in lower case."""
+
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Unsupported:
     """A duty that this proxy has no class for. No proxy supports it, so it turns a grant into a deny."""
 
     name: str
 
 
-Obligation = MaskFields | LimitRows | TimeLimit | ReadOnly | Unsupported
+Obligation = MaskFields | LimitRows | TimeLimit | ReadOnly | RedactText | SetHeaders | RemoveHeaders | Unsupported
 
 # The policy contract's names, as `supported_obligations` says them.
 OBLIGATION_NAMES: Final[Mapping[type, str]] = {
@@ -159,6 +185,9 @@ OBLIGATION_NAMES: Final[Mapping[type, str]] = {
     LimitRows: "limit_rows",
     TimeLimit: "time_limit",
     ReadOnly: "read_only",
+    RedactText: "redact_text",
+    SetHeaders: "set_headers",
+    RemoveHeaders: "remove_headers",
 }
 
 
