@@ -138,11 +138,13 @@ def test_the_files_of_a_policy_count_together(parse):
     assert policy_paths(parsed.values(), ALL) == {"x": (PARAMETERS,)}
 
 
-def test_the_entrypoint_reads_nothing_that_travels_on_demand(parse):
+def test_a_shipped_policy_makes_travel_what_it_looks_at_and_nothing_else(parse):
     texts = {
         str(path): path.read_text()
-        for path in sorted((library_dir() / "checkrein").rglob("*.rego"))
+        for folder in ("checkrein", "policies")
+        for path in sorted((library_dir() / folder).rglob("*.rego"))
         if not path.name.endswith("_test.rego") and path.parent.name != "testing"
     }
-    texts["quiet"] = "package policies.quiet\n\nallow contains 1"
-    assert policy_paths(parse(texts).values(), ALL) == {"quiet": ()}
+    found = policy_paths(parse(texts).values(), ALL)
+    assert {name: paths for name, paths in found.items() if paths} == {"refunds": (BODY,)}
+    assert {"baseline", "masked_pii", "inference", "api_reads", "api_pii", "mcp_tools"} <= found.keys()
