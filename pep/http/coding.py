@@ -183,6 +183,8 @@ class Decoder:
 
     def feed(self, data: bytes) -> bytes:
         if not self._total:
+            if not self._stages:
+                return data
             self._size = 0
         pieces: list[bytes] = []
         for piece in self._through(data, self._stages):

@@ -79,9 +79,8 @@ def too_deep() -> CannotMask:
     return CannotMask("the JSON of the body is nested too deep to be masked")
 
 
-def string(text: str) -> str:
-    """The text as a JSON string. Lone surrogates stay in it as they are: see `encoded`."""
-    return encode_basestring(text)
+# The text as a JSON string. Lone surrogates stay in it as they are: see `encoded`.
+string: Final = encode_basestring
 
 
 def encoded(text: str) -> bytes:

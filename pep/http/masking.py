@@ -1,0 +1,270 @@
+"""Rewrites JSON documents: masks fields, redacts text, counts the rows of arrays, in one walk.
+
+A field is where a JSONPath leads (see `jsonpaths`), or every scalar whose name is not excepted ("*"). JSON inside a
+string is looked at as well: masks find it by the names they end with, because its place is not the document's. A string
+that cannot be read but names a masked field the way JSON does becomes null.
+
+One `Rewriter` serves all documents of one response: its counts run over all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pep.core.model import FieldMask, LimitRows, MaskMethod, NullMask, OnExcess
+from pep.http import documents
+from pep.http.coding import CannotMask
+from pep.http.documents import MOST_NESTED, Number, Value
+from pep.http.jsonpaths import AnyMember, Name, Path, Paths, Segment, States, Step, floating, parse
+from pep.http.redaction import Redactor
+from pep.http.scalars import Scalar, scalar_mask
+
+# The member of a GraphQL result that its root fields are in.
+_GRAPHQL_ROOT: Final = Segment((Name("data"),))
+
+
+_WORDS: Final[Mapping[bool | None, str]] = {None: "null", True: "true", False: "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a grant says about one response.
+
+    `aliases` is GraphQL's response path -> schema path, None where the response is not GraphQL's. `records`: the body
+    is a sequence of documents of which each is a row.
+    """
+
+    masks: tuple[FieldMask, ...] = ()
+    limits: tuple[LimitRows, ...] = ()
+    redactor: Redactor | None = None
+    aliases: Mapping[str, str] | None = None
+    records: bool = False
+    keys: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Everything:
+    """A mask of the field "*"."""
+
+    method: MaskMethod
+    except_: frozenset[str]
+
+
+class Rewriter:
+    """Raises CannotMask on construction for an obligation that is not understood, later for a document."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.masked = 0
+        self.rows = 0
+        self.arrays = 0
+        self.truncated = False
+        self._redactor = rule.redactor
+        self._limits = rule.limits
+        self._used: dict[tuple[int, str], int] = {}
+        self._keys = rule.keys
+        self._scalars: dict[MaskMethod, Scalar] = {}
+        self._everything = tuple(_Everything(m.method, m.except_) for m in rule.masks if m.field == "*")
+        self._aliases = _other_names(rule.aliases or {})
+        named = [(parse(mask.field), mask.method) for mask in rule.masks if mask.field != "*"]
+        self._methods = [method for _, method in named]
+        # What ends a limit has a number too, behind those of the masks.
+        self._limited: list[int] = []
+        paths = [path for path, _ in named]
+        for number, limit in enumerate(rule.limits):
+            for path in _arrays(limit, rule):
+                paths.append(path)
+                self._limited.append(number)
+        self._paths = Paths(paths, self._aliases)
+        self._inner = Paths([floating(path) for path, _ in named], self._aliases)
+        self._mentioned = _mentions(paths[: len(named)], self._aliases)
+        self._looks_inside = bool(rule.masks or rule.redactor)
+
+    def document(self, data: bytes) -> bytes:
+        """One whole document, rewritten."""
+        out: list[str] = []
+        step = self._paths.start()
+        try:
+            _Walk(self, self._paths, out).value(documents.read(data), step, None, 0)
+        except RecursionError:
+            raise documents.too_deep() from None
+        return documents.encoded("".join(out))
+
+    def admits_record(self) -> bool:
+        """Counts a record of a stream that is itself a row: whether it may be shown. Raises CannotMask."""
+        counted = [self.allowed(number, "", 1) for number, limit in enumerate(self._limits) if limit.path == ""]
+        if 0 in counted:
+            return False
+        self.rows += bool(counted)
+        return True
+
+    # --- what the walk asks ---
+
+    def allowed(self, number: int, name: str, count: int) -> int:
+        """How many of `count` rows more may be shown under that limit."""
+        limit = self._limits[number]
+        # Rows of a named place are added up wherever it occurs; without a path each array is on its own.
+        place = (number, "" if limit.path else name)
+        used = self._used.get(place, 0)
+        if used + count > limit.maximum:
+            if limit.on_excess is OnExcess.FAIL:
+                raise CannotMask(f"the response has more than the {limit.maximum} rows that policy allows")
+            count = max(0, limit.maximum - used)
+            self.truncated = True
+        self._used[place] = used + count
+        return count
+
+    def limits_ended(self, step: Step) -> set[int]:
+        known = len(self._methods)
+        return {self._limited[number - known] for number in step.ended if number >= known}
+
+    def method(self, step: Step, name: str | None, *, scalar: bool) -> MaskMethod | None:
+        """The one method for a value; of two that differ nothing is shown."""
+        if not step.ended and not self._everything:
+            return None
+        methods = {self._methods[number] for number in step.ended if number < len(self._methods)}
+        if scalar:
+            methods.update(every.method for every in self._everything if not self._excepted(every, name))
+        if len(methods) > 1:
+            return NullMask()
+        return next(iter(methods), None)
+
+    def _excepted(self, every: _Everything, name: str | None) -> bool:
+        if name is None or name not in every.except_:
+            return False
+        # An alias does not make a field an excepted one.
+        return all(other in every.except_ for other in self._aliases.get(name.casefold(), ()))
+
+    def mask(self, method: MaskMethod, value: Value) -> Value:
+        if value is None:
+            return None
+        self.masked += 1
+        scalar = self._scalars.get(method)
+        if scalar is None:
+            scalar = self._scalars[method] = scalar_mask(method, self._keys)
+        return None if isinstance(value, dict | list) else scalar(value)
+
+    def text(self, text: str, name: str | None, depth: int) -> str | None:
+        """A string that no mask selects, with what stands inside it rewritten; None where it must not be shown."""
+        if not self._looks_inside:
+            return text
+        rest = text
+        if documents.begins_like_json(text):
+            values, rest = documents.embedded(text)
+            if values:
+                pieces = [self._embedded(value, name, depth + 1) for value in values]
+                if any(changed for _, changed in pieces):
+                    # What follows the JSON was written by one who did not mean it as JSON: it is not known what it is.
+                    return "\n".join(piece for piece, _ in pieces) if not rest else None
+        if self._mentioned is not None and self._mentioned.search(rest):
+            self.masked += 1
+            return None
+        return text if self._redactor is None else self._redactor.text(text)
+
+    def name(self, name: str) -> str:
+        """The name of a member, which is text as well."""
+        return name if self._redactor is None else self._redactor.text(name)
+
+    def _embedded(self, value: Value, name: str | None, depth: int) -> tuple[str, bool]:
+        before = self._changes()
+        out: list[str] = []
+        _Walk(self, self._inner, out).value(value, self._inner.start(), name, depth)
+        return "".join(out), self._changes() != before
+
+    def _changes(self) -> int:
+        return self.masked + (self._redactor.count if self._redactor else 0)
+
+
+class _Walk:
+    """One walk down one document, writing as it goes."""
+
+    __slots__ = ("_out", "_paths", "_rewriter")
+
+    def __init__(self, rewriter: Rewriter, paths: Paths, out: list[str]) -> None:
+        self._rewriter = rewriter
+        self._paths = paths
+        self._out = out
+
+    def value(self, value: Value, step: Step, name: str | None, depth: int) -> None:
+        if depth > MOST_NESTED:
+            raise documents.too_deep()
+        rewriter = self._rewriter
+        method = rewriter.method(step, name, scalar=not isinstance(value, dict | list))
+        if method is not None:
+            value = rewriter.mask(method, value)
+        if isinstance(value, Number):
+            self._out.append(value)
+        elif isinstance(value, str):
+            shown = value if method is not None else rewriter.text(value, name, depth)
+            self._out.append("null" if shown is None else documents.string(shown))
+        elif isinstance(value, dict):
+            self._object(value, step.states, depth)
+        elif isinstance(value, list):
+            self._array(value, step, name, depth)
+        else:
+            self._out.append(_WORDS[value])
+
+    def _array(self, values: list[Value], step: Step, name: str | None, depth: int) -> None:
+        length = len(values)
+        limits = self._rewriter.limits_ended(step) if step.ended else ()
+        shown = min((self._rewriter.allowed(number, name or "", length) for number in limits), default=length)
+        if limits:
+            self._rewriter.rows += shown
+            self._rewriter.arrays += 1
+        self._out.append("[")
+        for index in range(shown):
+            if index:
+                self._out.append(",")
+            self.value(values[index], self._paths.element(step.states, index, length), name, depth + 1)
+        self._out.append("]")
+
+    def _object(self, members: Mapping[str, Value], states: States, depth: int) -> None:
+        rewriter, member, out = self._rewriter, self._paths.member, self._out
+        written: set[str] = set()
+        before = "{"
+        for name, value in members.items():
+            shown = rewriter.name(name)
+            if shown != name:
+                while shown in written or shown in members:
+                    shown += "+"
+                written.add(shown)
+            out.append(f"{before}{documents.string(shown)}:")
+            before = ","
+            self.value(value, member(states, name), name, depth + 1)
+        out.append("}" if members else "{}")
+
+
+def _arrays(limit: LimitRows, rule: Rule) -> Iterable[Path]:
+    """Where the arrays of a limit are. Without a path: the document itself, or the members of the object that it is."""
+    if limit.path:
+        return (parse(limit.path),)
+    if rule.records:
+        return ()
+    members = Segment((AnyMember(),))
+    return ((), (members,)) if rule.aliases is None else ((), (members,), (_GRAPHQL_ROOT, members))
+
+
+def _other_names(aliases: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """The schema's names of each response name that is an alias, folded.
+
+    Where in the result it stands is left out: incremental and batched results put it elsewhere.
+    """
+    names: dict[str, frozenset[str]] = {}
+    for shown, meant in aliases.items():
+        alias, schema = shown.rpartition(".")[2].casefold(), meant.rpartition(".")[2].casefold()
+        names[alias] = names.get(alias, frozenset()) | {schema}
+    return names
+
+
+def _mentions(paths: Iterable[Path], aliases: Mapping[str, frozenset[str]]) -> re.Pattern[str] | None:
+    """Finds a masked name in quotes with a value behind it, in text that is not JSON as a whole."""
+    lasts = (floating(path)[:1] for path in paths)
+    names = {s.folded for last in lasts for segment in last for s in segment.selectors if isinstance(s, Name)}
+    names |= {alias for alias, meant in aliases.items() if meant & names}
+    if not names:
+        return None
+    alternatives = "|".join(sorted(map(re.escape, names)))
+    # The second form is how a database names the key of a row that it complains about.
+    return re.compile(rf"""["'](?:{alternatives})\\*["']\s*(?::|=>?)|\((?:{alternatives})\)=\(""", re.IGNORECASE)
