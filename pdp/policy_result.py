@@ -116,6 +116,8 @@ class LimitRows:
 
     max: int
     truncate: bool
+    path: str = ""
+    """The JSONPath of the list that is counted; empty where an answer is rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +133,35 @@ class ReadOnly:
 
 
 @dataclass(frozen=True, slots=True)
+class RedactText:
+    """What is struck out of text, wherever detectors or regular expressions find it."""
+
+    detectors: tuple[str, ...]
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetHeaders:
+    """Headers by their names in lower case."""
+
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveHeaders:
+    """Names of headers, in lower case."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unsupported:
     """A duty that the contract with the proxies has no message for yet; it turns a grant into a deny there."""
 
     name: str
 
 
-Obligation = LimitRows | TimeLimit | ReadOnly | Unsupported
+Obligation = LimitRows | TimeLimit | ReadOnly | RedactText | SetHeaders | RemoveHeaders | Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,11 +293,17 @@ def _text(value: str | float | bool) -> str:
 def _obligation(name: str, duty: Any) -> Obligation:
     match name:
         case "limit_rows":
-            return LimitRows(_size(duty["max"]), duty["on_excess"] == "truncate")
+            return LimitRows(_size(duty["max"]), duty["on_excess"] == "truncate", duty.get("path", ""))
         case "time_limit":
             return TimeLimit(timedelta(seconds=duty["seconds"]))
         case "read_only":
             return ReadOnly()
+        case "redact_text":
+            return RedactText(tuple(sorted(duty["detectors"])), tuple(sorted(duty["patterns"])))
+        case "set_headers":
+            return SetHeaders(tuple(sorted(duty.items())))
+        case "remove_headers":
+            return RemoveHeaders(tuple(sorted(duty)))
         case _:
             return Unsupported(name)
 
@@ -383,13 +413,20 @@ def _duties(result: PolicyResult) -> list[pb.Obligation]:
 
 def _duty(obligation: Obligation) -> pb.Obligation:
     match obligation:
-        case LimitRows(max=most, truncate=truncate):
+        case LimitRows(max=most, truncate=truncate, path=path):
             excess = pb.ON_EXCESS_TRUNCATE if truncate else pb.ON_EXCESS_FAIL
-            return pb.Obligation(limit_rows=pb.LimitRows(max=most, on_excess=excess))
+            return pb.Obligation(limit_rows=pb.LimitRows(max=most, on_excess=excess, path=path))
         case TimeLimit(limit=limit):
             return pb.Obligation(time_limit=pb.TimeLimit(limit=_span(limit)))
         case ReadOnly():
             return pb.Obligation(read_only=pb.ReadOnly())
+        case RedactText(detectors=detectors, patterns=patterns):
+            return pb.Obligation(redact_text=pb.RedactText(detectors=detectors, patterns=patterns))
+        case SetHeaders(headers=headers):
+            pairs = [pb.Header(name=name, value=value) for name, value in headers]
+            return pb.Obligation(set_headers=pb.SetHeaders(headers=pairs))
+        case RemoveHeaders(names=names):
+            return pb.Obligation(remove_headers=pb.RemoveHeaders(names=names))
         case Unsupported(name=name):
             return pb.Obligation(unsupported=name)
         case never:

@@ -95,18 +95,24 @@ class Deny(_message.Message):
     def __init__(self, retry: _Optional[bool] = ...) -> None: ...
 
 class Obligation(_message.Message):
-    __slots__ = ("mask_fields", "limit_rows", "time_limit", "read_only", "unsupported")
+    __slots__ = ("mask_fields", "limit_rows", "time_limit", "read_only", "redact_text", "set_headers", "remove_headers", "unsupported")
     MASK_FIELDS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_ROWS_FIELD_NUMBER: _ClassVar[int]
     TIME_LIMIT_FIELD_NUMBER: _ClassVar[int]
     READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    REDACT_TEXT_FIELD_NUMBER: _ClassVar[int]
+    SET_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_HEADERS_FIELD_NUMBER: _ClassVar[int]
     UNSUPPORTED_FIELD_NUMBER: _ClassVar[int]
     mask_fields: MaskFields
     limit_rows: LimitRows
     time_limit: TimeLimit
     read_only: ReadOnly
+    redact_text: RedactText
+    set_headers: SetHeaders
+    remove_headers: RemoveHeaders
     unsupported: str
-    def __init__(self, mask_fields: _Optional[_Union[MaskFields, _Mapping]] = ..., limit_rows: _Optional[_Union[LimitRows, _Mapping]] = ..., time_limit: _Optional[_Union[TimeLimit, _Mapping]] = ..., read_only: _Optional[_Union[ReadOnly, _Mapping]] = ..., unsupported: _Optional[str] = ...) -> None: ...
+    def __init__(self, mask_fields: _Optional[_Union[MaskFields, _Mapping]] = ..., limit_rows: _Optional[_Union[LimitRows, _Mapping]] = ..., time_limit: _Optional[_Union[TimeLimit, _Mapping]] = ..., read_only: _Optional[_Union[ReadOnly, _Mapping]] = ..., redact_text: _Optional[_Union[RedactText, _Mapping]] = ..., set_headers: _Optional[_Union[SetHeaders, _Mapping]] = ..., remove_headers: _Optional[_Union[RemoveHeaders, _Mapping]] = ..., unsupported: _Optional[str] = ...) -> None: ...
 
 class MaskFields(_message.Message):
     __slots__ = ("fields",)
@@ -172,12 +178,14 @@ class GeneralizeMask(_message.Message):
     def __init__(self, step: _Optional[str] = ...) -> None: ...
 
 class LimitRows(_message.Message):
-    __slots__ = ("max", "on_excess")
+    __slots__ = ("max", "on_excess", "path")
     MAX_FIELD_NUMBER: _ClassVar[int]
     ON_EXCESS_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     max: int
     on_excess: OnExcess
-    def __init__(self, max: _Optional[int] = ..., on_excess: _Optional[_Union[OnExcess, str]] = ...) -> None: ...
+    path: str
+    def __init__(self, max: _Optional[int] = ..., on_excess: _Optional[_Union[OnExcess, str]] = ..., path: _Optional[str] = ...) -> None: ...
 
 class TimeLimit(_message.Message):
     __slots__ = ("limit",)
@@ -188,3 +196,31 @@ class TimeLimit(_message.Message):
 class ReadOnly(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class RedactText(_message.Message):
+    __slots__ = ("detectors", "patterns")
+    DETECTORS_FIELD_NUMBER: _ClassVar[int]
+    PATTERNS_FIELD_NUMBER: _ClassVar[int]
+    detectors: _containers.RepeatedScalarFieldContainer[str]
+    patterns: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, detectors: _Optional[_Iterable[str]] = ..., patterns: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SetHeaders(_message.Message):
+    __slots__ = ("headers",)
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    headers: _containers.RepeatedCompositeFieldContainer[Header]
+    def __init__(self, headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ...) -> None: ...
+
+class Header(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class RemoveHeaders(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -35,8 +35,11 @@ from pep.core.model import (
     PartialMask,
     ReadOnly,
     Reason,
+    RedactText,
+    RemoveHeaders,
     RequireApproval,
     Requirement,
+    SetHeaders,
     TimeLimit,
     Unsupported,
 )
@@ -108,15 +111,34 @@ def _obligation(message: decision_pb2.Obligation) -> Obligation:
             return Unsupported("mask of an unnamed field")
         case "limit_rows":
             truncate = message.limit_rows.on_excess == decision_pb2.ON_EXCESS_TRUNCATE
-            return LimitRows(message.limit_rows.max, OnExcess.TRUNCATE if truncate else OnExcess.FAIL)
+            excess = OnExcess.TRUNCATE if truncate else OnExcess.FAIL
+            return LimitRows(message.limit_rows.max, excess, message.limit_rows.path)
         case "time_limit":
             return TimeLimit(seconds(message.time_limit.limit))
         case "read_only":
             return ReadOnly()
+        case "redact_text" | "set_headers" | "remove_headers" as name:
+            return _text_or_headers(message) or Unsupported(f"{name} of nothing")
         case "unsupported":
             return Unsupported(message.unsupported)
         case _:
             return Unsupported("unknown")
+
+
+def _text_or_headers(message: decision_pb2.Obligation) -> Obligation | None:
+    """The duty; None for one that names nothing, or nothing by a name: it was not meant to be without effect."""
+    redact, headers, names = message.redact_text, message.set_headers.headers, message.remove_headers.names
+    detectors, patterns = frozenset(redact.detectors), tuple(redact.patterns)
+    pairs = tuple((each.name.lower(), each.value) for each in headers)
+    match message.WhichOneof("duty"):
+        case "redact_text" if (detectors or patterns) and all(detectors) and all(patterns):
+            return RedactText(detectors, patterns)
+        case "set_headers" if pairs and all(name for name, _ in pairs) and len(dict(pairs)) == len(pairs):
+            return SetHeaders(pairs)
+        case "remove_headers" if names and all(names):
+            return RemoveHeaders(frozenset(map(str.lower, names)))
+        case _:
+            return None
 
 
 def _field_mask(message: decision_pb2.FieldMask) -> FieldMask:

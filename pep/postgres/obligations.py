@@ -21,6 +21,9 @@ from pep.core.model import (
     Obligation,
     OnExcess,
     ReadOnly,
+    RedactText,
+    RemoveHeaders,
+    SetHeaders,
     TimeLimit,
     Unsupported,
 )
@@ -87,8 +90,8 @@ def duties(obligations: Iterable[Obligation], statements: Sequence[Classificatio
                 limits.append(maximum)
             case TimeLimit(limit):
                 seconds.append(limit)
-            case ReadOnly() | Unsupported():
-                # ReadOnly is a session's (see `objection_before`); an unsupported one never comes with a grant.
+            case ReadOnly() | RedactText() | SetHeaders() | RemoveHeaders() | Unsupported():
+                # ReadOnly is a session's (see `objection_before`); of the others, none ever comes with a grant here.
                 pass
             case never:
                 assert_never(never)
@@ -136,6 +139,8 @@ def objection_before(
                 return "this statement is refused: it is not understood in full, so its result cannot be masked"
             case MaskFields() if statement.copy == "out":
                 return "this statement is refused: COPY of masked columns; use SELECT with plain columns"
+            case LimitRows(path=path) if path:
+                return "this statement is refused: policy limits a list inside of an answer, and this answers with rows"
             case LimitRows(on_excess=OnExcess.TRUNCATE):
                 return "this statement is refused: policy asks to cut its result short, which this proxy cannot do yet"
             case LimitRows() if statement.copy == "out":
