@@ -18,6 +18,7 @@ MOST_NESTED: Final = 128
 NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_ESCAPE: Final = re.compile(r"\\u00([0-7][0-9A-Fa-f])")
 _OPENING: Final = frozenset('{["')
 _SPACES: Final = frozenset(" \t\r\n")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
@@ -73,6 +74,11 @@ def embedded(text: str) -> tuple[list[Value], str]:
 def begins_like_json(text: str) -> bool:
     first = text[:1]
     return first in _OPENING or (first in _SPACES and text[_after_space(text, 0) :][:1] in _OPENING)
+
+
+def unescaped(text: str) -> str:
+    """The text with the escapes of JSON for single characters undone, where what they stand for is ASCII."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text) if "\\u00" in text else text
 
 
 def too_deep() -> CannotMask:

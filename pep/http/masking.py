@@ -2,7 +2,7 @@
 
 A field is where a JSONPath leads (see `jsonpaths`), or every scalar whose name is not excepted ("*"). JSON inside a
 string is looked at as well: masks find it by the names they end with, because its place is not the document's. A string
-that cannot be read but names a masked field the way JSON does becomes null.
+that cannot be read but names a masked field with a value behind it becomes null.
 
 One `Rewriter` serves all documents of one response: its counts run over all of them.
 """
@@ -158,7 +158,7 @@ class Rewriter:
                 if any(changed for _, changed in pieces):
                     # What follows the JSON was written by one who did not mean it as JSON: it is not known what it is.
                     return "\n".join(piece for piece, _ in pieces) if not rest else None
-        if self._mentioned is not None and self._mentioned.search(rest):
+        if self._mentioned is not None and self._mentioned.search(documents.unescaped(rest)):
             self.masked += 1
             return None
         return text if self._redactor is None else self._redactor.text(text)
@@ -259,12 +259,18 @@ def _other_names(aliases: Mapping[str, str]) -> dict[str, frozenset[str]]:
 
 
 def _mentions(paths: Iterable[Path], aliases: Mapping[str, frozenset[str]]) -> re.Pattern[str] | None:
-    """Finds a masked name in quotes with a value behind it, in text that is not JSON as a whole."""
+    """Finds a masked name with a value behind it, in text that is not JSON as a whole."""
     lasts = (floating(path)[:1] for path in paths)
     names = {s.folded for last in lasts for segment in last for s in segment.selectors if isinstance(s, Name)}
     names |= {alias for alias, meant in aliases.items() if meant & names}
     if not names:
         return None
     alternatives = "|".join(sorted(map(re.escape, names)))
-    # The second form is how a database names the key of a row that it complains about.
-    return re.compile(rf"""["'](?:{alternatives})\\*["']\s*(?::|=>?)|\((?:{alternatives})\)=\(""", re.IGNORECASE)
+    forms = (
+        r"""["'](?:{})\\*["']\s*(?::|=>?)""",  # JSON, and what is like it
+        r"[{{,]\s*(?:{})\s*:",  # JavaScript
+        r"<(?:{})[\s/>]",  # XML
+        r"(?:^|[?&;\s])(?:{})=",  # the query of an address, logs
+        r"\((?:{})\)=\(",  # how a database names the key of a row that it complains about
+    )
+    return re.compile("|".join(form.format(alternatives) for form in forms), re.IGNORECASE)
