@@ -169,6 +169,10 @@ test_opaque_is_whatever_is_not_exactly_false if {
 	t.codes(_on(nothing, {})) == {"not-understood", "mints-access"}
 }
 
+test_what_gives_no_reason_is_denied_without_one if {
+	_on(t.sql(_bot, {"opaque": true}), {}).reasons == {{"code": "not-understood", "message": "This was not understood in full."}}
+}
+
 test_opaque_is_allowed_by_a_rule_that_says_so_and_by_no_other if {
 	request := t.sql(_bot, {"opaque": "DO"})
 	_on(request, {"allow": {{"code": "do", "opaque": true}}}).verdict == "allow"

@@ -146,8 +146,9 @@ test_a_query_of_graphql_reads_only if {
 	every operation in ["mutation", "subscription", "", null] { not http.reads_only with input as _graphql(operation, ["orders.id"]) }
 	every fields in [[], null, "orders"] { not http.reads_only with input as _graphql("query", fields) }
 	not http.reads_only with input as _body({"query": "{orders{id}}"})
-	deleting := object.union(_graphql("query", ["orders"]), {"action": {"properties": {"http": {"method": "DELETE"}}}})
-	not http.reads_only with input as deleting
+	every change in [{"method": "DELETE"}, {"overrides": ["x"]}, {"opaque": "cut"}, {"body": {"kind": "json"}}] {
+		not http.reads_only with input as object.union(_graphql("query", ["orders"]), {"action": {"properties": {"http": change}}})
+	}
 }
 
 test_fields_of_graphql_that_are_named if {

@@ -49,6 +49,8 @@ test_a_resource_by_its_uri if {
 	not mcp.reads({"doc://a"}) with input as _changed(read, {"method": "resources/subscribe"})
 	not mcp.reads({null}) with input as _changed(read, {"uri": null})
 	not mcp.reads({"doc://a"}) with input as t.mcp_message(_bot, "resources/read")
+	not mcp.reads({"doc://a"}) with input as _changed(read, {"opaque": "x"})
+	not mcp.reads({"doc://a"}) with input as object.union(read, {"action": {"name": "tool"}})
 }
 
 test_a_number_among_the_arguments if {
