@@ -7,8 +7,9 @@ together while its document is walked once (`Paths`).
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -234,15 +235,16 @@ class Paths:
             step = self._members[key] = self._step(states, self._aliases.get(folded, frozenset()) | {folded}, -1, 0)
         return step
 
-    def element(self, states: States, index: int, length: int) -> Step:
+    def elements(self, states: States, length: int) -> Iterator[Step]:
+        """The step to each element of an array, in order."""
         if any(self._placed[number][position] for number, position in states):
-            return self._step(states, None, index, length)
+            return (self._step(states, None, index, length) for index in range(length))
         step = self._elements.get(states)
         if step is None:
             if len(self._elements) >= _MOST_REMEMBERED:
                 self._elements.clear()
-            step = self._elements[states] = self._step(states, None, index, length)
-        return step
+            step = self._elements[states] = self._step(states, None, 0, 1)
+        return itertools.repeat(step, length)
 
     def _step(self, states: States, names: frozenset[str] | None, index: int, length: int) -> Step:
         going: set[tuple[int, int]] = set()

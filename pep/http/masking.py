@@ -66,7 +66,7 @@ class Rewriter:
         self._used: dict[tuple[int, str], int] = {}
         self._keys = rule.keys
         self._scalars: dict[MaskMethod, Scalar] = {}
-        self._everything = tuple(_Everything(m.method, m.except_) for m in rule.masks if m.field == "*")
+        self.everything = tuple(_Everything(m.method, m.except_) for m in rule.masks if m.field == "*")
         self._aliases = _other_names(rule.aliases or {})
         named = [(parse(mask.field), mask.method) for mask in rule.masks if mask.field != "*"]
         self._methods = [method for _, method in named]
@@ -122,11 +122,9 @@ class Rewriter:
 
     def method(self, step: Step, name: str | None, *, scalar: bool) -> MaskMethod | None:
         """The one method for a value; of two that differ nothing is shown."""
-        if not step.ended and not self._everything:
-            return None
         methods = {self._methods[number] for number in step.ended if number < len(self._methods)}
         if scalar:
-            methods.update(every.method for every in self._everything if not self._excepted(every, name))
+            methods.update(every.method for every in self.everything if not self._excepted(every, name))
         if len(methods) > 1:
             return NullMask()
         return next(iter(methods), None)
@@ -191,9 +189,11 @@ class _Walk:
         if depth > MOST_NESTED:
             raise documents.too_deep()
         rewriter = self._rewriter
-        method = rewriter.method(step, name, scalar=not isinstance(value, dict | list))
-        if method is not None:
-            value = rewriter.mask(method, value)
+        method: MaskMethod | None = None
+        if step.ended or rewriter.everything:
+            method = rewriter.method(step, name, scalar=not isinstance(value, dict | list))
+            if method is not None:
+                value = rewriter.mask(method, value)
         if isinstance(value, Number):
             self._out.append(value)
         elif isinstance(value, str):
@@ -213,15 +213,15 @@ class _Walk:
         if limits:
             self._rewriter.rows += shown
             self._rewriter.arrays += 1
-        self._out.append("[")
-        for index in range(shown):
-            if index:
-                self._out.append(",")
-            self.value(values[index], self._paths.element(step.states, index, length), name, depth + 1)
-        self._out.append("]")
+        out, descend, before = self._out, self.value, "["
+        for value, below in zip(values[:shown], self._paths.elements(step.states, length), strict=False):
+            out.append(before)
+            before = ","
+            descend(value, below, name, depth + 1)
+        out.append("]" if shown else "[]")
 
     def _object(self, members: Mapping[str, Value], states: States, depth: int) -> None:
-        rewriter, member, out = self._rewriter, self._paths.member, self._out
+        rewriter, member, out, descend = self._rewriter, self._paths.member, self._out, self.value
         written: set[str] = set()
         before = "{"
         for name, value in members.items():
@@ -232,7 +232,7 @@ class _Walk:
                 written.add(shown)
             out.append(f"{before}{documents.string(shown)}:")
             before = ","
-            self.value(value, member(states, name), name, depth + 1)
+            descend(value, member(states, name), name, depth + 1)
         out.append("}" if members else "{}")
 
 

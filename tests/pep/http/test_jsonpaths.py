@@ -21,8 +21,8 @@ def selected(path: str, document: object, aliases: dict[str, frozenset[str]] | N
             for name, child in value.items():
                 walk(child, paths.member(step.states, name))
         elif isinstance(value, list):
-            for index, child in enumerate(value):
-                walk(child, paths.element(step.states, index, len(value)))
+            for child, below in zip(value, paths.elements(step.states, len(value)), strict=True):
+                walk(child, below)
 
     walk(document, paths.start())
     return found
@@ -150,8 +150,8 @@ def test_it_selects_what_another_implementation_selects(path, document):
             for name, child in value.items():
                 walk(child, paths.member(step.states, name), (*at, name))
         elif isinstance(value, list):
-            for index, child in enumerate(value):
-                walk(child, paths.element(step.states, index, len(value)), (*at, index))
+            for index, below in enumerate(paths.elements(step.states, len(value))):
+                walk(value[index], below, (*at, index))
 
     walk(document, paths.start(), ())
     assert found == expected, json.dumps(document)
