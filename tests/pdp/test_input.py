@@ -91,6 +91,37 @@ def test_administration_is_decided_on_its_own_resource():
         build(action)  # on a target
 
 
+REQUEST: dict[str, Any] = {
+    "opaque": False,
+    "mints_access": [],
+    "method": "GET",
+    "scheme": "https",
+    "host": "pay.example",
+    "path": "/orders",
+    "segments": ["orders"],
+    "query": {},
+    "headers": {},
+    "overrides": [],
+    "body": {"kind": "unread"},
+}
+CALL: dict[str, Any] = {"opaque": False, "mints_access": [], "server": "pay", "method": "tools/call", "tool": "search"}
+PAY = Resource("pay", "http")
+
+
+def test_each_action_of_an_http_target_is_of_one_protocol():
+    request = pb.Action(name="request", protocol="http", properties_json=json.dumps(REQUEST).encode())
+    assert build(request, PAY)["action"]["properties"] == {"http": REQUEST}
+    call = pb.Action(name="tool", protocol="mcp", properties_json=json.dumps(CALL).encode())
+    assert build(call, PAY)["action"]["properties"] == {"mcp": CALL}
+    for action in (request, call):
+        with pytest.raises(InvalidAction):
+            build(action)  # on another kind of target
+    with pytest.raises(InvalidAction):
+        build(query(), PAY)
+    with pytest.raises(InvalidAction, match="must be one of"):
+        build(pb.Action(name="drop", protocol="http", properties_json=json.dumps(REQUEST).encode()), PAY)
+
+
 INVALID = {
     "not JSON": query(b"{"),
     "a byte order mark": query(b"\xef\xbb\xbf{}"),
