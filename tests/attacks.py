@@ -26,10 +26,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from pdp.decision_message import to_proto
 from pdp.input import Context, Resource, build_input
 from pdp.library import library_dir
 from pdp.opa.engine import PolicyEngine
-from pdp.policy_result import to_proto
 from pep.core import translate
 from pep.core.model import Action, Decision, FieldMask, NullMask, PartialEmailMask
 from pep.postgres.messages import (

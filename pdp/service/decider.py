@@ -18,10 +18,11 @@ import structlog
 
 from pdp import input as policy_input
 from pdp.config import ADMINISTRATION, Service
+from pdp.decision_message import to_proto
 from pdp.identity.subject import Subject
 from pdp.identity.tokens import Clock
 from pdp.opa.engine import PolicyEngine
-from pdp.policy_result import PolicyResult, denied, expired, to_proto
+from pdp.policy_result import PolicyResult, denied, expired
 from pdp.service.refusal import Refused
 from pdp.v1 import access_pb2, decision_pb2
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pdp.decision_message import to_proto
 from pdp.policy_result import (
     ConstantMask,
     Exemption,
@@ -18,14 +19,16 @@ from pdp.policy_result import (
     PartialMask,
     ReadOnly,
     Reason,
+    RedactText,
+    RemoveHeaders,
     ResultError,
+    SetHeaders,
     TimeLimit,
     Unsupported,
     Verdict,
     denied,
     expired,
     parse_result,
-    to_proto,
 )
 from pdp.v1 import decision_pb2 as pb
 
@@ -62,9 +65,12 @@ def test_every_part_is_read():
             **MASK,
             "reasons": [{"code": "c", "policy": "p", "message": "m", "instead": ["i"]}],
             "obligations": {
-                "limit_rows": {"max": 5, "on_excess": "truncate"},
+                "limit_rows": {"max": 5, "on_excess": "truncate", "path": "$.items"},
                 "time_limit": {"seconds": 1.5},
                 "read_only": True,
+                "redact_text": {"detectors": ["ssn", "email"], "patterns": ["B-[0-9]+"]},
+                "set_headers": {"x-tenant": "eu", "prefer": "return=minimal"},
+                "remove_headers": ["x-debug", "cookie"],
                 "notify": ["sec"],
             },
             "exempted": [{"policy": "a", "code": "b", "by": "c", "reason": "d"}],
@@ -83,9 +89,12 @@ def test_every_part_is_read():
         FieldMask("d", "f", GeneralizeMask("10")),
     )
     assert set(result.obligations) == {
-        LimitRows(5, truncate=True),
+        LimitRows(5, truncate=True, path="$.items"),
         TimeLimit(timedelta(seconds=1.5)),
         ReadOnly(),
+        RedactText(("email", "ssn"), ("B-[0-9]+",)),
+        SetHeaders((("prefer", "return=minimal"), ("x-tenant", "eu"))),
+        RemoveHeaders(("cookie", "x-debug")),
         Unsupported("notify"),
     }
     assert result.exempted == (Exemption("a", "b", "c", "d"),)
@@ -112,6 +121,16 @@ WRONG = {
     "a deny without a reason": {**DENY, "reasons": []},
     "an unknown obligation": {**ALLOW, "obligations": {"limit_row": {"max": 1, "on_excess": "fail"}}},
     "an obligation with an unknown key": {**ALLOW, "obligations": {"time_limit": {"seconds": 1, "s": 2}}},
+    "a redaction with an unknown key": {
+        **ALLOW,
+        "obligations": {"redact_text": {"detectors": ["email"], "patterns": [], "words": ["x"]}},
+    },
+    "a redaction by a pattern of another type": {
+        **ALLOW,
+        "obligations": {"redact_text": {"detectors": [], "patterns": [5]}},
+    },
+    "a header with two values": {**ALLOW, "obligations": {"set_headers": {"x-tenant": ["eu", "us"]}}},
+    "one header to remove": {**ALLOW, "obligations": {"remove_headers": "cookie"}},
     "an unknown mask": {**MASK, "masks": [{"dataset": "d", "field": "a", "method": "blur"}]},
     "a mask with another's parameter": {
         **MASK,
@@ -150,6 +169,23 @@ def test_an_allow_carries_its_obligations():
     assert [each.unsupported for each in message.allow.obligations if each.unsupported] == ["budget"]
     assert not message.HasField("valid_until")
     assert to_proto(parse_result(ALLOW, "r"), "d").WhichOneof("verdict") == "allow"
+
+
+def test_what_is_obliged_of_texts_and_headers_goes_out_typed():
+    obliged = {
+        "limit_rows": {"max": 5, "on_excess": "truncate", "path": "$.items"},
+        "redact_text": {"detectors": ["ssn", "email"], "patterns": ["B-[0-9]+"]},
+        "set_headers": {"x-tenant": "eu", "prefer": "return=minimal"},
+        "remove_headers": ["x-debug", "cookie"],
+    }
+    message = to_proto(parse_result({**ALLOW, "obligations": obliged}, "r"), "d")
+    headers = [pb.Header(name="prefer", value="return=minimal"), pb.Header(name="x-tenant", value="eu")]
+    assert list(message.allow.obligations) == [
+        pb.Obligation(limit_rows=pb.LimitRows(max=5, on_excess=pb.ON_EXCESS_TRUNCATE, path="$.items")),
+        pb.Obligation(redact_text=pb.RedactText(detectors=["email", "ssn"], patterns=["B-[0-9]+"])),
+        pb.Obligation(remove_headers=pb.RemoveHeaders(names=["cookie", "x-debug"])),
+        pb.Obligation(set_headers=pb.SetHeaders(headers=headers)),
+    ]
 
 
 BUDGET = [{"per": "subject", "unit": "rows", "max": 5}]

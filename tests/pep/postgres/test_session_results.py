@@ -287,6 +287,15 @@ def test_rows_past_the_limit_are_dropped_and_the_statement_fails(
     )
 
 
+def test_a_limit_of_something_else_than_rows_is_a_refusal_before_anything_is_sent(driven: Driven) -> None:
+    driven.duties = lambda asked: (LimitRows(2, path="$.items"),)
+    shown = driven.says(m.Query(ORDERS.text))
+    assert b"limits a list inside of an answer" in shown
+    assert b"open" not in shown
+    driven.duties = lambda asked: (LimitRows(1000),)
+    assert b"open" in driven.says(m.Query(ORDERS.text))
+
+
 def test_the_limit_of_rows_holds_for_all_slices_of_a_portal_together(driven: Driven) -> None:
     driven.duties = lambda asked: (LimitRows(2),)
     driven.says(m.Query("begin"))
