@@ -1,0 +1,145 @@
+"""Approvals that nobody waits for on the wire: the client comes back with the same action."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from pep.core.decision_client import ApprovalUpdate
+from pep.core.enforcer import Enforcer
+from pep.core.errors import DecisionUnavailable
+from pep.core.model import Deny, Grant, Held, digest_of
+from pep.core.recorder import Recorder
+from pep.core.sessions import SessionHandle
+from pep.core.wire import Ask, Decided
+from tests.pep.core.scripted import ALLOW, Scripted, Shelf, action, session_handle
+from tests.pep.core.test_enforcer import DENIED, HELD, PENDING, SUPPORTED
+
+
+class Standing(Scripted):
+    """The approval stands as the test says, and the stream of its states says that first."""
+
+    state: ApprovalUpdate | Exception = ApprovalUpdate("pending")
+
+    async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
+        if isinstance(self.state, Exception):
+            raise self.state
+        yield self.state
+
+
+class Desk:
+    def __init__(self, **script: Any) -> None:
+        self.service = Standing(**script)
+        self.shelf = Shelf()
+        self.enforcer = Enforcer(
+            self.service, session_handle(), Recorder(self.shelf, "s-1", "user:ada"), supported=SUPPORTED
+        )
+        self._exchange = 0
+
+    async def ask(self, text: str = "refund 7") -> Any:
+        """The one answer, and that it is the last one."""
+        self._exchange += 1
+        ask = Ask(self._exchange, (action(text),), detached=True)
+        (answer,) = [answer async for answer in self.enforcer.decide(ask)]
+        assert isinstance(answer, Decided)
+        assert answer.final == isinstance(answer.outcome, Held)
+        return answer.outcome
+
+
+def code(outcome: Any) -> str:
+    assert isinstance(outcome, Deny)
+    return outcome.reasons[0].code
+
+
+def test_it_is_asked_once_and_granted_once_by_the_fresh_decision():
+    async def run() -> None:
+        desk = Desk(decisions=[HELD, HELD], approvals=[PENDING, PENDING], redemptions=[ALLOW])
+        assert isinstance(await desk.ask(), Held)
+        assert isinstance(await desk.ask(), Held)
+        assert len(desk.service.requested) == 1
+        desk.service.state = ApprovalUpdate("approved")
+        granted = await desk.ask()
+        assert isinstance(granted, Grant)
+        assert desk.enforcer.issued(granted)
+        digest = digest_of(action("refund 7"), "agent:orders-reader", "shop")
+        assert desk.service.redeemed == [("a-1", digest, granted.execution_id)]
+        assert not desk.enforcer.has_detached
+        # Another time it is another command, which is asked for anew.
+        desk.service.state = ApprovalUpdate("pending")
+        assert isinstance(await desk.ask(), Held)
+        assert len(desk.service.requested) == 2
+
+    asyncio.run(run())
+
+
+def test_another_action_has_no_part_in_it():
+    async def run() -> None:
+        desk = Desk(decisions=[HELD, DENIED], approvals=[PENDING])
+        assert isinstance(await desk.ask("refund 7"), Held)
+        desk.service.state = ApprovalUpdate("approved")
+        assert await desk.ask("refund 8") == DENIED
+        assert desk.service.redeemed == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [("denied", "approval-denied"), ("expired", "approval-expired"), ("unknown", "approval-unknown")],
+)
+def test_without_a_yes_it_is_denied_and_then_asked_anew(state: str, expected: str):
+    async def run() -> None:
+        desk = Desk(decisions=[HELD, HELD], approvals=[PENDING, PENDING])
+        await desk.ask()
+        desk.service.state = ApprovalUpdate(state)
+        assert code(await desk.ask()) == expected
+        desk.service.state = ApprovalUpdate("pending")
+        assert isinstance(await desk.ask(), Held)
+
+    asyncio.run(run())
+
+
+def test_while_it_is_not_known_how_it_stands_it_is_a_deny_to_try_again():
+    async def run() -> None:
+        desk = Desk(decisions=[HELD], approvals=[PENDING], redemptions=[ALLOW])
+        await desk.ask()
+        desk.service.state = DecisionUnavailable("down")
+        refused = await desk.ask()
+        assert code(refused) == "decision-unavailable"
+        assert refused.retry
+        desk.service.state = ApprovalUpdate("approved")
+        assert isinstance(await desk.ask(), Grant)
+
+    asyncio.run(run())
+
+
+def test_what_is_pending_is_withdrawn_with_the_session():
+    async def run() -> None:
+        desk = Desk(decisions=[HELD], approvals=[PENDING])
+        await desk.ask()
+        await desk.enforcer.close("it was not used")
+        assert desk.service.cancelled == [("a-1", "it was not used")]
+        assert not desk.enforcer.has_detached
+
+    asyncio.run(run())
+
+
+def test_how_it_stands_is_told_to_its_own_session():
+    async def run() -> None:
+        desk, other = Desk(decisions=[HELD], approvals=[PENDING]), Desk()
+        held = await desk.ask()
+        assert await desk.enforcer.detached("a-1") == (held, ApprovalUpdate("pending"))
+        assert await desk.enforcer.detached("a-2") is None
+        assert await other.enforcer.detached("a-1") is None
+
+    asyncio.run(run())
+
+
+def test_what_would_be_decided_is_asked_and_releases_nothing():
+    async def run() -> None:
+        desk = Desk(decisions=[(ALLOW, DENIED)])
+        assert await desk.enforcer.consider((action("a"), action("b"))) == (ALLOW, DENIED)
+        assert desk.shelf.kept == []
+
+    asyncio.run(run())
