@@ -99,6 +99,13 @@ _reason(entry) := object.union(object.filter(entry.rule, {"code", "message", "in
 _denies contains _reason(d) if {
 	some d in c.deny
 	not _lifted(d.rule)
+	not _premature(d.policy)
+}
+
+# What a policy says before it can see all that it reads is not its last word; without the bundle's list it counts.
+_premature(policy) if {
+	some path in protocols.awaited
+	path in data.checkrein.built.reads[policy]
 }
 
 # What is not understood, or makes a way around the proxy, is granted only by a rule that says so.

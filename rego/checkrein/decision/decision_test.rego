@@ -140,6 +140,25 @@ test_prepare_asks_nobody_masks_nothing_and_obliges_to_nothing if {
 
 test_prepare_needs_no_allow if t.decide(t.prepare(_select), set()).verdict == "allow"
 
+_head := t.prepare(t.http(_bot, {"method": "POST", "body": {"kind": "unread"}}))
+
+_refusing := {"deny": {{"code": "no", "message": "No."}}}
+
+test_a_policy_that_reads_the_body_does_not_deny_before_it_is_there if {
+	reads := {"other": ["action.properties.http.body"], "q": []}
+	_on(_head, _refusing).verdict == "allow" with data.checkrein.built.reads as reads
+	_on(_head, _refusing).verdict == "deny" with data.checkrein.built.reads as {"q": reads.other}
+	_on(_head, _refusing).verdict == "deny"
+}
+
+test_a_body_that_is_there_and_a_request_are_denied_whatever_is_read if {
+	reads := {"other": ["action.properties.http.body"]}
+	whole := t.prepare(t.http(_bot, {"method": "POST", "body": {"kind": "none"}}))
+	_on(whole, _refusing).verdict == "deny" with data.checkrein.built.reads as reads
+	request := t.http(_bot, {"method": "POST", "body": {"kind": "unread"}})
+	_on(request, _refusing).verdict == "deny" with data.checkrein.built.reads as reads
+}
+
 test_prepare_of_what_is_not_understood_is_denied if {
 	t.codes(_on(t.prepare(t.sql(_bot, {"opaque": "after a barrier"})), {})) == {"not-understood"}
 	t.codes(_on(t.prepare(t.sql(_bot, {"mints_access": ["a password"]})), {})) == {"mints-access"}

@@ -10,9 +10,11 @@ package checkrein.http
 import data.checkrein.labels
 
 # METADATA
-# description: A request, not the opening of another protocol; understood, and no server takes it for one of another method.
+# description: |
+#   A request, or the head of one whose body is still to be read (`prepare`), not the opening of another protocol;
+#   understood, and no server takes it for one of another method.
 understood if {
-	input.action.name == "request"
+	input.action.name in {"request", "prepare"}
 	input.action.properties.http.opaque == false
 	input.action.properties.http.overrides == []
 }

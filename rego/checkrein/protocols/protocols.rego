@@ -31,3 +31,11 @@ spoken := object.keys(opaque) | object.keys(mints_access)
 # METADATA
 # description: "`[dataset, field]` for every field that the action is known to read, where its protocol can tell."
 fields contains [column.dataset, column.field] if some column in input.action.properties.postgres.columns
+
+# METADATA
+# scope: document
+# description: "Paths of the input that this action will have and does not have yet: its head is asked about first."
+awaited contains "action.properties.http.body" if {
+	input.action.name == "prepare"
+	input.action.properties.http.body.kind == "unread"
+}
