@@ -198,12 +198,47 @@ class StaticKey(StrictModel):
         return value
 
 
+class CertificateSubject(StrictModel):
+    """Who stands behind the names of one part of a trust domain: `under` and one more segment, which is the id."""
+
+    under: Annotated[str, Field(pattern=r"^/([A-Za-z0-9._-]+/)+$")]
+    type: SubjectType
+    groups: tuple[str, ...] = ()
+
+
+_USUAL_SUBJECTS: Final = (
+    CertificateSubject(under="/agent/", type="agent"),
+    CertificateSubject(under="/service/", type="service"),
+    CertificateSubject(under="/user/", type="user"),
+)
+
+
+class Certificates(StrictModel):
+    """Certificates of one SPIFFE trust domain as identity.
+
+    The service verifies them itself; that a client has the key of one, it knows from the proxy alone.
+    """
+
+    # Whose word is taken for that: names, or whole URIs, as in pdp.proxies.
+    proxies: Annotated[tuple[str, ...], Field(min_length=1)]
+    # The domain's authorities, those in between included; read again when the file changes.
+    ca: FilePath
+    domain: Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,255}$")]
+    subjects: Annotated[tuple[CertificateSubject, ...], Field(min_length=1)] = _USUAL_SUBJECTS
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Certificates:
+        _no_twice("subjects under", [each.under for each in self.subjects])
+        return self
+
+
 class Identity(StrictModel):
     """Whom the service believes."""
 
     clock_skew: Duration = datetime.timedelta(seconds=30)
     issuers: tuple[Issuer, ...] = ()
     keys: tuple[StaticKey, ...] = ()
+    certificates: tuple[Certificates, ...] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> Identity:
@@ -211,6 +246,7 @@ class Identity(StrictModel):
         _no_twice("issuer", [each.issuer or each.name for each in self.issuers])
         _no_twice("issuer with self: true", ["it" for each in self.issuers if each.own])
         _no_twice("key id", [each.id for each in self.keys])
+        _no_twice("trust domain", [each.domain for each in self.certificates])
         return self
 
 

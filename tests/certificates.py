@@ -42,6 +42,9 @@ class Authority:
         builder = _builder(name, self._subject.subject, key).add_extension(
             x509.BasicConstraints(False, None), critical=True
         )
+        builder = builder.add_extension(_usage(signs=False), critical=True).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+        )
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         signed = builder.sign(self._key, hashes.SHA256())
@@ -56,6 +59,7 @@ def make_authority(directory: Path, name: str = "test-ca") -> Authority:
     certificate = (
         _builder(name, subject, key)
         .add_extension(x509.BasicConstraints(True, 0), critical=True)
+        .add_extension(_usage(signs=True), critical=True)
         .sign(key, hashes.SHA256())
     )
     return Authority(directory, _write_certificate(directory / f"{name}.crt", certificate), key, certificate)
@@ -71,7 +75,12 @@ def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + _VALID)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(not signs, False, False, False, False, signs, signs, False, False)
 
 
 def _write_certificate(path: Path, certificate: x509.Certificate) -> Path:

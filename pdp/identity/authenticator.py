@@ -1,4 +1,4 @@
-"""Credentials become subjects: tokens of configured issuers, tokens of this service's own issuer, static keys.
+"""Credentials become subjects: tokens of configured issuers or of this service's own, static keys, certificates.
 
 Which issuer a token claims to be of only selects the rules by which it is then verified. Algorithms are pinned for
 each issuer, a key serves one algorithm, and nothing in a token's header chooses a key but its id.
@@ -10,13 +10,14 @@ import datetime
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import jwt
 
 from pdp.config import Identity, Issuer, StaticKey
 from pdp.identity.claims import foreign_subject, own_subject
+from pdp.identity.client_certificates import ClientCertificates
 from pdp.identity.key_sets import KeySet
 from pdp.identity.subject import Authenticated, AuthenticationFailed, Subject
 from pdp.identity.tokens import TOKEN_TYPE, Clock, OwnIssuer, now_utc
@@ -41,6 +42,7 @@ class Authenticator:
         self._own = own
         self._issuers = {each.issuer: (each, KeySet(each)) for each in settings.issuers if each.issuer}
         self._keys = {each.id: each for each in settings.keys}
+        self._certificates = ClientCertificates(settings.certificates, now)
         self._now = now
 
     async def bearer(self, credential: str, resource: str) -> Authenticated:
@@ -123,6 +125,10 @@ class Authenticator:
             return Authenticated(subject, _instant(claims["exp"]), None if signed_in is None else _instant(signed_in))
         except (OverflowError, ValueError, TypeError, OSError) as error:
             raise AuthenticationFailed("a time in the token is no time") from error
+
+    def certificate(self, chain: Sequence[bytes], proxy: str) -> Authenticated:
+        """A client certificate, in DER, of whose key that proxy saw proof. It opens whatever the proxy serves."""
+        return self._certificates.authenticate(chain, proxy)
 
     def static_key(self, credential: str, resource: str) -> Authenticated:
         """A key `ck_<id>_<secret>` that is good for the resource."""

@@ -77,7 +77,7 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         if request.ByteSize() > _LARGEST_OPENING:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "more is said of the session than fits")
         try:
-            who = await self._authenticate(request)
+            who = await self._authenticate(request, peer)
         except AuthenticationFailed as error:
             # The reason stays in this log: told to the client, it would help to guess.
             log.warning("authentication failed", why=str(error), proxy=peer.name, client=request.client_address)
@@ -88,7 +88,7 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
             return pb.OpenSessionResponse(decision=refused.decision)
         return await self._opened(request, peer, who)
 
-    async def _authenticate(self, request: pb.OpenSessionRequest) -> Authenticated:
+    async def _authenticate(self, request: pb.OpenSessionRequest, peer: Peer) -> Authenticated:
         match request.WhichOneof("credential"):
             case "jwt":
                 return await self._authenticator.token(request.jwt, request.resource)
@@ -96,6 +96,8 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
                 return self._authenticator.static_key(request.static_key, request.resource)
             case "bearer":
                 return await self._authenticator.bearer(request.bearer, request.resource)
+            case "certificate":
+                return self._authenticator.certificate(request.certificate.chain, peer.uri)
             case _:
                 raise AuthenticationFailed("no credential")
 

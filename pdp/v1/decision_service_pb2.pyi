@@ -23,7 +23,7 @@ class RequestMeta(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., sent_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("meta", "jwt", "static_key", "bearer", "resource", "protocol", "client_address", "labels", "supported_obligations")
+    __slots__ = ("meta", "jwt", "static_key", "bearer", "certificate", "resource", "protocol", "client_address", "labels", "supported_obligations")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class OpenSessionRequest(_message.Message):
     JWT_FIELD_NUMBER: _ClassVar[int]
     STATIC_KEY_FIELD_NUMBER: _ClassVar[int]
     BEARER_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -44,12 +45,19 @@ class OpenSessionRequest(_message.Message):
     jwt: str
     static_key: str
     bearer: str
+    certificate: ClientCertificate
     resource: str
     protocol: str
     client_address: str
     labels: _containers.ScalarMap[str, str]
     supported_obligations: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, meta: _Optional[_Union[RequestMeta, _Mapping]] = ..., jwt: _Optional[str] = ..., static_key: _Optional[str] = ..., bearer: _Optional[str] = ..., resource: _Optional[str] = ..., protocol: _Optional[str] = ..., client_address: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., supported_obligations: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, meta: _Optional[_Union[RequestMeta, _Mapping]] = ..., jwt: _Optional[str] = ..., static_key: _Optional[str] = ..., bearer: _Optional[str] = ..., certificate: _Optional[_Union[ClientCertificate, _Mapping]] = ..., resource: _Optional[str] = ..., protocol: _Optional[str] = ..., client_address: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., supported_obligations: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ClientCertificate(_message.Message):
+    __slots__ = ("chain",)
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    chain: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, chain: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("decision", "session_id", "token", "subject", "obligations", "input_paths", "credential_expires_at", "token_expires_at")

@@ -89,10 +89,11 @@ def is_loopback(address: SocketAddress) -> bool:
 
 
 class ListenTls(StrictModel):
-    """What a proxy shows its clients."""
+    """What a proxy shows its clients, and whose certificates they may show in turn."""
 
     cert: FilePath
     key: FilePath
+    client_ca: FilePath | None = None
 
 
 class Listen(StrictModel):

@@ -11,7 +11,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, assert_never
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -48,7 +48,14 @@ class Bearer:
     secret: str = field(repr=False)
 
 
-Credential = Jwt | StaticKey | Bearer
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """Whose key the client proved in TLS to have: certificates in DER, its own first. Who it is, is not read here."""
+
+    chain: tuple[bytes, ...] = field(repr=False)
+
+
+Credential = Jwt | StaticKey | Bearer | ClientCertificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +223,10 @@ class GrpcDecisionClient:
                 request.static_key = key
             case Bearer(secret):
                 request.bearer = secret
+            case ClientCertificate(chain):
+                request.certificate.chain.extend(chain)
+            case never:
+                assert_never(never)
         calls = [stub.OpenSession for stub in self._decisions]
         answer = await self._call(calls, request, self._open_timeout)
         return _opened(answer, login)

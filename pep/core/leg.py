@@ -77,6 +77,13 @@ class Leg(asyncio.Protocol):
     def encrypted(self) -> bool:
         return self._info("ssl_object") is not None
 
+    def peer_certificate(self) -> bytes | None:
+        """The certificate, in DER, whose key the other end has proved to have; None where it showed none."""
+        tls = self._info("ssl_object")
+        certificate: bytes | None = None if tls is None else tls.getpeercert(binary_form=True)
+        # Without a demand for one, what a client shows is not verified.
+        return certificate if tls is not None and tls.context.verify_mode is not ssl.CERT_NONE else None
+
     async def read(self) -> bytes:
         """Whatever has arrived, at least a byte; b"" once the other end has closed."""
         while not self._buffer:

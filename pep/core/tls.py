@@ -16,10 +16,19 @@ from pep.core.config import DecisionsTls, ListenTls, UpstreamTls
 
 
 def listener_context(tls: ListenTls) -> ssl.SSLContext:
-    """What clients are shown. TLS 1.2 at least, nobody's certificate is asked for."""
+    """What clients are shown. TLS 1.2 at least.
+
+    With `client_ca` a client may show a certificate; one of another authority ends the handshake.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _show(context, tls.cert, tls.key)
+    if tls.client_ca is not None:
+        try:
+            context.load_verify_locations(tls.client_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"cannot use the authority {tls.client_ca}: {_said(error)}") from None
+        context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
 

@@ -67,6 +67,8 @@ class PostgresProxy(ProxyConfig):
         for name in ("default", self.catalog.credential):
             if name not in self.credentials:
                 raise ValueError(f'credentials has no "{name}"')
+        if self.listen.tls is not None and self.listen.tls.client_ca is not None:
+            raise ValueError("listen.tls.client_ca: a client of this protocol is known by its password alone")
         return self
 
     def secrets(self) -> Mapping[str, Secret]:

@@ -1,9 +1,11 @@
 """Sessions and decisions, each call over a real channel."""
 
 import asyncio
+import ssl
 
 import grpc
 import pytest
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +17,7 @@ from pdp.store.approvals import ApprovalState
 from pdp.store.sessions import SessionState
 from pdp.v1 import access_pb2, approval_service_pb2, audit_service_pb2
 from pdp.v1 import decision_service_pb2 as pb
+from tests.certificates import make_authority
 from tests.pdp.serving import (
     AGENT,
     ALICE,
@@ -56,6 +59,35 @@ def test_a_session_opens_with_the_subject_its_duties_and_what_policies_read():
         assert asked["subject"]["properties"]["on_behalf_of"] == ALICE.document()
         assert asked["context"]["session"] == {"id": opened.session_id}
         assert asked["context"]["labels"] == {"application_name": "x"}
+
+    asyncio.run(scenario())
+
+
+def test_a_client_certificate_opens_a_session_where_the_proxys_word_is_taken():
+    async def scenario():
+        with folder() as path:
+            authority = make_authority(path)
+            shown = authority.issue("client", uris=["spiffe://corp/agent/planner"])
+            der = ssl.PEM_cert_to_DER_cert(shown.certificate.read_text())
+            trusted = f"{{proxies: [pay], ca: {authority.certificate}, domain: corp}}"
+            async with serving(path, identity=f"    certificates: [{trusted}]") as service:
+                certificate = pb.ClientCertificate(chain=[der])
+                opened = await (await service.proxy("pay")).open(resource="pay", certificate=certificate)
+                assert (opened.subject.type, opened.subject.id) == ("agent", "planner")
+                ends = x509.load_der_x509_certificate(der).not_valid_after_utc
+                assert opened.credential_expires_at.ToDatetime(ends.tzinfo) == ends
+                (asked,) = service.engine.asked
+                assert asked["subject"]["properties"] == {
+                    "groups": [],
+                    "issuer": "spiffe://corp",
+                    "method": "certificate",
+                }
+                shop = await service.proxy("shop")
+                for chain in ([der], [], [b"x"]):
+                    refused = await shop.open(certificate=pb.ClientCertificate(chain=chain))
+                    assert refused.decision.reasons[0].code == "authentication-failed"
+                    assert not refused.token
+                assert len(service.engine.asked) == 1
 
     asyncio.run(scenario())
 

@@ -140,7 +140,9 @@ test_prepare_asks_nobody_masks_nothing_and_obliges_to_nothing if {
 
 test_prepare_needs_no_allow if t.decide(t.prepare(_select), set()).verdict == "allow"
 
-_head := t.prepare(t.http(_bot, {"method": "POST", "body": {"kind": "unread"}}))
+_unread := {"method": "POST", "body": {"kind": "unread"}, "awaits": ["action.properties.http.body"]}
+
+_head := t.prepare(t.http(_bot, _unread))
 
 _refusing := {"deny": {{"code": "no", "message": "No."}}}
 
@@ -155,7 +157,7 @@ test_a_body_that_is_there_and_a_request_are_denied_whatever_is_read if {
 	reads := {"other": ["action.properties.http.body"]}
 	whole := t.prepare(t.http(_bot, {"method": "POST", "body": {"kind": "none"}}))
 	_on(whole, _refusing).verdict == "deny" with data.checkrein.built.reads as reads
-	request := t.http(_bot, {"method": "POST", "body": {"kind": "unread"}})
+	request := t.http(_bot, _unread)
 	_on(request, _refusing).verdict == "deny" with data.checkrein.built.reads as reads
 }
 

@@ -34,8 +34,8 @@ fields contains [column.dataset, column.field] if some column in input.action.pr
 
 # METADATA
 # scope: document
-# description: "Paths of the input that this action will have and does not have yet: its head is asked about first."
-awaited contains "action.properties.http.body" if {
+# description: "Paths of the input that this action does not have yet: its head is asked about before the rest is read."
+awaited contains path if {
 	input.action.name == "prepare"
-	input.action.properties.http.body.kind == "unread"
+	some path in input.action.properties.http.awaits
 }

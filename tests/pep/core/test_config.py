@@ -65,6 +65,10 @@ def test_what_is_not_said_has_a_safe_default(tmp_path: Path):
         (('addresses: ["127.0.0.1:5432"]', 'addresses: ["db.corp:5432"]'), "db.corp:5432 is not on this machine"),
         (("password: {file: .checkrein/pg.password}", "password: hunter2"), "a secret never stands in this file"),
         (("default: {user", "other: {user"), 'credentials has no "default"'),
+        (
+            ('address: "127.0.0.1:6432"', 'address: "127.0.0.1:6432", tls: {cert: a, key: b, client_ca: c}'),
+            "listen.tls.client_ca",
+        ),
         (("name: shop", "name: ../shop"), "name"),
     ],
 )

@@ -1,6 +1,7 @@
 """The client and the shipper against real gRPC servers with mutual TLS, in this process."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +24,17 @@ from pdp.v1 import (
     decision_service_pb2_grpc,
 )
 from pep.core.config import DecisionsTls
-from pep.core.decision_client import ApprovalRequest, Bearer, GrpcDecisionClient, Login, RequestRefused
+from pep.core.decision_client import (
+    ApprovalRequest,
+    Bearer,
+    ClientCertificate,
+    Credential,
+    GrpcDecisionClient,
+    Jwt,
+    Login,
+    RequestRefused,
+    StaticKey,
+)
 from pep.core.errors import DecisionUnavailable
 from pep.core.model import Deny
 from pep.core.recorder import Recorder
@@ -184,6 +195,29 @@ def test_a_session_is_opened_with_what_the_client_showed(tmp_path: Path):
     )
     assert "secret" not in repr(LOGIN)
     assert "t-1" not in repr(handle)
+
+
+@pytest.mark.parametrize(
+    ("credential", "sent"),
+    [
+        (Jwt("secret"), {"jwt": "secret"}),
+        (StaticKey("secret"), {"static_key": "secret"}),
+        (Bearer("secret"), {"bearer": "secret"}),
+        (
+            ClientCertificate((b"secret", b"authority")),
+            {"certificate": decision_service_pb2.ClientCertificate(chain=[b"secret", b"authority"])},
+        ),
+    ],
+)
+def test_each_kind_of_credential_goes_as_what_it_is(tmp_path: Path, credential: Credential, sent: Any):
+    service = Service(answers=[decision_service_pb2.OpenSessionResponse(decision=ALLOWED)])
+    login = dataclasses.replace(LOGIN, credential=credential)
+    with pytest.raises(DecisionUnavailable):
+        with_service(tmp_path, service, lambda decisions: decisions.open_session(login))
+    (kind,) = sent
+    assert service.requests[0].WhichOneof("credential") == kind
+    assert getattr(service.requests[0], kind) == sent[kind]
+    assert "secret" not in repr(login)
 
 
 @pytest.mark.parametrize(

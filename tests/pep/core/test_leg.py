@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from pep.core.config import ListenTls, UpstreamTls
+from pep.core.config import ConfigError, ListenTls, UpstreamTls
 from pep.core.leg import Leg, LegClosed
 from pep.core.tls import listener_context, upstream_context
-from tests.certificates import make_authority
+from tests.certificates import Certificate, make_authority
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -107,6 +107,71 @@ def test_both_sides_go_on_in_tls(run, tmp_path: Path):
         await over(server, here, there)
 
     run(conversation())
+
+
+async def shaken(here: Leg, there: Leg, ours: ssl.SSLContext, theirs: ssl.SSLContext) -> None:
+    """Both sides in TLS, and with a byte across: only then has a client of TLS 1.3 heard what is thought of it."""
+    await asyncio.gather(
+        here.start_tls(ours, server_side=True), there.start_tls(theirs, server_side=False, server_hostname="db.test")
+    )
+    here.write(b"?")
+    assert await there.read() == b"?"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_may_show_a_certificate_where_an_authority_is_named(run, tmp_path: Path, version: ssl.TLSVersion):
+    authority = make_authority(tmp_path)
+    shown = authority.issue("client", uris=["spiffe://corp/agent/a"])
+    stranger = make_authority(tmp_path, "other-ca").issue("stranger", uris=["spiffe://corp/agent/a"])
+    server_files = authority.issue("server", dns=["db.test"])
+    asking = listener_context(
+        ListenTls(cert=server_files.certificate, key=server_files.key, client_ca=authority.certificate)
+    )
+
+    async def peer_of(ours: ssl.SSLContext, client: Certificate | None) -> bytes | None:
+        files = {} if client is None else {"cert": client.certificate, "key": client.key}
+        theirs = upstream_context(UpstreamTls(ca=authority.certificate, **files))
+        assert theirs is not None
+        theirs.minimum_version = theirs.maximum_version = version
+        server, here, there = await pair()
+        try:
+            assert here.peer_certificate() is None
+            await shaken(here, there, ours, theirs)
+            return here.peer_certificate()
+        finally:
+            await over(server, here, there)
+
+    async def conversation() -> None:
+        der = ssl.PEM_cert_to_DER_cert(shown.certificate.read_text())
+        assert await peer_of(asking, shown) == der
+        assert await peer_of(asking, None) is None
+        with pytest.raises((OSError, AssertionError)):
+            await peer_of(asking, stranger)
+        unasking = listener_context(ListenTls(cert=server_files.certificate, key=server_files.key))
+        assert await peer_of(unasking, shown) is None
+
+    run(conversation())
+
+
+def test_a_certificate_that_nobody_verified_is_none(run, tmp_path: Path):
+    async def conversation() -> None:
+        ours, verifying = contexts(tmp_path)
+        trusting = upstream_context(UpstreamTls(mode="require"))
+        assert trusting is not None
+        for theirs, verified in ((verifying, True), (trusting, False)):
+            server, here, there = await pair()
+            await shaken(here, there, ours, theirs)
+            assert (there.peer_certificate() is not None) is verified
+            await over(server, here, there)
+
+    run(conversation())
+
+
+def test_an_authority_for_clients_that_cannot_be_read_is_an_error_at_the_start(tmp_path: Path):
+    issued = make_authority(tmp_path).issue("server", dns=["db.test"])
+    for wrong in (tmp_path / "none.crt", issued.key):
+        with pytest.raises(ConfigError, match="cannot use the authority"):
+            listener_context(ListenTls(cert=issued.certificate, key=issued.key, client_ca=wrong))
 
 
 def test_bytes_in_clear_before_tls_are_refused(run, tmp_path: Path):
