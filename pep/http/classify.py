@@ -1,0 +1,336 @@
+"""From a request to its actions: what policy is asked about, and the body as it is forwarded.
+
+Pure. `classify` takes a head that was read strictly, its path in canonical form, and the body where one was read. What
+cannot be told raises Unclassifiable or Ambiguous; what is understood in part says so in `opaque`. The properties are
+valid against `input.json#/$defs/http` and `#/$defs/mcp`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, assert_never
+from urllib.parse import quote, unquote_plus
+
+from pep.core.model import Action, Statement
+from pep.core.translate import reads
+from pep.http import bodies, graphql, mcp
+from pep.http.bodies import Form, Json, Multipart, Nothing, Opaque, Text, Unclassifiable
+from pep.http.messages import Fields, Length, NoBody, RequestHead
+from pep.http.openapi import OpenApi
+from pep.http.paths import Path, normalise, query_pairs
+
+if TYPE_CHECKING:
+    from pep.http.config import Route
+
+__all__ = ["STRIPPED_UPSTREAM", "ClassifySettings", "Request", "Unclassifiable", "classify", "needs_body"]
+
+BODY_PATH: Final = "action.properties.http.body"
+
+_METHOD_FIELDS: Final = frozenset(
+    {"x-http-method-override", "x-http-method", "x-method-override", "x-forwarded-method"}
+)
+_TARGET_FIELDS: Final = frozenset(
+    {
+        "forwarded",
+        "x-envoy-original-path",
+        "x-forwarded-host",
+        "x-forwarded-path",
+        "x-forwarded-prefix",
+        "x-forwarded-server",
+        "x-forwarded-uri",
+        "x-host",
+        "x-http-host-override",
+        "x-original-host",
+        "x-original-uri",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-script-name",
+    }
+)
+_PROXY_FIELDS: Final = frozenset(
+    {"x-forwarded-for", "x-forwarded-port", "x-forwarded-proto", "x-forwarded-scheme", "x-real-ip"}
+)
+
+
+def _spellings(names: Iterable[str]) -> frozenset[str]:
+    """With each hyphen also as an underscore: servers of the CGI kind take both for one name."""
+    return frozenset(
+        "".join(letters)
+        for name in names
+        for letters in itertools.product(*(("-", "_") if letter == "-" else (letter,) for letter in name))
+    )
+
+
+# Header fields, in lower case, that are never forwarded: they say on a proxy's word where a request came from or goes to.
+STRIPPED_UPSTREAM: Final = _spellings(_TARGET_FIELDS | _PROXY_FIELDS)
+
+# Names of form fields that servers take for the method; PHP reads a dot, a blank and a bracket as an underscore.
+_METHOD_NAME: Final = re.compile(
+    r" *(?:[_.\[ ]method|(?:x[-_]http[-_]method(?:[-_]override)?|x[-_]method[-_]override))(?:\[.*)?"
+)
+_METHOD_ANYWHERE: Final = re.compile(r"[_.\[ ]method|method[-_]override|x[-_]http[-_]method", re.IGNORECASE)
+_FORM_TYPES: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+
+_SECRET_NAME: Final = re.compile(
+    r"pass(?:word|wd|phrase)?$|pwd|secret|token|credential|signature|^sig$|api.?key|access.?key|private.?key|^key$|^code$"
+    r"|session|^auth",
+    re.IGNORECASE,
+)
+_SECRET_VALUE: Final = re.compile(
+    r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+\.|\b(?:bearer|basic)\s+[\w+/=.~-]{8,}", re.IGNORECASE
+)
+_HIDDEN: Final = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifySettings:
+    """What of the proxy's configuration decides how a request is read. `server` is the resource's name."""
+
+    scheme: str
+    headers_in_input: frozenset[str] = frozenset()
+    body_limit: int = 1 << 20
+    mcp_paths: tuple[str, ...] = ()
+    graphql_paths: tuple[str, ...] = ()
+    openapi: OpenApi | None = None
+    server: str = ""
+    mints_access: tuple[Route, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`actions`: the request's own, then one for each of `calls`. `forward` is the body as this proxy writes it.
+
+    `forward` is None where the body goes on as it came, read or not.
+    """
+
+    actions: tuple[Action, ...]
+    forward: bytes | None = None
+    calls: tuple[mcp.Call, ...] = ()
+    graphql: graphql.Document | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What the body says. `bound` is what an approval is bound to that the properties do not say."""
+
+    properties: dict[str, Any]
+    forward: bytes | None = None
+    opaque: str = ""
+    names: tuple[str, ...] = ()
+    bound: tuple[Any, ...] = ()
+    calls: tuple[mcp.Call, ...] = ()
+    graphql: graphql.Document | None = None
+
+
+def needs_body(head: RequestHead, settings: ClassifySettings, paths: frozenset[str]) -> bool:
+    """Whether the body has to be read before anything is decided; `paths` are those that policies read.
+
+    Besides what policies read, endpoints of MCP and GraphQL, this is what a form may say about the method of a POST.
+    """
+    if not _has_body(head):
+        return False
+    if reads(paths, BODY_PATH) or _is_form_post(head):
+        return True
+    segments = normalise(head.path).segments
+    return _is_endpoint(segments, settings.mcp_paths) or _is_endpoint(segments, settings.graphql_paths)
+
+
+def classify(head: RequestHead, path: Path, body: bytes | None, settings: ClassifySettings) -> Request:
+    """The request's actions; `body` None where it was not read. Raises Unclassifiable, Ambiguous."""
+    pairs = () if head.query is None else query_pairs(head.query)
+    content = _content(head, path, pairs, body, settings)
+    query: dict[str, list[str]] = {}
+    for name, value in pairs:
+        query.setdefault(name, []).append(value)
+    found = settings.openapi.find(head.method, path.segments, query) if settings.openapi else None
+    properties: dict[str, Any] = {
+        "opaque": content.opaque or (found.opaque if found else "") or False,
+        "mints_access": _mints_access(head, path, settings),
+        "method": head.method,
+        "scheme": settings.scheme,
+        "host": head.host,
+        "path": path.text,
+        "segments": list(path.segments),
+        "query": query,
+        "headers": {
+            name: list(values) for name in sorted(settings.headers_in_input) if (values := head.fields.all(name))
+        },
+        "overrides": _overrides(head.fields, [*(name for name, _ in pairs), *content.names]),
+        "body": content.properties,
+    }
+    if found:
+        properties |= {"route": found.operation.route, "parameters": dict(found.parameters)}
+        if found.operation.id:
+            properties["operation"] = found.operation.id
+    name = "upgrade" if head.upgrade else "request"
+    action = Action(name, "http", properties, Statement(_line(head.method, path, pairs), content.bound))
+    actions = (action, *(call.action for call in content.calls))
+    return Request(actions, content.forward, content.calls, content.graphql)
+
+
+# --- the body ---------------------------------------------------------------------------------------------------------
+
+
+def _content(
+    head: RequestHead,
+    path: Path,
+    pairs: tuple[tuple[str, str], ...],
+    data: bytes | None,
+    settings: ClassifySettings,
+) -> _Content:
+    is_graphql = _is_endpoint(path.segments, settings.graphql_paths)
+    if data is None and _has_body(head):
+        # Whatever a mask is due on later, what the query asked for is not known.
+        return _Content({"kind": "unread"}, graphql=graphql.unknown("its body was not read") if is_graphql else None)
+    if data is not None and len(data) > settings.body_limit:
+        raise Unclassifiable(f"its body is longer than {settings.body_limit} bytes")
+    body = bodies.read(head.fields, data or b"")
+    if is_graphql:
+        return _graphql(body, dict(_asked_by_query(pairs)))
+    content = _plain(body, data or b"")
+    if not isinstance(body, Nothing) and _is_endpoint(path.segments, settings.mcp_paths):
+        if not isinstance(body, Json):
+            return _opaque(content, "a message of MCP must be JSON")
+        carried = mcp.carried(body, settings.server)
+        if carried.opaque:
+            return _opaque(content, carried.opaque)
+        return _Content(content.properties, content.forward, calls=carried.calls)
+    if head.method.upper() == "POST" and isinstance(body, Opaque) and not head.fields.all("Content-Type"):
+        # Some servers take it for a form.
+        if _METHOD_ANYWHERE.search(unquote_plus((data or b"").decode("latin-1"))):
+            return _opaque(content, content.opaque, names=("_method",))
+    return content
+
+
+def _plain(body: bodies.Body, data: bytes) -> _Content:
+    """What a body of no protocol of its own says."""
+    match body:
+        case Nothing():
+            return _Content({"kind": "none"})
+        case Json(value, shown, forward):
+            names = tuple(value) if isinstance(value, dict) else ()
+            return _Content({"kind": "json", "json": shown}, forward, names=names)
+        case Form(pairs, forward):
+            values: dict[str, list[str]] = {}
+            for name, value in pairs:
+                values.setdefault(name, []).append(value)
+            return _Content({"kind": "form", "form": values}, forward, names=tuple(values))
+        case Multipart(names, forward):
+            return _Content({"kind": "multipart", "parts": list(names)}, forward, names=names, bound=_digest(forward))
+        case Text():
+            # What a target makes of text is not known: some read JSON, whatever its type.
+            return _Content({"kind": "text"}, opaque="the body is text, which is not looked into", bound=_digest(data))
+        case Opaque(reason):
+            return _Content({"kind": "opaque"}, opaque=reason, bound=_digest(data))
+        case never:
+            assert_never(never)
+
+
+def _graphql(body: bodies.Body, asked: Mapping[str, str]) -> _Content:
+    """`asked` are GraphQL's parameters in the query, by their names."""
+    said: dict[str, Any] = {}
+    forward = None
+    match body:
+        case Nothing() if not asked:
+            return _Content({"kind": "none"}, graphql=graphql.unknown("the request holds no document"))
+        case Nothing():
+            members: dict[str, Any] = dict(asked)
+            for name in ("variables", "extensions"):
+                if name in members:
+                    members[name] = bodies.exact_json(members[name])
+            document = graphql.read(members)
+        case _ if asked.keys() - {"operationName", "variables"} or (asked and not isinstance(body, Text)):
+            raise Unclassifiable("its GraphQL document is in the query and in the body")
+        case Text(text, "application/graphql"):
+            document, forward = graphql.document(text, asked.get("operationName")), text.encode()
+        case Json(value, shown, written):
+            document, forward, said = graphql.read(value), written, {"json": shown}
+        case Form() | Multipart() | Text() | Opaque():
+            plain = _plain(body, getattr(body, "forward", b""))
+            reason = "a GraphQL request that is no JSON is not looked into"
+            return _Content(
+                plain.properties, plain.forward, reason, plain.names, plain.bound, graphql=graphql.unknown(reason)
+            )
+        case never:
+            assert_never(never)
+    if document.opaque:
+        kind = {"kind": "json" if said else "none"}
+        return _Content(kind | said, forward, document.opaque, graphql=document)
+    # An approval of what is no JSON is bound to the text.
+    bound = _digest(forward) if forward is not None and not said else ()
+    properties = {"kind": "graphql", **said, "graphql": document.properties()}
+    return _Content(properties, forward, bound=bound, graphql=document)
+
+
+def _asked_by_query(pairs: tuple[tuple[str, str], ...]) -> Iterable[tuple[str, str]]:
+    """GraphQL's parameters in the query, and what names a document that is kept elsewhere."""
+    seen: set[str] = set()
+    for name, value in pairs:
+        folded = name.casefold()
+        if folded in seen:
+            raise Unclassifiable("a parameter of its GraphQL request stands in the query twice")
+        seen.add(folded)
+        yield name, value
+
+
+def _opaque(content: _Content, reason: str, names: tuple[str, ...] = ()) -> _Content:
+    return _Content(content.properties, content.forward, reason, names or content.names, content.bound)
+
+
+def _digest(data: bytes) -> tuple[Any, ...]:
+    return ({"body": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}},)
+
+
+# --- the head ---------------------------------------------------------------------------------------------------------
+
+
+def _has_body(head: RequestHead) -> bool:
+    return not isinstance(head.framing, NoBody) and head.framing != Length(0)
+
+
+def _is_form_post(head: RequestHead) -> bool:
+    if head.method.upper() != "POST":
+        return False
+    values = head.fields.all("Content-Type")
+    return not values or any(value.partition(";")[0].strip().lower() in _FORM_TYPES for value in values)
+
+
+def _is_endpoint(segments: Iterable[str], endpoints: Iterable[str]) -> bool:
+    """As the most lenient of servers reads it: an endpoint too many is read, and denied where it is none."""
+    asked = _folded(segments)
+    return any(_folded(endpoint.split("/")) == asked for endpoint in endpoints)
+
+
+def _folded(segments: Iterable[str]) -> list[str]:
+    return [segment.casefold() for segment in segments if segment]
+
+
+def _mints_access(head: RequestHead, path: Path, settings: ClassifySettings) -> list[str]:
+    named = [str(route) for route in settings.mints_access if route.matches(head.method, path.segments)]
+    marked = settings.openapi.mints_access(head.method, path.segments) if settings.openapi else ()
+    return [*named, *marked]
+
+
+def _overrides(fields: Fields, names: Iterable[str]) -> list[str]:
+    """What may make a server read another method or target, by name."""
+    known: Callable[[str], bool] = (_METHOD_FIELDS | _TARGET_FIELDS).__contains__
+    headers = [folded for name, _ in fields if known(folded := name.lower().replace("_", "-"))]
+    members = [name for name in names if _METHOD_NAME.fullmatch(name.casefold())]
+    return list(dict.fromkeys([*headers, *members]))
+
+
+def _line(method: str, path: Path, pairs: Iterable[tuple[str, str]]) -> str:
+    """The request in one line, for people; what looks like a secret is left out."""
+    shown = [
+        f"{quote(name, safe='[]')}={_HIDDEN if _is_secret(name, value) else quote(value, safe=',:/@')}"
+        for name, value in pairs
+    ]
+    return f"{method} {path.text}" + (f"?{'&'.join(shown)}" if shown else "")
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return _SECRET_NAME.search(name) is not None or _SECRET_VALUE.search(value) is not None
