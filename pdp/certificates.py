@@ -61,7 +61,9 @@ class Certificate:
 
 
 def proxy_uri(name: str) -> str:
-    """The SAN URI of a proxy's certificate."""
+    """The SAN URI of a proxy's certificate; where the configuration gives it in full, that one."""
+    if "://" in name:
+        return name
     return f"spiffe://{DOMAIN}/pep/{name}"
 
 

@@ -90,7 +90,7 @@ async def findings(file: Path) -> AsyncIterator[Finding]:
         yield finding
     for finding in _certificates(settings, datetime.datetime.now(datetime.UTC)):
         yield finding
-    for finding in _identity(settings):
+    for finding in _identity(settings, datetime.datetime.now(datetime.UTC)):
         yield finding
     running = await _service(file, settings)
     yield running
@@ -212,15 +212,22 @@ def _names(certificate: x509.Certificate) -> list[str]:
     return [str(each.value) for each in found]
 
 
-def _identity(settings: Config) -> Iterator[Finding]:
+def _identity(settings: Config, now: datetime.datetime) -> Iterator[Finding]:
     identity = settings.pdp.identity
-    if not identity.issuers and not identity.keys:
-        yield Finding("WRONG", "identity", "neither issuers nor keys are named, so nobody can log in")
+    if not identity.issuers and not identity.keys and not identity.certificates:
+        yield Finding("WRONG", "identity", "no issuers, keys or certificates are named, so nobody can log in")
     for issuer in identity.issuers:
         if issuer.jwks.file is not None and not issuer.jwks.file.is_file():
             yield Finding("WRONG", f"issuer {issuer.name}", f"{issuer.jwks.file}: there is no such file")
         else:
             yield Finding("ok", f"issuer {issuer.name}", "its own" if issuer.own else issuer.issuer or "")
+    known = {proxy_uri(grant.certificate) for grant in settings.grants}
+    for domain in identity.certificates:
+        what = f"trust domain {domain.domain}"
+        yield _certificate(what, domain.ca, None, now)
+        for proxy in domain.proxies:
+            if proxy_uri(proxy) not in known:
+                yield Finding("WRONG", what, f"{proxy} is not a proxy that may call this service")
 
 
 async def _service(file: Path, settings: Config) -> Finding:

@@ -59,7 +59,7 @@ class _Domain:
 
     def __init__(self, settings: Certificates) -> None:
         self._settings = settings
-        self.proxies = frozenset(each if "://" in each else proxy_uri(each) for each in settings.proxies)
+        self.proxies = frozenset(map(proxy_uri, settings.proxies))
         self._read: tuple[int, int] | None = None
         self._store: Store | None = None
         try:

@@ -36,10 +36,7 @@ class Peers:
     """The proxies that the configuration names."""
 
     def __init__(self, grants: Iterable[ProxyGrant]) -> None:
-        self._grants = {
-            grant.certificate if "://" in grant.certificate else proxy_uri(grant.certificate): grant.resources
-            for grant in grants
-        }
+        self._grants = {proxy_uri(grant.certificate): grant.resources for grant in grants}
 
     def calling(self, context: Context) -> Peer:
         """The calling proxy; Refused for a certificate that is not one of a configured proxy."""

@@ -116,6 +116,21 @@ def test_certificates_are_looked_at(opa_path: Path):
         assert f"authority of the proxies: {path / 'none'}: No such file or directory" in found
 
 
+def test_trust_domains_are_looked_at(opa_path: Path):
+    with folder() as path:
+        authority = make_authority(path)
+        section = "    certificates: [{{proxies: [{}], ca: {}, domain: corp}}]"
+        file = write(path, opa_path, more=section.format("shop", authority.certificate))
+        assert any(text.startswith(f"trust domain corp: {authority.certificate}, good for") for text in said(file))
+        more = section.format("'spiffe://checkrein/pep/shop', 'spiffe://corp/pep/shop', pay", path / "none")
+        file.write_text(CONFIG.format(opa=opa_path, port=UNUSED, more=more))
+        found = wrong(file)
+        assert f"trust domain corp: {path / 'none'}: No such file or directory" in found
+        for stranger in ("spiffe://corp/pep/shop", "pay"):
+            assert f"trust domain corp: {stranger} is not a proxy that may call this service" in found
+        assert not any("spiffe://checkrein/pep/shop" in each for each in found)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

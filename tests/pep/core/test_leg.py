@@ -145,7 +145,7 @@ def test_a_client_may_show_a_certificate_where_an_authority_is_named(run, tmp_pa
         der = ssl.PEM_cert_to_DER_cert(shown.certificate.read_text())
         assert await peer_of(asking, shown) == der
         assert await peer_of(asking, None) is None
-        with pytest.raises(OSError, match="(?i)certificate|alert|closed|reset"):
+        with pytest.raises(OSError, match=r"(?i)certificate|alert|closed|reset"):
             await peer_of(asking, stranger)
         unasking = listener_context(ListenTls(cert=server_files.certificate, key=server_files.key))
         assert await peer_of(unasking, shown) is None
