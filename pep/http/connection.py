@@ -80,6 +80,10 @@ class Connection:
             self.answered = True
             self.emit(SendClient(data))
 
+    def go_on(self) -> None:
+        """The client may send the body that it holds back (RFC 9110, section 10.1.1)."""
+        self.emit(SendClient(b"HTTP/1.1 100 Continue\r\n\r\n"))
+
     def forward(self, data: bytes, by: By) -> None:
         if data:
             self.emit(SendUpstream(data, by))

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pep.core.model import Action, Deny, Grant, Held, ReadOnly, local_deny
 from pep.core.wire import Approved, Continuation
 from pep.http import denial, mcp
-from pep.http.classify import STRIPPED_UPSTREAM, Request, Unclassifiable, classify, needs_body
+from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, needs_body
 from pep.http.codec import end_to_end, encode_request
 from pep.http.coding import accept_encoding
 from pep.http.connection import Connection
@@ -29,7 +29,6 @@ from pep.http.stepping import Pending, Refused, Step
 OWN_PREFIX: Final = "/.checkrein/"
 APPROVALS: Final = OWN_PREFIX + "approvals/"
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LABEL_LENGTH: Final = 200
 
 # A part of a page, or whether it has changed, says more than a mask lets through; an echo in two halves is a secret.
@@ -69,6 +68,8 @@ def _refuse(connection: Connection, head: RequestHead, answer: denial.Answer) ->
             pass
         case _ if not connection.body_read:
             connection.closing = connection.closing or "the rest of a refused request is not read"
+        case _:
+            pass
     connection.answer(answer)
     ended = yield from connection.drain()
     if not ended:
@@ -108,8 +109,7 @@ class _Exchange:
             forward = body
         framing = self._head.framing if forward is None else Length(len(forward))
         if self._head.expects_continue and forward is None:
-            self._connection.send(CONTINUE)
-            self._connection.answered = False
+            self._connection.go_on()
         limit = duties.seconds
         if limit is not None:
             self._connection.timer("limit", limit)
@@ -161,13 +161,13 @@ class _Exchange:
     def _body(self, path: Path) -> Step[bytes]:
         """The whole body, after the head alone was not denied."""
         outline = self._classified(path, None)
-        prepare = dataclasses.replace(outline.actions[0], name="prepare")
+        action = outline.actions[0]
+        prepare = dataclasses.replace(action, name="prepare", properties={**action.properties, "awaits": [BODY_PATH]})
         outcome = yield from self._connection.ask((prepare,), execution=False)
         if isinstance(outcome, Deny):
             raise Refused(denial.refused(outcome, self._what))
         if self._head.expects_continue:
-            self._connection.send(CONTINUE)
-            self._connection.answered = False
+            self._connection.go_on()
         limit = self._settings.classify.body_limit
         body = yield from self._connection.read_body(limit)
         if body is None:

@@ -36,6 +36,8 @@ def relay(
     if not sending:
         connection.body_read = True
     seen = connection.received
+    if connection.settings.response is not None:
+        connection.timer("response", connection.settings.response)
     if sending:
         connection.timer("stalled", connection.settings.stalled)
     try:
@@ -44,10 +46,10 @@ def relay(
             while sending and (part := connection.requests.next()) is not None:
                 moved = True
                 sending = _send_part(connection, head.framing, part, grant)
-            if not response.over and (arrived := connection.responses.next()) is not None:
+            if (arrived := connection.responses.next()) is not None:
                 yield from response.take(arrived)
                 continue
-            if connection.upstream_closed and not response.over:
+            if connection.upstream_closed:
                 connection.responses.eof()
                 if (arrived := connection.responses.next()) is None:
                     raise UpstreamProtocolError("502", "it closed the connection before it answered")
@@ -133,6 +135,8 @@ class _Response:
         connection = self._connection
         self._head, self.reusable = head, head.keep_alive
         settings = connection.settings
+        if settings.response is not None:
+            connection.timer("response", None)
         self._plan = plan(
             head,
             self._request_head.method,

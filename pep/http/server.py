@@ -53,7 +53,7 @@ SUPPORTED: Final = frozenset({MaskFields, LimitRows, TimeLimit, ReadOnly, Redact
 
 async def serve(proxy: HttpProxy, runtime: Runtime) -> None:
     """Serve clients until the process stops. Raises ConfigError."""
-    injector = injector_of(proxy.credentials["default"])
+    injector = injector_of(proxy.credential)
     server = HttpServer(proxy, runtime, injector, Scrub(await injector.secrets()))
     async with asyncio.TaskGroup() as tasks:
         background = tasks.create_task(server.directory.run())
@@ -79,6 +79,7 @@ class HttpServer:
         self._proxy = proxy
         self._runtime = runtime
         self._injector = injector
+        self._scrub = scrub
         self._tls = None if proxy.listen.tls is None else listener_context(proxy.listen.tls)
         self._pool = UpstreamPool(proxy.upstream)
         key = secrets.token_hex(32) if proxy.masks.hash_key is None else proxy.masks.hash_key.resolve()
@@ -137,6 +138,8 @@ class HttpServer:
     async def inject(self, request: Outgoing, body: bytes | None) -> Outgoing:
         """The request with the target's credential in it."""
         target, fields = await self._injector.apply(request.method, request.target, request.fields, request.host, body)
+        # It may be another one than before.
+        self._scrub.learn(await self._injector.secrets())
         return Outgoing(request.method, target, request.host, fields)
 
 

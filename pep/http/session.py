@@ -184,8 +184,9 @@ class HttpSession:
             case "idle" if connection.head is None:
                 self._end("the connection was idle")
             case "limit":
-                connection.fired.add(name)
                 self._fail(504, "the request took longer than policy allows")
+            case "response":
+                self._fail(504, "the target did not begin to answer in time")
             case _:
                 connection.fired.add(name)
                 self._resume(Wait.CLIENT)
