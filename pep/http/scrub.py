@@ -1,0 +1,296 @@
+"""Takes the target's own credential out of whatever comes back from the target.
+
+A secret is found in clear, in base64 at any alignment, in hex, in UTF-16, and with any of its characters written as
+percent-encoding (RFC 3986), as escape of JSON and JavaScript, or as HTML entity, also nested a few times. It cannot be
+found in what a target computed from it in another way: compressed inside a document, reversed, cut into pieces.
+
+Two readings are searched: the bytes as they are, and the bytes with every escape undone (only where there is one).
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import html
+import html.entities
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, quote_plus
+
+from pep.core.errors import ConfigError
+from pep.http.messages import Fields
+
+REMOVED: Final = b"[removed]"
+# A shorter one occurs by chance, and its absence would then tell what it is.
+SHORTEST: Final = 8
+# Secrets that were replaced meanwhile may still come back; so many are remembered.
+_REMEMBERED: Final = 64
+
+# Every repetition is bounded: what a target sends must not cost more than its length.
+_ESCAPE: Final = re.compile(
+    rb"%(?:25){0,4}(?:(?P<percent>[0-9A-Fa-f]{2})|u(?P<percent_u>[0-9A-Fa-f]{4}))"
+    rb"|\\{1,8}(?:u(?P<high>[dD][89abAB][0-9A-Fa-f]{2})\\{1,8}u(?P<low>[dD][c-fC-F][0-9A-Fa-f]{2})"
+    rb"|u(?P<unit>[0-9A-Fa-f]{4})|u\{0{0,4}(?P<braced>[0-9A-Fa-f]{1,6})\}|x(?P<byte>[0-9A-Fa-f]{2})"
+    rb"|(?P<mark>[!-\[\]-/:-@^-`{-~]))"
+    rb"|&(?:amp;){0,4}(?:\#0{0,8}(?P<decimal>[0-9]{1,7});?|\#[xX]0{0,8}(?P<hex>[0-9A-Fa-f]{1,6});?"
+    rb"|(?P<name>[A-Za-z][A-Za-z0-9]{1,30});?)"
+)
+# What may be the beginning of an escape, or of a longer one, at the end of what has arrived.
+_UNFINISHED: Final = re.compile(
+    rb"(?:%(?:25){0,4}(?:[0-9A-Fa-f]?|u[0-9A-Fa-f]{0,3})"
+    rb"|\\{1,8}(?:u[dD][89abAB][0-9A-Fa-f]{2}(?:\\{1,8}(?:u[0-9A-Fa-f]{0,3})?)?"
+    rb"|u[0-9A-Fa-f]{0,3}|u\{[0-9A-Fa-f]{0,10}|x[0-9A-Fa-f]?)?"
+    rb"|&(?:amp;){0,4}(?:\#[0-9]{0,15}|\#[xX][0-9A-Fa-f]{0,14}|[A-Za-z][A-Za-z0-9]{0,30})?)\Z"
+)
+_LONGEST_ESCAPE: Final = 64
+_INTRODUCERS: Final = (b"%", b"\\", b"&")
+
+Span = tuple[int, int]
+
+
+class Scrub:
+    """The secrets that must not come back. False where there is none. Raises ConfigError for a secret too short."""
+
+    def __init__(self, secrets: Iterable[bytes]) -> None:
+        self._secrets: tuple[bytes, ...] = ()
+        self._forms: tuple[bytes, ...] = ()
+        self._plain: tuple[bytes, ...] = ()
+        self.learn(secrets)
+
+    def __bool__(self) -> bool:
+        return bool(self._secrets)
+
+    def __repr__(self) -> str:
+        return f"Scrub({len(self._secrets)} secrets)"
+
+    def learn(self, secrets: Iterable[bytes]) -> None:
+        """Look for these from now on, also in streams that have begun. Those known before still count."""
+        fresh = tuple(secret for secret in dict.fromkeys(secrets) if secret not in self._secrets)
+        if not fresh:
+            return
+        if any(len(secret) < SHORTEST for secret in fresh):
+            raise ConfigError(
+                f"a secret of fewer than {SHORTEST} bytes cannot be kept out of responses; use a longer one"
+            )
+        self._secrets = (*self._secrets, *fresh)[-_REMEMBERED:]
+        self._forms = tuple(dict.fromkeys(form for secret in self._secrets for form in _forms(secret)))
+        self._plain = tuple(dict.fromkeys(_Unescaped(form).data for form in self._forms))
+
+    def clean(self, data: bytes) -> bytes:
+        """All of it, without the secrets."""
+        return _cut(data, self.spans(data)) if self._secrets else data
+
+    def in_fields(self, fields: Fields) -> Fields:
+        """A header section without the secrets; a field whose very name holds one is left out."""
+        if not self._secrets:
+            return fields
+        return Fields(
+            tuple(
+                (name, self.clean(value.encode("latin-1")).decode("latin-1"))
+                for name, value in fields
+                if not self.spans(name.encode("latin-1"))
+            )
+        )
+
+    def stream(self) -> Stream:
+        return Stream(self)
+
+    def watch(self) -> Watch:
+        return Watch(self)
+
+    def spans(self, data: bytes) -> tuple[Span, ...]:
+        """Where secrets are, from left to right, none over another."""
+        found = [span for form in self._forms for span in _occurrences(data, form)]
+        if any(introducer in data for introducer in _INTRODUCERS):
+            plain = _Unescaped(data)
+            found += [
+                (plain.position(begin), plain.position(end - 1, after=True))
+                for form in self._plain
+                for begin, end in _occurrences(plain.data, form)
+            ]
+        if not found:
+            return ()
+        found.sort(key=lambda span: (span[0], -span[1]))
+        taken: list[Span] = []
+        for span in found:
+            if not taken or span[0] >= taken[-1][1]:
+                taken.append(span)
+        return tuple(taken)
+
+    def pending(self, data: bytes) -> int:
+        """Where the longest end of the data begins that may be the beginning of a secret; its length if none does."""
+        first = min((_pending(data, form) for form in self._forms), default=len(data))
+        unfinished = _UNFINISHED.search(data, max(0, len(data) - _LONGEST_ESCAPE))
+        whole = data if unfinished is None else data[: unfinished.start()]
+        first = min(first, len(whole))
+        if any(introducer in whole for introducer in _INTRODUCERS):
+            plain = _Unescaped(whole)
+            ends = (_pending(plain.data, form) for form in self._plain)
+            return min(first, *(plain.position(end) for end in ends))
+        if unfinished is not None:
+            return min(first, *(_pending(whole, form) for form in self._plain))
+        return first
+
+
+class Stream:
+    """Bytes that come in pieces. Only what may be the beginning of a secret is held back."""
+
+    def __init__(self, scrub: Scrub) -> None:
+        self._scrub = scrub
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        data = self._held + data
+        spans = self._scrub.spans(data)
+        begin = 0
+        until = self._scrub.pending(data)
+        for start, end in spans:
+            if until <= start:
+                break
+            if until < end:
+                # It is inside of what is taken out; what counts is behind.
+                until = end + self._scrub.pending(data[end:])
+            begin = end
+        self._held = data[until:]
+        return _cut(data[:until], [span for span in spans if span[1] <= begin])
+
+    def finish(self) -> bytes:
+        held, self._held = self._held, b""
+        return self._scrub.clean(held)
+
+
+class Watch:
+    """Whether secrets are in bytes that come in pieces."""
+
+    def __init__(self, scrub: Scrub) -> None:
+        self._scrub = scrub
+        self._held = b""
+
+    def found(self, data: bytes) -> bool:
+        if not self._scrub:
+            return False
+        data = self._held + data
+        if self._scrub.spans(data):
+            return True
+        self._held = data[self._scrub.pending(data) :]
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """An escape: where its meaning is in the plain bytes, and where it stands in the others."""
+
+    plain: int
+    plain_end: int
+    start: int
+    end: int
+
+
+class _Unescaped:
+    """Bytes with their escapes undone, and the way back."""
+
+    def __init__(self, data: bytes) -> None:
+        pieces: list[bytes] = []
+        self._tokens: list[_Token] = []
+        at = size = 0
+        for found in _ESCAPE.finditer(data):
+            meaning = _meaning(found)
+            if meaning is None:
+                continue
+            pieces += (data[at : found.start()], meaning)
+            size += found.start() - at
+            self._tokens.append(_Token(size, size + len(meaning), found.start(), found.end()))
+            size += len(meaning)
+            at = found.end()
+        pieces.append(data[at:])
+        self.data = b"".join(pieces)
+
+    def position(self, plain: int, *, after: bool = False) -> int:
+        """Where a plain byte stands in the original: its beginning, or the place after it."""
+        index = bisect.bisect_right(self._tokens, plain, key=lambda token: token.plain) - 1
+        if index < 0:
+            return plain + after
+        token = self._tokens[index]
+        if plain < token.plain_end:
+            return token.end if after else token.start
+        return token.end + plain - token.plain_end + after
+
+
+def _meaning(found: re.Match[bytes]) -> bytes | None:
+    kind, value = found.lastgroup, found[found.lastgroup or 0]
+    match kind:
+        case "percent" | "byte":
+            return bytes((int(value, 16),))
+        case "percent_u" | "unit" | "hex" | "braced":
+            return _character(int(value, 16))
+        case "decimal":
+            return _character(int(value))
+        case "low":
+            return _character(0x10000 + ((int(found["high"], 16) - 0xD800) << 10) + int(value, 16) - 0xDC00)
+        case "mark":
+            return value
+        case _:
+            name = html.entities.html5.get(value.decode() + ";")
+            return None if name is None else name.encode()
+
+
+def _character(code: int) -> bytes | None:
+    return None if code > 0x10FFFF or 0xD800 <= code < 0xE000 else chr(code).encode()
+
+
+def _forms(secret: bytes) -> Iterator[bytes]:
+    """The byte strings that a secret may appear as, before any escaping."""
+    text = secret.decode("utf-8", "replace")
+    yield secret
+    yield from _base64(secret)
+    yield from (secret.hex().encode(), secret.hex().upper().encode())
+    # The first byte of big endian and the last of little endian is left out: this is in both.
+    yield text.encode("utf-16-be")[1:]
+    # Whoever searches a secret that itself looks like an escape must not undo it.
+    for written in (
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        html.escape(text),
+        json.dumps(text)[1:-1],
+    ):
+        yield written.encode()
+    yield secret.replace(b" ", b"+")
+
+
+def _base64(secret: bytes) -> Iterator[bytes]:
+    """The characters that stand for nothing but bits of the secret, for each place that it may have in a text."""
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + secret)
+        first, last = -(-before * 8 // 6), (before + len(secret)) * 8 // 6
+        core = encoded[first:last]
+        yield core
+        yield core.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _occurrences(data: bytes, form: bytes) -> Iterator[Span]:
+    at = data.find(form)
+    while at >= 0:
+        yield at, at + len(form)
+        at = data.find(form, at + len(form))
+
+
+def _pending(data: bytes, form: bytes) -> int:
+    """Where the longest end of the data begins that is a beginning of the form, and not all of it."""
+    first = form[:1]
+    at = data.find(first, max(0, len(data) - len(form) + 1))
+    while at >= 0 and not form.startswith(data[at:]):
+        at = data.find(first, at + 1)
+    return len(data) if at < 0 else at
+
+
+def _cut(data: bytes, spans: Iterable[Span]) -> bytes:
+    pieces: list[bytes] = []
+    at = 0
+    for begin, end in spans:
+        pieces += (data[at:begin], REMOVED)
+        at = end
+    return b"".join((*pieces, data[at:])) if pieces else data
