@@ -34,7 +34,7 @@ _ESCAPE: Final = re.compile(
     rb"%(?:25){0,4}(?:(?P<percent>[0-9A-Fa-f]{2})|u(?P<percent_u>[0-9A-Fa-f]{4}))"
     rb"|\\{1,8}(?:u(?P<high>[dD][89abAB][0-9A-Fa-f]{2})\\{1,8}u(?P<low>[dD][c-fC-F][0-9A-Fa-f]{2})"
     rb"|u(?P<unit>[0-9A-Fa-f]{4})|u\{0{0,4}(?P<braced>[0-9A-Fa-f]{1,6})\}|x(?P<byte>[0-9A-Fa-f]{2})"
-    rb"|(?P<mark>[!-\[\]-/:-@^-`{-~]))"
+    rb"|(?P<mark>[!-/:-@\[-`{-~]))"
     rb"|&(?:amp;){0,4}(?:\#0{0,8}(?P<decimal>[0-9]{1,7});?|\#[xX]0{0,8}(?P<hex>[0-9A-Fa-f]{1,6});?"
     rb"|(?P<name>[A-Za-z][A-Za-z0-9]{1,30});?)"
 )
