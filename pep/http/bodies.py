@@ -41,6 +41,7 @@ _DISPOSITION: Final = re.compile(
     r'form-data((?:[ \t]*;[ \t]*(?:name|filename)="[^"\\\x00-\x1f\x7f]*")+)', re.IGNORECASE
 )
 _DISPOSITION_PARAMETER: Final = re.compile(r';[ \t]*(name|filename)="([^"]*)"', re.IGNORECASE)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _PART_FIELDS: Final = frozenset({"content-disposition", "content-type", "content-length", "content-transfer-encoding"})
 _PLAIN_ENCODINGS: Final = frozenset({"7bit", "8bit", "binary"})
 
@@ -73,7 +74,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Json:
-    """`value` is exact; `shown` is the same as the policy input says it, with integers beyond 2^53 as {"$int": text}."""
+    """`value` is exact; `shown` is how the policy input says it: an integer beyond 2^53 is {"$int": text}."""
 
     value: Any
     shown: Any
@@ -326,12 +327,7 @@ def _part_head(head: bytes) -> tuple[str, bytes]:
         key, colon, value = line.partition(":")
         value = value.strip(" \t")
         folded = key.lower()
-        if (
-            not colon
-            or folded not in _PART_FIELDS
-            or folded in seen
-            or any(ord(c) < 0x20 or c == "\x7f" for c in value)
-        ):
+        if not colon or folded not in _PART_FIELDS or folded in seen or _CONTROL.search(value):
             raise Unclassifiable("a part of its multipart form has a head that is not understood")
         seen[folded] = value
     if seen.pop("content-transfer-encoding", "binary").lower() not in _PLAIN_ENCODINGS:

@@ -65,7 +65,7 @@ def _spellings(names: Iterable[str]) -> frozenset[str]:
     )
 
 
-# Header fields, in lower case, that are never forwarded: they say on a proxy's word where a request came from or goes to.
+# Header fields, in lower case, that are never forwarded: on a proxy's word, where a request came from and goes to.
 STRIPPED_UPSTREAM: Final = _spellings(_TARGET_FIELDS | _PROXY_FIELDS)
 
 # Names of form fields that servers take for the method; PHP reads a dot, a blank and a bracket as an underscore.
@@ -74,6 +74,16 @@ _METHOD_NAME: Final = re.compile(
 )
 _METHOD_ANYWHERE: Final = re.compile(r"[_.\[ ]method|method[-_]override|x[-_]http[-_]method", re.IGNORECASE)
 _FORM_TYPES: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+
+# What names a document to a GraphQL server, folded; the last ones name one that is kept there.
+_GRAPHQL_NAMES: Final = frozenset(name.casefold() for name in graphql.MEMBERS) | {
+    "doc_id",
+    "documentid",
+    "hash",
+    "id",
+    "persistedquery",
+    "queryid",
+}
 
 _SECRET_NAME: Final = re.compile(
     r"pass(?:word|wd|phrase)?$|pwd|secret|token|credential|signature|^sig$|api.?key|access.?key|private.?key|^key$|^code$"
@@ -199,10 +209,9 @@ def _content(
         if carried.opaque:
             return _opaque(content, carried.opaque)
         return _Content(content.properties, content.forward, calls=carried.calls)
-    if head.method.upper() == "POST" and isinstance(body, Opaque) and not head.fields.all("Content-Type"):
-        # Some servers take it for a form.
-        if _METHOD_ANYWHERE.search(unquote_plus((data or b"").decode("latin-1"))):
-            return _opaque(content, content.opaque, names=("_method",))
+    if isinstance(body, Opaque) and _is_form_post(head) and _METHOD_ANYWHERE.search(unquote_plus(_loose(data))):
+        # Without a type, or in a charset of its own, it may be a form for the target.
+        return _opaque(content, content.opaque, names=("_method",))
     return content
 
 
@@ -271,10 +280,16 @@ def _asked_by_query(pairs: tuple[tuple[str, str], ...]) -> Iterable[tuple[str, s
     seen: set[str] = set()
     for name, value in pairs:
         folded = name.casefold()
+        if folded not in _GRAPHQL_NAMES:
+            continue
         if folded in seen:
             raise Unclassifiable("a parameter of its GraphQL request stands in the query twice")
         seen.add(folded)
         yield name, value
+
+
+def _loose(data: bytes | None) -> str:
+    return (data or b"").decode("latin-1")
 
 
 def _opaque(content: _Content, reason: str, names: tuple[str, ...] = ()) -> _Content:

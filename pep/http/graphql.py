@@ -191,7 +191,7 @@ class _Walk:
                         raise Unclassifiable("its GraphQL document uses a fragment that it does not define")
                     self.selections(self.fragments[name].selection_set, schema, shown, within | {name})
                 case never:
-                    assert_never(never)  # type: ignore[arg-type]
+                    assert_never(never)
 
     def _field(self, node: FieldNode, schema: tuple[str, ...], shown: tuple[str, ...], within: frozenset[str]) -> None:
         name = node.name.value

@@ -109,9 +109,9 @@ def refused(calls: Sequence[Call], deny: Deny) -> bytes | None:
 
 
 def _call(message: dict[str, Any], server: str, *, batched: bool) -> Call | None:
-    method, params, id = message.get("method"), message.get("params", {}), message.get("id")
+    method, params, number = message.get("method"), message.get("params", {}), message.get("id")
     # An id that is there and null is a request to one server and a notification to another.
-    known_id = type(id) in (str, int) or "id" not in message
+    known_id = type(number) in (str, int) or "id" not in message
     if not isinstance(method, str) or not method or not message.keys() <= _REQUEST or not known_id:
         return None
     if not isinstance(params, dict):
@@ -138,7 +138,7 @@ def _call(message: dict[str, Any], server: str, *, batched: bool) -> Call | None
     # An approval is bound to the parameters: to all of them, also those that no policy reads.
     statement = Statement(_line(method, tool or str(properties.get("uri", ""))), (said,) if params else ())
     action = Action("tool" if tool else "message", "mcp", properties, statement)
-    return Call(method, action, id, tool, batched)
+    return Call(method, action, number, tool, batched)
 
 
 def _line(method: str, what: str) -> str:

@@ -151,7 +151,8 @@ class _Reader:
                 yield _template(prefix, str(route), operations)
 
     def _servers(self) -> list[Any]:
-        return self._document.get("servers") or [{"url": "/"}]
+        servers: list[Any] = self._document.get("servers") or [{"url": "/"}]
+        return servers
 
     def _prefix(self, server: Any) -> str:
         """What a client of the proxy writes before a template; of the server's path, what `base_path` does not add."""
@@ -182,23 +183,23 @@ class _Reader:
     def _parameter(self, parameter: Mapping[str, Any]) -> Parameter:
         name, place = str(parameter.get("name", "")), str(parameter.get("in", ""))
         schema = self._resolved(parameter.get("schema", {}), name)
-        type = _type(schema)
-        if type != "array":
-            return Parameter(name, place, type)
+        kind = _type(schema)
+        if kind != "array":
+            return Parameter(name, place, kind)
         style = str(parameter.get("style", "form" if place == "query" else "simple"))
         separator = ","
         if place == "query":
             separator = "" if parameter.get("explode", style == "form") else _SEPARATORS.get(style, ",")
-        return Parameter(name, place, type, _type(self._resolved(schema.get("items", {}), name)), separator)
+        return Parameter(name, place, kind, _type(self._resolved(schema.get("items", {}), name)), separator)
 
     def _resolved(self, part: Any, where: str) -> Mapping[str, Any]:
         for _ in range(MOST_REFERENCES):
             if isinstance(part, bool):  # a schema of 3.1
                 return {}
-            part = _mapping(part, where)
-            reference = part.get("$ref")
+            found = _mapping(part, where)
+            reference = found.get("$ref")
             if reference is None:
-                return part
+                return found
             part = self._at(str(reference), where)
         raise ConfigError(f"{where}: references go in a circle")
 
@@ -221,11 +222,11 @@ def _mapping(part: Any, where: str) -> Mapping[str, Any]:
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    type = schema.get("type", "")
-    if isinstance(type, list):
-        others = [each for each in type if each != "null"]
-        type = others[0] if len(others) == 1 else ""
-    return type if type in ("integer", "number", "boolean", "array") else ""
+    declared = schema.get("type", "")
+    if isinstance(declared, list):
+        others = [each for each in declared if each != "null"]
+        declared = others[0] if len(others) == 1 else ""
+    return declared if declared in ("integer", "number", "boolean", "array") else ""
 
 
 def _template(prefix: str, route: str, operations: Mapping[str, Operation]) -> _Template:

@@ -1,0 +1,210 @@
+import json
+
+import pytest
+
+from pep.core.model import local_deny
+from pep.http.bodies import Unclassifiable, read_json
+from pep.http.coding import CannotMask
+from pep.http.mcp import Listing, carried, denied, filtered, refused, tools
+
+DENY = local_deny("d-1", "no", "this is not allowed")
+
+
+def calls_of(message):
+    return carried(read_json(json.dumps(message).encode()), "pay")
+
+
+def request(method, params=None, id=1):
+    message = {"jsonrpc": "2.0", "id": id, "method": method}
+    return message if params is None else message | {"params": params}
+
+
+def test_a_call_of_a_tool_is_an_action():
+    (call,) = calls_of(
+        request("tools/call", {"name": "refund", "arguments": {"amount": 2**60}, "_meta": {"k": 1}})
+    ).calls
+    assert (call.action.name, call.action.protocol, call.id, call.batched) == ("tool", "mcp", 1, False)
+    assert call.action.properties == {
+        "opaque": False,
+        "mints_access": [],
+        "server": "pay",
+        "method": "tools/call",
+        "tool": "refund",
+        "arguments": {"amount": {"$int": str(2**60)}},
+    }
+    assert call.action.statement.text == "tools/call refund"
+    assert call.action.statement.parameters[0]["_meta"] == {"k": 1}
+
+
+def test_a_call_without_arguments_has_none_and_is_no_question():
+    (call,) = calls_of(request("tools/call", {"name": "refund"})).calls
+    assert call.action.properties["arguments"] == {}
+
+
+def test_other_requests_and_notifications_are_messages():
+    (read,) = calls_of(request("resources/read", {"uri": "file:///a"}, "x")).calls
+    assert (read.action.name, read.action.properties["uri"], read.id) == ("message", "file:///a", "x")
+    (prompt,) = calls_of(request("prompts/get", {"name": "p", "arguments": {"a": "b"}})).calls
+    assert prompt.action.properties["arguments"] == {"name": "p", "arguments": {"a": "b"}}
+    (note,) = calls_of({"jsonrpc": "2.0", "method": "notifications/initialized"}).calls
+    assert (note.action.name, note.id, note.action.properties["opaque"]) == ("message", None, False)
+
+
+def test_a_batch_is_each_of_its_requests():
+    found = calls_of([request("tools/list"), {"jsonrpc": "2.0", "id": 5, "result": {}}, request("ping", id=2)])
+    assert [call.method for call in found.calls] == ["tools/list", "ping"]
+    assert all(call.batched for call in found.calls)
+
+
+def test_an_answer_to_the_server_is_no_call():
+    assert calls_of({"jsonrpc": "2.0", "id": 1, "result": {"action": "accept"}}) == carried(
+        read_json(b'[{"jsonrpc":"2.0","id":1,"error":{}}]'), "pay"
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        [],
+        1,
+        "text",
+        {},
+        {"method": "tools/call", "id": 1},
+        request("tools/list") | {"jsonrpc": "1.0"},
+        request("tools/list") | {"result": {}},
+        request("tools/list") | {"extra": 1},
+        {"jsonrpc": "2.0", "id": 1, "result": {}, "Method": "tools/call"},
+        {"jsonrpc": "2.0", "id": 1, "Method": "tools/call"},
+        request("tools/list", [1]),
+        request("tools/list", id=None),
+        request("tools/list", id=True),
+        request("tools/list", id=1.5),
+        request("", {}),
+        request(1, {}),
+        [request("tools/list"), {}],
+        [[request("tools/list")]],
+    ],
+)
+def test_an_unknown_shape_is_opaque_as_a_whole(message):
+    found = calls_of(message)
+    assert found.opaque
+    assert found.calls == ()
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"name": 1}, {"name": ""}, {"name": "a", "arguments": []}, {"name": "a", "arguments": None}]
+)
+def test_a_call_that_names_no_tool_is_an_opaque_message(params):
+    (call,) = calls_of(request("tools/call", params)).calls
+    assert call.action.name == "message"
+    assert call.action.properties["opaque"]
+    assert "tool" not in call.action.properties
+
+
+def test_a_read_that_names_no_resource_is_opaque():
+    (call,) = calls_of(request("resources/read", {"uri": 1})).calls
+    assert call.action.properties["opaque"]
+
+
+@pytest.mark.parametrize("params", [{"Name": "a"}, {"name": "a", "ARGUMENTS": {}}, {"URI": "x"}])
+def test_a_parameter_in_other_letters_is_refused(params):
+    with pytest.raises(Unclassifiable):
+        calls_of(request("tools/call", params))
+
+
+def test_names_that_differ_by_case_are_refused():
+    with pytest.raises(Unclassifiable):
+        calls_of(request("tools/call", {"name": "a", "arguments": {"op": 1, "Op": 2}}))
+
+
+def test_too_many_messages_are_refused():
+    with pytest.raises(Unclassifiable):
+        calls_of([request("ping")] * 101)
+
+
+def test_a_denied_tool_is_a_result_and_another_request_an_error():
+    tool, ping, note = calls_of(
+        [
+            request("tools/call", {"name": "refund"}, "a"),
+            request("resources/list", id=2),
+            {"jsonrpc": "2.0", "method": "n"},
+        ]
+    ).calls
+    answer = denied(tool, DENY)
+    assert (answer["id"], answer["result"]["isError"]) == ("a", True)
+    assert "this is not allowed" in answer["result"]["content"][0]["text"]
+    assert answer["result"]["_meta"]["checkrein"]["verdict"] == "deny"
+    answer = denied(ping, DENY)
+    assert (answer["id"], answer["error"]["code"]) == (2, -32001)
+    assert answer["error"]["data"]["checkrein"]["id"] == "d-1"
+    assert denied(note, DENY) is None
+    assert [each["id"] for each in json.loads(refused((tool, ping, note), DENY))] == ["a", 2]
+    assert refused((note,), DENY) is None
+    (single,) = calls_of(request("ping")).calls
+    assert json.loads(refused((single,), DENY))["id"] == 1
+
+
+LISTED = '{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a","n":1.50},{"name":"b"}],"nextCursor":"é"}}'
+
+
+def test_a_list_is_filtered_and_nothing_else_of_it_changes():
+    listing = Listing.read(LISTED.encode(), "application/json")
+    assert listing.tools == ("a", "b")
+    assert listing.write({"a"}) == LISTED.replace(',{"name":"b"}', "").encode()
+    assert listing.write({"a", "b"}) == LISTED.encode()
+    assert json.loads(listing.write(set()))["result"] == {"tools": [], "nextCursor": "é"}
+    assert filtered({"tools": [{"name": "x"}]}, {"y"}) == {"tools": []}
+    assert tools({"other": 1}) == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_list_in_an_event_stream_is_filtered(end):
+    half = LISTED.index(",") + 1
+    lines = [
+        "id: 0",
+        "data:",
+        "",
+        "event: message",
+        f"data: {LISTED[:half]}",
+        f"data:{LISTED[half:]}",
+        "id: 7",
+        "",
+        ": ping",
+        "",
+        "data: cut",
+    ]
+    listing = Listing.read(end.join(lines).encode(), "text/event-stream")
+    assert listing.tools == ("a", "b")
+    expected = LISTED.replace('{"name":"a","n":1.50},', "")
+    assert listing.write({"b"}).decode() == f"id: 0\ndata:\n\nevent: message\nid: 7\ndata: {expected}\n\n: ping\n\n"
+
+
+def test_an_error_lists_nothing():
+    assert Listing.read(b'{"jsonrpc":"2.0","id":1,"error":{"code":1}}', "application/json").tools == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b'{"result":{"tools":{}}}', "application/json"),
+        (b'{"result":{"tools":[{"name":1}]}}', "application/json"),
+        (b'{"result":{"tools":["a"]}}', "application/json"),
+        (b"text", "text/plain"),
+    ],
+)
+def test_a_list_that_is_not_understood_is_none(body, content_type):
+    assert Listing.read(body, content_type) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b'{"result":{"tools":[]},"result":{}}', "application/json"),
+        (b"data: {\n\n", "text/event-stream"),
+        (b"data: \xff\n\n", "text/event-stream"),
+        (b"{}", ""),
+    ],
+)
+def test_a_list_that_can_be_read_in_two_ways_is_refused(body, content_type):
+    with pytest.raises(CannotMask):
+        Listing.read(body, content_type)
