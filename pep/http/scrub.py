@@ -15,8 +15,8 @@ import html
 import html.entities
 import json
 import re
+import string
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -30,11 +30,11 @@ SHORTEST: Final = 8
 _REMEMBERED: Final = 64
 
 # Every repetition is bounded: what a target sends must not cost more than its length.
-_ESCAPE: Final = re.compile(
-    rb"%(?:25){0,4}(?:(?P<percent>[0-9A-Fa-f]{2})|u(?P<percent_u>[0-9A-Fa-f]{4}))"
+_ESCAPE: Final = (
+    rb"%%(?:25){0,4}(?:(?P<percent>[0-9A-Fa-f]{2})|u(?P<percent_u>[0-9A-Fa-f]{4}))"
     rb"|\\{1,8}(?:u(?P<high>[dD][89abAB][0-9A-Fa-f]{2})\\{1,8}u(?P<low>[dD][c-fC-F][0-9A-Fa-f]{2})"
     rb"|u(?P<unit>[0-9A-Fa-f]{4})|u\{0{0,4}(?P<braced>[0-9A-Fa-f]{1,6})\}|x(?P<byte>[0-9A-Fa-f]{2})"
-    rb"|(?P<mark>[!-/:-@\[-`{-~]))"
+    rb"|(?P<mark>[%b]))"
     rb"|&(?:amp;){0,4}(?:\#0{0,8}(?P<decimal>[0-9]{1,7});?|\#[xX]0{0,8}(?P<hex>[0-9A-Fa-f]{1,6});?"
     rb"|(?P<name>[A-Za-z][A-Za-z0-9]{1,30});?)"
 )
@@ -58,6 +58,7 @@ class Scrub:
         self._secrets: tuple[bytes, ...] = ()
         self._forms: tuple[bytes, ...] = ()
         self._plain: tuple[bytes, ...] = ()
+        self._escape = _escape(())
         self.learn(secrets)
 
     def __bool__(self) -> bool:
@@ -77,7 +78,9 @@ class Scrub:
             )
         self._secrets = (*self._secrets, *fresh)[-_REMEMBERED:]
         self._forms = tuple(dict.fromkeys(form for secret in self._secrets for form in _forms(secret)))
-        self._plain = tuple(dict.fromkeys(_Unescaped(form).data for form in self._forms))
+        # Of marks that a backslash may precede those alone that matter: in JSON it precedes each quotation mark.
+        self._escape = _escape(self._forms)
+        self._plain = tuple(dict.fromkeys(self._unescaped(form).data for form in self._forms))
 
     def clean(self, data: bytes) -> bytes:
         """All of it, without the secrets."""
@@ -105,7 +108,7 @@ class Scrub:
         """Where secrets are, from left to right, none over another."""
         found = [span for form in self._forms for span in _occurrences(data, form)]
         if any(introducer in data for introducer in _INTRODUCERS):
-            plain = _Unescaped(data)
+            plain = self._unescaped(data)
             found += [
                 (plain.position(begin), plain.position(end - 1, after=True))
                 for form in self._plain
@@ -127,12 +130,15 @@ class Scrub:
         whole = data if unfinished is None else data[: unfinished.start()]
         first = min(first, len(whole))
         if any(introducer in whole for introducer in _INTRODUCERS):
-            plain = _Unescaped(whole)
+            plain = self._unescaped(whole)
             ends = (_pending(plain.data, form) for form in self._plain)
             return min(first, *(plain.position(end) for end in ends))
         if unfinished is not None:
             return min(first, *(_pending(whole, form) for form in self._plain))
         return first
+
+    def _unescaped(self, data: bytes) -> _Unescaped:
+        return _Unescaped(data, self._escape)
 
 
 class Stream:
@@ -179,44 +185,44 @@ class Watch:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """An escape: where its meaning is in the plain bytes, and where it stands in the others."""
-
-    plain: int
-    plain_end: int
-    start: int
-    end: int
-
-
 class _Unescaped:
     """Bytes with their escapes undone, and the way back."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, escape: re.Pattern[bytes]) -> None:
         pieces: list[bytes] = []
-        self._tokens: list[_Token] = []
+        # For each escape: where its meaning begins in the plain bytes and ends there, where it stands in the others.
+        self._begins: list[int] = []
+        self._places: list[tuple[int, int, int]] = []
         at = size = 0
-        for found in _ESCAPE.finditer(data):
+        for found in escape.finditer(data):
             meaning = _meaning(found)
             if meaning is None:
                 continue
-            pieces += (data[at : found.start()], meaning)
-            size += found.start() - at
-            self._tokens.append(_Token(size, size + len(meaning), found.start(), found.end()))
+            start, end = found.span()
+            pieces += (data[at:start], meaning)
+            size += start - at
+            self._begins.append(size)
             size += len(meaning)
-            at = found.end()
+            self._places.append((size, start, end))
+            at = end
         pieces.append(data[at:])
         self.data = b"".join(pieces)
 
     def position(self, plain: int, *, after: bool = False) -> int:
         """Where a plain byte stands in the original: its beginning, or the place after it."""
-        index = bisect.bisect_right(self._tokens, plain, key=lambda token: token.plain) - 1
+        index = bisect.bisect_right(self._begins, plain) - 1
         if index < 0:
             return plain + after
-        token = self._tokens[index]
-        if plain < token.plain_end:
-            return token.end if after else token.start
-        return token.end + plain - token.plain_end + after
+        until, start, end = self._places[index]
+        if plain < until:
+            return end if after else start
+        return end + plain - until + after
+
+
+def _escape(forms: Iterable[bytes]) -> re.Pattern[bytes]:
+    marks = sorted({chr(byte) for form in forms for byte in form if chr(byte) in string.punctuation})
+    # A class must not be empty; what it holds then is undone and matters to nobody.
+    return re.compile(_ESCAPE % re.escape("".join(marks) or "~").encode())
 
 
 def _meaning(found: re.Match[bytes]) -> bytes | None:
