@@ -125,8 +125,10 @@ class StubDecisions:
         return PendingApproval(approval, "http://approve", time.time() + 60, ("group:owners",))
 
     async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
-        yield ApprovalUpdate("pending")
-        yield await asyncio.shield(self.approvals[approval_id])
+        answer = self.approvals[approval_id]
+        if not answer.done():
+            yield ApprovalUpdate("pending")
+        yield await asyncio.shield(answer)
 
     async def cancel_approval(self, session: SessionHandle, approval_id: str, reason: str) -> None:
         self.cancelled.append(approval_id)

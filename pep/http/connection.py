@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from pep.core.decision_client import Credential
 from pep.core.decision_records import decided
 from pep.core.model import Action, Deny
 from pep.core.records import Event, EventType
 from pep.core.wire import Ask, By, Effect, LookUp, Record, SendClient, SendUpstream, SetTimer
 from pep.http.codec import RequestCodec, ResponseCodec
 from pep.http.denial import Answer
-from pep.http.messages import BodyData, RequestHead
+from pep.http.messages import BodyData, Length, NoBody, RequestHead
 from pep.http.questions import Question
 from pep.http.stepping import Settings, Step, Wait
 
@@ -26,8 +27,9 @@ DRAIN_SECONDS: Final = 2.0
 class Connection:
     """One client connection."""
 
-    def __init__(self, settings: Settings, exchanges: Iterator[int]) -> None:
+    def __init__(self, settings: Settings, exchanges: Iterator[int], certificate: Credential | None) -> None:
         self.settings = settings
+        self.certificate = certificate
         self.requests = RequestCodec(max_head=settings.head_bytes)
         self.responses = ResponseCodec()
         self.session = ""  # whose request is served at the moment
@@ -55,6 +57,9 @@ class Connection:
         self.head, self.session, self.answered, self.upstream_closed = head, "", False, False
         self.body_read = False
         self.fired.clear()
+        if head.framing in (NoBody(), Length(0)):
+            self.requests.next()  # its end, at once
+            self.body_read = True
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from pep.http.codec import end_to_end, encode_request
 from pep.http.coding import accept_encoding
 from pep.http.connection import Connection
 from pep.http.identity import PRIVATE, presented
-from pep.http.messages import Fields, Length, NoBody, RequestHead
+from pep.http.messages import Fields, Length, RequestHead
 from pep.http.obligations import CannotMask, Duties, duties_of
 from pep.http.paths import Ambiguous, Path, normalise
 from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Unreachable, WhoIs
@@ -62,8 +62,6 @@ def serve_request(connection: Connection, head: RequestHead) -> Step[None]:
 
 def _refuse(connection: Connection, head: RequestHead, answer: denial.Answer) -> Step[None]:
     match head.framing:
-        case NoBody():
-            connection.body_read = True
         case Length(size) if size <= connection.settings.head_bytes and not head.expects_continue:
             pass
         case _ if not connection.body_read:
@@ -126,7 +124,7 @@ class _Exchange:
     # --- who ----------------------------------------------------------------------------------------------------------
 
     def _identify(self) -> Step[Known]:
-        credential = presented(self._head.fields, self._settings.login)
+        credential = presented(self._head.fields, self._settings.login, self._connection.certificate)
         if credential is None:
             self._connection.record_fault(401, "the request shows no credential")
             raise Refused(denial.unauthenticated(None))

@@ -16,15 +16,17 @@ KEY_FIELD: Final = "X-Checkrein-Key"
 PRIVATE: Final = ("Authorization", "Proxy-Authorization", KEY_FIELD)
 
 
-def presented(fields: Fields, login: frozenset[str]) -> Credential | None:
+def presented(fields: Fields, login: frozenset[str], certificate: Credential | None = None) -> Credential | None:
     """The one credential of a request; None where it shows none. Raises ClientProtocolError where it shows several.
+
+    `certificate` is the connection's, for requests that say nothing else; one that is not accepted does not fall back.
 
     RFC 6750 section 2.1 (Bearer), RFC 7617 (Basic: the token is the password, the user name is nobody's).
     """
     shown = [("authorization", value) for value in fields.all("Authorization")]
     shown += [("key", value) for value in fields.all(KEY_FIELD)]
     if not shown:
-        return None
+        return certificate
     if len(shown) > 1:
         raise ClientProtocolError("400", "more than one credential in one request")
     kind, value = shown[0]

@@ -32,9 +32,7 @@ def relay(
     """Until the response is complete, and on record. `streams`: the request's body is still to be read and forwarded."""
     response = _Response(connection, head, request, grant, duties)
     connection.responses.expect(head.method)
-    sending = streams and not isinstance(head.framing, NoBody)
-    if not sending:
-        connection.body_read = True
+    sending = streams and not connection.body_read
     seen = connection.received
     if connection.settings.response is not None:
         connection.timer("response", connection.settings.response)

@@ -13,6 +13,7 @@ import ssl
 from typing import Any, Final, assert_never
 
 from pep.core import driver
+from pep.core.decision_client import ClientCertificate
 from pep.core.driver import Mailbox
 from pep.core.errors import DecisionUnavailable
 from pep.core.leg import Leg, LegClosed
@@ -107,7 +108,9 @@ class HttpServer:
             self._runtime.log.debug("a client left during its handshake", error=type(error).__name__)
             return
         mailbox = Mailbox()
-        machine = HttpSession(self._settings, self._exchanges)
+        certificate = leg.peer_certificate()
+        shown = None if certificate is None else ClientCertificate((certificate,))
+        machine = HttpSession(self._settings, self._exchanges, shown)
         upstream = UpstreamSide(self._pool)
         client = _Client(machine, mailbox)
         self._clients.add(client)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pep.core.decision_client import Credential
 from pep.core.errors import ClientProtocolError, UpstreamProtocolError
 from pep.core.wire import (
     Approved,
@@ -40,11 +41,11 @@ from pep.http.stepping import Cut, Settings, Step, Wait
 
 
 class HttpSession:
-    """One client connection."""
+    """One client connection; `certificate` is who its client is by its own word in TLS, if it gave one."""
 
-    def __init__(self, settings: Settings, exchanges: Iterator[int]) -> None:
+    def __init__(self, settings: Settings, exchanges: Iterator[int], certificate: Credential | None = None) -> None:
         self._settings = settings
-        self._connection = Connection(settings, exchanges)
+        self._connection = Connection(settings, exchanges, certificate)
         self._step: Step[None] = self._serve()
         self._ended = False
         self._wait = next(self._step)
