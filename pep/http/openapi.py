@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import re2
 import yaml
 
 from pep.core.errors import ConfigError
@@ -62,10 +63,22 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class _Segment:
+    """Of RE2, which takes linear time: names side by side in one segment make other engines try all splits.
+
+    `loose` takes letters of either case for one.
+    """
+
+    exact: Any
+    loose: Any
+    empty: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Template:
     """`rank` orders templates: 0 for a segment without a name in braces, 1 for one with more than that, 2 for one."""
 
-    segments: tuple[re.Pattern[str], ...]
+    segments: tuple[_Segment, ...]
     rank: tuple[int, ...]
     names: tuple[str, ...]
     operations: Mapping[str, Operation]
@@ -85,7 +98,7 @@ class OpenApi:
         fitting = [
             template
             for template in self._templates.get(len(own), ())
-            if all(part.fullmatch(segment) for part, segment in zip(template.segments, own, strict=True))
+            if all(part.exact.fullmatch(segment) for part, segment in zip(template.segments, own, strict=True))
         ]
         best = min((template.rank for template in fitting), default=())
         chosen = [template for template in fitting if template.rank == best]
@@ -236,8 +249,8 @@ def _template(prefix: str, route: str, operations: Mapping[str, Operation]) -> _
     for part in _own((prefix + route)[1:].split("/")):
         places = _PLACE.findall(part)
         names += places
-        literals = [re.escape(literal) for literal in _PLACE.split(part)[::2]]
-        segments.append(re.compile("(.+)".join(literals), re.DOTALL))
+        pattern = "(.+)".join(re2.escape(literal) for literal in _PLACE.split(part)[::2])
+        segments.append(_Segment(re2.compile(f"(?s){pattern}"), re2.compile(f"(?si){pattern}"), not part))
         rank.append(0 if not places else 2 if _PLACE.fullmatch(part) else 1)
     if len(set(names)) != len(names):
         raise ConfigError(f"paths: {route} has one name twice")
@@ -252,17 +265,16 @@ def _own(segments: Sequence[str]) -> tuple[str, ...]:
 def _places(template: _Template, segments: Sequence[str]) -> dict[str, str]:
     values: list[str] = []
     for part, segment in zip(template.segments, segments, strict=True):
-        found = part.fullmatch(segment)
+        found = part.exact.fullmatch(segment)
         assert found is not None, "the template was chosen because it fits"
         values += found.groups()
     return dict(zip(template.names, values, strict=True))
 
 
 def _fits_loosely(template: _Template, folded: Sequence[str]) -> bool:
-    parts = [part for part in template.segments if part.pattern]
+    parts = [part for part in template.segments if not part.empty]
     return len(parts) == len(folded) and all(
-        re.fullmatch(part.pattern, segment, re.IGNORECASE | re.DOTALL)
-        for part, segment in zip(parts, folded, strict=True)
+        part.loose.fullmatch(segment) for part, segment in zip(parts, folded, strict=True)
     )
 
 

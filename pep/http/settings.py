@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pep.core.errors import ConfigError
 from pep.http import openapi
 from pep.http.classify import ClassifySettings
 from pep.http.config import HttpProxy
@@ -22,7 +21,7 @@ def settings_of(proxy: HttpProxy, scrub: Scrub, *, injects: bool, hash_keys: Map
             body_limit=http.body_limit,
             mcp_paths=http.mcp,
             graphql_paths=http.graphql,
-            openapi=None if upstream.openapi is None else openapi.load(upstream.openapi),
+            openapi=None if upstream.openapi is None else openapi.load(upstream.openapi, upstream.base_path),
             server=proxy.resource,
             mints_access=http.mints_access,
         ),
