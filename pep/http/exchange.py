@@ -15,7 +15,7 @@ from pep.core.model import Action, Deny, Grant, Held, ReadOnly, local_deny
 from pep.core.wire import Approved, Continuation
 from pep.http import denial, mcp
 from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, needs_body
-from pep.http.codec import end_to_end, encode_request
+from pep.http.codec import encode_request, end_to_end
 from pep.http.coding import accept_encoding
 from pep.http.connection import Connection
 from pep.http.identity import PRIVATE, presented

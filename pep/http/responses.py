@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-
 from pep.core.errors import UpstreamProtocolError
 from pep.core.model import Allow, Grant, Mask, RequireApproval, local_deny
 from pep.core.records import Body, Event, EventType
@@ -17,7 +16,18 @@ from pep.http import denial, mcp
 from pep.http.classify import Request
 from pep.http.codec import LAST_CHUNK, chunk, encode_response
 from pep.http.connection import Connection
-from pep.http.messages import BodyData, Chunked, Fields, Framing, Length, NoBody, RequestHead, ResponseHead, UntilClose
+from pep.http.messages import (
+    BodyData,
+    Chunked,
+    Fields,
+    Framing,
+    Length,
+    NoBody,
+    RequestHead,
+    ResponseHead,
+    ResponsePart,
+    UntilClose,
+)
 from pep.http.obligations import CannotMask, Duties, Plan, plan
 from pep.http.questions import Release, WhatIf
 from pep.http.stepping import Cut, Refused, Step, Wait
@@ -29,58 +39,78 @@ SAMPLE_BYTES: Final = 64 * 1024
 def relay(
     connection: Connection, head: RequestHead, request: Request, grant: Grant, duties: Duties, *, streams: bool
 ) -> Step[None]:
-    """Until the response is complete, and on record. `streams`: the request's body is still to be read and forwarded."""
+    """Until the response is complete, and on record. `streams`: the request's body is still to be read, and forwarded."""
     response = _Response(connection, head, request, grant, duties)
     connection.responses.expect(head.method)
-    sending = streams and not connection.body_read
-    seen = connection.received
+    body = _RequestBody(connection, head.framing, grant, going=streams and not connection.body_read)
     if connection.settings.response is not None:
         connection.timer("response", connection.settings.response)
-    if sending:
-        connection.timer("stalled", connection.settings.stalled)
     try:
         while not response.over:
-            moved = False
-            while sending and (part := connection.requests.next()) is not None:
-                moved = True
-                sending = _send_part(connection, head.framing, part, grant)
-            if (arrived := connection.responses.next()) is not None:
+            moved = body.send()
+            if (arrived := _arrived(connection)) is not None:
                 yield from response.take(arrived)
-                continue
-            if connection.upstream_closed:
-                connection.responses.eof()
-                if (arrived := connection.responses.next()) is None:
-                    raise UpstreamProtocolError("502", "it closed the connection before it answered")
-                yield from response.take(arrived)
-                continue
-            if not moved:
+            elif not moved:
                 yield Wait.EITHER
-                if sending:
-                    seen = connection.keep_moving(seen)
+                body.keep_moving()
     finally:
-        connection.timer("stalled", None)
+        body.stop()
     if response.tunnel is not None:
         connection.raw = response.tunnel
         while True:
             yield Wait.EITHER
-    if sending:
+    if body.going:
         connection.closing = connection.closing or "the target answered before the request was complete"
-    reusable = not sending and response.reusable and not connection.upstream_closed
+    reusable = not body.going and response.reusable and not connection.upstream_closed
     yield from connection.look_up(Release(reusable))
 
 
-def _send_part(connection: Connection, framing: Framing, part: Any, grant: Grant) -> bool:
-    """Forwards a part of the body; whether more is to come."""
-    chunked = isinstance(framing, Chunked)
-    if isinstance(part, BodyData):
-        if part.data:
-            connection.forward(chunk(part.data) if chunked else part.data, Continuation(grant))
-        return True
-    connection.body_read = True
-    connection.timer("stalled", None)
-    if chunked:
-        connection.forward(LAST_CHUNK, Continuation(grant))
-    return False
+def _arrived(connection: Connection) -> ResponsePart | None:
+    """The next part of the response, if it is there. Raises UpstreamProtocolError where none will come."""
+    part = connection.responses.next()
+    if part is None and connection.upstream_closed:
+        connection.responses.eof()
+        part = connection.responses.next()
+        if part is None:
+            raise UpstreamProtocolError("502", "it closed the connection before it answered")
+    return part
+
+
+class _RequestBody:
+    """A request's body on its way, part by part; `going` as long as there is more of it."""
+
+    def __init__(self, connection: Connection, framing: Framing, grant: Grant, *, going: bool) -> None:
+        self._connection = connection
+        self._chunked = isinstance(framing, Chunked)
+        self._by = Continuation(grant)
+        self._seen = connection.received
+        self.going = going
+        if going:
+            connection.timer("stalled", connection.settings.stalled)
+
+    def send(self) -> bool:
+        """Forwards what has arrived; whether there was anything."""
+        connection, moved = self._connection, False
+        while self.going and (part := connection.requests.next()) is not None:
+            moved = True
+            if isinstance(part, BodyData):
+                connection.forward(chunk(part.data) if self._chunked else part.data, self._by)
+                continue
+            connection.body_read = True
+            if self._chunked:
+                connection.forward(LAST_CHUNK, self._by)
+            self.stop()
+            self.going = False
+        return moved
+
+    def keep_moving(self) -> None:
+        """Raises TimeoutError where nothing has come for too long."""
+        if self.going:
+            self._seen = self._connection.keep_moving(self._seen)
+
+    def stop(self) -> None:
+        if self.going:
+            self._connection.timer("stalled", None)
 
 
 class _Response:
