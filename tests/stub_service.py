@@ -34,7 +34,7 @@ from pep.core.model import (
 )
 from pep.core.recorder import Recorder, process_chain
 from pep.core.serve import Runtime, Server
-from pep.core.sessions import Party, SessionHandle, Subject, Token, WatchNews
+from pep.core.sessions import Party, SessionEnded, SessionHandle, Subject, Token, WatchNews
 from pep.core.spool import Acknowledged, Shipment, Spool
 
 REVISION = "sha256:test"
@@ -74,6 +74,10 @@ class StubDecisions:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.passwords = {PASSWORD}
+        self.sessions: dict[str, str] = {}  # by their names, the passwords that opened them
+        self.asked_by: list[str] = []  # the sessions of what was `asked`
+        self.ended: list[SessionEnded] = []
         self.obligations: tuple[Obligation, ...] = ()
         self.input_paths: frozenset[str] = frozenset()
         self.asked: list[Action] = []
@@ -89,11 +93,14 @@ class StubDecisions:
     async def open_session(self, login: Login) -> SessionHandle | Deny:
         if self.down:
             raise DecisionUnavailable("down")
-        if login.credential.secret != PASSWORD:  # type: ignore[union-attr]
+        password = login.credential.secret  # type: ignore[union-attr]
+        if password not in self.passwords:
             return Deny(_id(), REVISION, (Reason("authentication-failed"),))
         party = Party("agent", "bot")
+        name = f"s-{next(_ids)}"
+        self.sessions[name] = password
         return SessionHandle(
-            f"s-{next(_ids)}",
+            name,
             "t",
             Subject(party, party),
             login.resource,
@@ -115,6 +122,7 @@ class StubDecisions:
         if self.down:
             raise DecisionUnavailable("down")
         self.asked.extend(actions)
+        self.asked_by.extend(session.session_id for _ in actions)
         return tuple(map(self.policy, actions))
 
     async def request_approval(self, session: SessionHandle, request: ApprovalRequest) -> PendingApproval:
@@ -127,6 +135,7 @@ class StubDecisions:
     async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
         answer = self.approvals[approval_id]
         if not answer.done():
+            if not self.approvals[approval_id].done():
             yield ApprovalUpdate("pending")
         yield await asyncio.shield(answer)
 
@@ -143,7 +152,8 @@ class StubDecisions:
 
     async def watch(self) -> AsyncGenerator[WatchNews, None]:
         while True:
-            yield WatchNews(self.revision)
+            ended, self.ended = tuple(self.ended), []
+            yield WatchNews(self.revision, ended)
             await asyncio.sleep(0.05)
 
     async def ship(self, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
