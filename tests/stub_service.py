@@ -135,7 +135,6 @@ class StubDecisions:
     async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
         answer = self.approvals[approval_id]
         if not answer.done():
-            if not self.approvals[approval_id].done():
             yield ApprovalUpdate("pending")
         yield await asyncio.shield(answer)
 
