@@ -39,7 +39,7 @@ from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Event
 from pep.core.sessions import SessionHandle
 from pep.core.translate import action_size
-from pep.core.wire import Approved, Ask, Decided
+from pep.core.wire import NEEDS_WHOLE, Approved, Ask, Decided
 
 LARGEST_ACTION: Final = 1 << 20
 _WITHDRAW_SECONDS: Final = 1.0
@@ -107,6 +107,9 @@ class Enforcer:
         decisions = await self._ask(ask)
         decision = strictest(decisions)
         match decision:
+            case RequireApproval() if not ask.whole:
+                missing = Reason(NEEDS_WHOLE, "it needs approval, and that is given to the whole of it")
+                yield Decided(ask.exchange, Deny(decision.decision_id, decision.policy_revision, (missing,)))
             case RequireApproval() if ask.execution and len(ask.actions) == 1 and ask.detached:
                 yield Decided(ask.exchange, await self._detach(ask, decision), final=True)
             case RequireApproval() if ask.execution and len(ask.actions) == 1:

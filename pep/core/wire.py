@@ -113,6 +113,9 @@ Event = (
     | RecordFailed
 )
 
+NEEDS_WHOLE = "approval-needs-the-whole"
+"""See `Ask.whole`."""
+
 # --- effects: what to do ----------------------------------------------------------------------------------------------
 
 
@@ -123,7 +126,9 @@ class Ask:
     `execution` says that a grant releases work at the target (an intent is recorded); False for a mere preparation.
     `redeem` names an approval to consume. `hold` is how many seconds the command may wait for people, None as long as
     policy says. `detached` does not wait for them: the answer is `Held` and nothing more, and the same action asked
-    again is answered by that approval. `session` says for whom, where several identities share a connection.
+    again is answered by that approval. Not `whole` leaves out what an approval would have to be bound to: where one is
+    needed, nobody is asked and the answer is a Deny with the code `NEEDS_WHOLE`, so that the rest can be fetched and
+    the Ask repeated. `session` says for whom, where several identities share a connection.
     """
 
     exchange: int
@@ -133,6 +138,7 @@ class Ask:
     hold: float | None = None
     in_transaction: bool = False
     detached: bool = False
+    whole: bool = True
     session: str = ""
 
 

@@ -16,7 +16,7 @@ from pep.core.wire import Ask, By, Effect, LookUp, Record, SendClient, SendUpstr
 from pep.http.codec import RequestCodec, ResponseCodec
 from pep.http.denial import Answer
 from pep.http.messages import BodyData, Length, NoBody, RequestHead
-from pep.http.questions import Question
+from pep.http.questions import Question, Release
 from pep.http.stepping import Settings, Step, Wait
 
 # What is still read of a request that is refused, so that its client reads the answer instead of a reset.
@@ -41,6 +41,7 @@ class Connection:
         self.upstream_closed = False
         self.fired: set[str] = set()  # timers that fired and nobody has looked at
         self.received = 0  # bytes of the client, ever
+        self.returned = 0  # bytes of the target, ever
         self.raw: Any = None  # what takes both sides' bytes after an upgrade
         self._exchanges = exchanges
         self._effects: list[Effect] = []
@@ -55,11 +56,19 @@ class Connection:
     def begin(self, head: RequestHead) -> None:
         """A request's head has arrived."""
         self.head, self.session, self.answered, self.upstream_closed = head, "", False, False
+        # Of the next connection: nothing that an earlier one left behind is part of an answer to this request.
+        self.responses = ResponseCodec()
         self.body_read = False
         self.fired.clear()
         if head.framing in (NoBody(), Length(0)):
             self.requests.next()  # its end, at once
             self.body_read = True
+
+    def start_over(self) -> Step[None]:
+        """Gives the target's connection up, for a new one."""
+        yield from self.look_up(Release(reusable=False, returned=self.returned))
+        self.upstream_closed = False
+        self.responses = ResponseCodec()
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ as it came, so that the target reads what was decided.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Final, NoReturn
 from urllib.parse import quote
 
-from pep.core.model import Action, Deny, Grant, Held, ReadOnly, local_deny
-from pep.core.wire import Approved, Continuation
+from pep.core.model import Action, Deny, Grant, Held, ReadOnly, Statement, local_deny
+from pep.core.wire import NEEDS_WHOLE, Approved, Continuation
 from pep.http import denial, mcp
 from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, needs_body
 from pep.http.codec import encode_request, end_to_end
@@ -24,7 +25,7 @@ from pep.http.obligations import CannotMask, Duties, duties_of
 from pep.http.paths import Ambiguous, Path, normalise
 from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Unreachable, WhoIs
 from pep.http.responses import relay
-from pep.http.stepping import Pending, Refused, Step
+from pep.http.stepping import Pending, Refused, Stale, Step
 
 OWN_PREFIX: Final = "/.checkrein/"
 APPROVALS: Final = OWN_PREFIX + "approvals/"
@@ -96,30 +97,46 @@ class _Exchange:
         if any(isinstance(duty, ReadOnly) for duty in known.duties) and self._head.method not in SAFE:
             self._deny("read-only", "this session may only read")
         detached = self._settings.respond_async and "respond-async" in self._head.fields.tokens("Prefer")
-        grants = yield from self._permitted(request, detached=detached)
-        grant = grants[-1]
+        try:
+            grants = yield from self._permitted(request, detached=detached)
+        except _NeedsWhole:
+            body = yield from self._rest()
+            request = _bound(request, body)
+            grants = yield from self._permitted(request, detached=detached)
         duties = self._duties(grants)
         if self._head.upgrade and duties.rewrites:
             self._deny("cannot-mask", "what an upgraded connection carries cannot be masked, and policy masks it here")
-        outgoing = yield from self._connect(known, path, request, duties)
-        forward = request.forward if body is not None else None
-        if body is not None and forward is None:
-            forward = body
-        framing = self._head.framing if forward is None else Length(len(forward))
-        if self._head.expects_continue and forward is None:
-            self._connection.go_on()
-        limit = duties.seconds
-        if limit is not None:
-            self._connection.timer("limit", limit)
-        fields = _with_connection(outgoing.fields, self._head.upgrade)
-        self._connection.forward(encode_request(outgoing.method, outgoing.target, fields, framing), grant)
-        if forward:
-            self._connection.forward(forward, Continuation(grant))
+        forward = body if request.forward is None else request.forward
+        sending = (known, path, request, grants[-1], duties, forward)
         try:
-            yield from relay(self._connection, self._head, request, grant, duties, streams=forward is None)
+            yield from self._forward(*sending)
+        except Stale:
+            # The target may close a kept connection at any time. What has no effect is tried again, once.
+            if self._head.method not in SAFE or forward or not self._connection.body_read:
+                raise
+            yield from self._connection.start_over()
+            yield from self._forward(*sending)
+
+    def _forward(
+        self, known: Known, path: Path, request: Request, grant: Grant, duties: Duties, body: bytes | None
+    ) -> Step[None]:
+        """To the target and back; `body` None where it is still to come from the client."""
+        connection, limit = self._connection, duties.seconds
+        outgoing = yield from self._connect(known, path, duties, b"" if connection.body_read and not body else body)
+        framing = self._head.framing if body is None else Length(len(body))
+        if self._head.expects_continue and not connection.body_read:
+            connection.go_on()
+        if limit is not None:
+            connection.timer("limit", limit)
+        fields = _with_connection(outgoing.fields, self._head.upgrade)
+        connection.forward(encode_request(outgoing.method, outgoing.target, fields, framing), grant)
+        if body:
+            connection.forward(body, Continuation(grant))
+        try:
+            yield from relay(connection, self._head, request, grant, duties, streams=body is None)
         finally:
             if limit is not None:
-                self._connection.timer("limit", None)
+                connection.timer("limit", None)
 
     # --- who ----------------------------------------------------------------------------------------------------------
 
@@ -164,12 +181,16 @@ class _Exchange:
         outcome = yield from self._connection.ask((prepare,), execution=False)
         if isinstance(outcome, Deny):
             raise Refused(denial.refused(outcome, self._what))
+        return (yield from self._rest())
+
+    def _rest(self) -> Step[bytes]:
+        """The whole body, as it came."""
         if self._head.expects_continue:
             self._connection.go_on()
         limit = self._settings.classify.body_limit
         body = yield from self._connection.read_body(limit)
         if body is None:
-            self._deny("body-too-large", f"policy has to read its body, and that is longer than {limit} bytes", 413)
+            self._deny("body-too-large", f"its body has to be read whole, and is longer than {limit} bytes", 413)
         return body
 
     def _classified(self, path: Path, body: bytes | None) -> Request:
@@ -203,7 +224,8 @@ class _Exchange:
 
     def _grant(self, actions: tuple[Action, ...], *, detached: bool) -> Step[Grant]:
         carried = actions[0].protocol != "http"
-        outcome = yield from self._connection.ask(actions, hold=self._settings.hold, detached=detached)
+        whole = self._connection.body_read
+        outcome = yield from self._connection.ask(actions, hold=self._settings.hold, detached=detached, whole=whole)
         exchange = self._connection.exchange
         if isinstance(outcome, Held):
             if detached:
@@ -218,6 +240,8 @@ class _Exchange:
         match outcome:
             case Grant():
                 return outcome
+            case Deny(reasons=reasons) if not whole and any(reason.code == NEEDS_WHOLE for reason in reasons):
+                raise _NeedsWhole
             case Deny() as deny if carried:
                 raise _Denied(deny)
             case Deny() as deny:
@@ -239,7 +263,7 @@ class _Exchange:
 
     # --- where --------------------------------------------------------------------------------------------------------
 
-    def _connect(self, known: Known, path: Path, request: Request, duties: Duties) -> Step[Outgoing]:
+    def _connect(self, known: Known, path: Path, duties: Duties, body: bytes | None) -> Step[Outgoing]:
         settings, head = self._settings, self._head
         fields = end_to_end(head.fields).without((*PRIVATE, *STRIPPED_UPSTREAM, "Host", "Content-Length", "Expect"))
         if settings.injects or duties.rewrites:
@@ -257,7 +281,7 @@ class _Exchange:
         host = settings.host or head.host
         target = settings.base_path + path.text + ("" if head.query is None else f"?{head.query}")
         outgoing = Outgoing(head.method, target, host, Fields((("Host", host), *fields.items)))
-        answer = yield from self._connection.look_up(Connect(known.session, outgoing, request.forward))
+        answer = yield from self._connection.look_up(Connect(known.session, outgoing, body))
         match answer:
             case Connected(request=ready):
                 return ready
@@ -268,12 +292,24 @@ class _Exchange:
                 raise TypeError(type(other))
 
 
+class _NeedsWhole(Exception):
+    """The request needs approval, and its body was not read: that is part of what is approved."""
+
+
 class _Denied(Exception):
     """What the request carries is denied; its own protocol says so."""
 
     def __init__(self, deny: Deny) -> None:
         super().__init__(deny.decision_id)
         self.deny = deny
+
+
+def _bound(request: Request, body: bytes) -> Request:
+    """The same actions, with what an approval has to be bound to besides: the body, by its digest."""
+    (action,) = request.actions
+    digest = {"body": {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}}
+    statement = Statement(action.statement.text, (*action.statement.parameters, digest))
+    return dataclasses.replace(request, actions=(dataclasses.replace(action, statement=statement),))
 
 
 def _with_connection(fields: Fields, upgrade: str) -> Fields:

@@ -63,9 +63,13 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The exchange is over; a connection that is in a known state may serve another one. Answered by None."""
+    """The exchange is over; a connection that is in a known state may serve another one. Answered by None.
+
+    It is not, if more came back than the `returned` bytes that are known of here.
+    """
 
     reusable: bool
+    returned: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from pep.http.messages import (
 )
 from pep.http.obligations import CannotMask, Duties, Plan, plan
 from pep.http.questions import Release, WhatIf
-from pep.http.stepping import Cut, Refused, Step, Wait
+from pep.http.stepping import Cut, Refused, Stale, Step, Wait
 from pep.http.tunnel import Tunnel
 
 SAMPLE_BYTES: Final = 64 * 1024
@@ -39,7 +39,10 @@ SAMPLE_BYTES: Final = 64 * 1024
 def relay(
     connection: Connection, head: RequestHead, request: Request, grant: Grant, duties: Duties, *, streams: bool
 ) -> Step[None]:
-    """Until the response is complete, and on record. `streams`: the request's body is still to be read, and forwarded."""
+    """Until the response is complete, and on record. `streams`: the request's body is still to be forwarded.
+
+    Raises Stale where the connection was over before an answer began.
+    """
     response = _Response(connection, head, request, grant, duties)
     connection.responses.expect(head.method)
     body = _RequestBody(connection, head.framing, grant, going=streams and not connection.body_read)
@@ -61,18 +64,19 @@ def relay(
             yield Wait.EITHER
     if body.going:
         connection.closing = connection.closing or "the target answered before the request was complete"
-    reusable = not body.going and response.reusable and not connection.upstream_closed
-    yield from connection.look_up(Release(reusable))
+    clean = not connection.upstream_closed and not connection.responses.waiting
+    reusable = not body.going and response.reusable and clean
+    yield from connection.look_up(Release(reusable, connection.returned))
 
 
 def _arrived(connection: Connection) -> ResponsePart | None:
-    """The next part of the response, if it is there. Raises UpstreamProtocolError where none will come."""
+    """The next part of the response, if it is there. Raises UpstreamProtocolError and Stale where none will come."""
     part = connection.responses.next()
     if part is None and connection.upstream_closed:
         connection.responses.eof()
         part = connection.responses.next()
         if part is None:
-            raise UpstreamProtocolError("502", "it closed the connection before it answered")
+            raise Stale("it closed the connection before it answered")
     return part
 
 

@@ -168,8 +168,9 @@ class _LookUps:
                 return await directory.find(credential, labels, self._leg.peer)
             case Connect(session, request, body):
                 return await self._connect(session, request, body)
-            case Release(reusable):
-                self._upstream.release(reusable)
+            case Release(reusable, returned):
+                # What has arrived meanwhile belongs to no answer.
+                self._upstream.release(reusable and returned == self._upstream.returned)
                 directory.settled()
                 return None
             case WhatIf(session, actions):

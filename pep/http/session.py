@@ -37,7 +37,7 @@ from pep.http import denial
 from pep.http.connection import Connection
 from pep.http.exchange import serve_request
 from pep.http.messages import RequestHead
-from pep.http.stepping import Cut, Settings, Step, Wait
+from pep.http.stepping import Cut, Settings, Stale, Step, Wait
 
 
 class HttpSession:
@@ -70,6 +70,8 @@ class HttpSession:
             self._fail(int(error.code), error.message)
         except UpstreamProtocolError as error:
             self._fail(502, f"the target broke the protocol: {error.message}")
+        except Stale as stale:
+            self._fail(502, f"the target did not answer: {stale}")
         except Cut as cut:
             self._end(str(cut))
         except StopIteration:
@@ -87,6 +89,7 @@ class HttpSession:
                 connection.requests.feed(data)
                 self._resume(Wait.CLIENT)
             case UpstreamData(data):
+                connection.returned += len(data)
                 if connection.raw is not None:
                     connection.raw.upstream(data)
                     return

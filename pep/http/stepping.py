@@ -67,3 +67,7 @@ class Pending(Exception):
 
 class Cut(Exception):
     """Ends the connection: the response cannot be finished, and what was sent of it must not look whole."""
+
+
+class Stale(Exception):
+    """The target's connection ended without an answer: it may have been over before the request was sent."""

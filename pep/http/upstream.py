@@ -144,6 +144,7 @@ class _Serving:
     def received(self, data: bytes) -> None:
         receiver = self.side.receiver_of(self)
         if receiver is not None:
+            self.side.returned += len(data)
             receiver.received(data)
 
     def ended(self) -> None:
@@ -167,6 +168,7 @@ class UpstreamSide:
         self._serving: _Serving | None = None
         self._pauses: set[str] = set()
         self._over = False
+        self.returned = 0  # bytes reported, ever
 
     @property
     def connected(self) -> bool:

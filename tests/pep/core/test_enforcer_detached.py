@@ -12,7 +12,7 @@ from pep.core.errors import DecisionUnavailable
 from pep.core.model import Deny, Grant, Held, digest_of
 from pep.core.recorder import Recorder
 from pep.core.sessions import SessionHandle
-from pep.core.wire import Ask, Decided
+from pep.core.wire import NEEDS_WHOLE, Ask, Decided
 from tests.pep.core.scripted import ALLOW, Scripted, Shelf, action, session_handle
 from tests.pep.core.test_enforcer import DENIED, HELD, PENDING, SUPPORTED
 
@@ -141,5 +141,20 @@ def test_what_would_be_decided_is_asked_and_releases_nothing():
         desk = Desk(decisions=[(ALLOW, DENIED)])
         assert await desk.enforcer.consider((action("a"), action("b"))) == (ALLOW, DENIED)
         assert desk.shelf.kept == []
+
+    asyncio.run(run())
+
+
+def test_what_is_not_whole_is_put_forward_to_nobody():
+    async def run() -> None:
+        desk = Desk(decisions=[HELD, ALLOW])
+        partly = Ask(1, (action("refund 7"),), whole=False)
+        (answer,) = [answer async for answer in desk.enforcer.decide(partly)]
+        assert isinstance(answer, Decided)
+        assert code(answer.outcome) == NEEDS_WHOLE
+        assert desk.service.requested == []
+        (answer,) = [answer async for answer in desk.enforcer.decide(partly)]
+        assert isinstance(answer, Decided)
+        assert isinstance(answer.outcome, Grant)
 
     asyncio.run(run())
