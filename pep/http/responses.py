@@ -185,6 +185,10 @@ class _Response:
         """The head as the client gets it: its framing is what this client can read."""
         connection, planned = self._connection, self._planned
         fields = planned.head.fields
+        size = planned.head.fields.first("Content-Length") or ""
+        if self._request_head.method == "HEAD" and size.isdecimal():
+            # The length that a GET would have (RFC 9110, section 9.3.2); nothing follows it.
+            framing = Length(int(size))
         if isinstance(framing, UntilClose):
             framing = Chunked()
         if isinstance(framing, Chunked) and self._request_head.minor == 0:
