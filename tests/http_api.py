@@ -98,7 +98,9 @@ class HttpApi:
 
     async def serve(self, ready: Callable[[], None], stopping: asyncio.Event, identity: tuple[Path, Path]) -> None:
         self._loop, self._gate = asyncio.get_running_loop(), asyncio.Event()
-        runner = web.AppRunner(self._app(), access_log=None, keepalive_timeout=30.0, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            self._app(), access_log=None, keepalive_timeout=30.0, shutdown_timeout=0.1, handler_cancellation=True
+        )
         await runner.setup()
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(*identity)

@@ -160,6 +160,14 @@ class StubDecisions:
             self.shipped.append(shipment)
 
 
+def eventually(happened: Callable[[], bool], timeout: float = 5.0) -> None:
+    """Waits for what another thread brings about; fails where it does not come."""
+    ends, never = time.monotonic() + timeout, threading.Event()
+    while not happened():
+        assert time.monotonic() < ends, "it did not happen in time"
+        never.wait(0.01)
+
+
 @dataclass(frozen=True)
 class Running:
     """A proxy that serves, in a thread of its own."""
