@@ -23,6 +23,8 @@ from pep.core.wire import PolicyChanged, Revoked
 from pep.http.questions import Known
 
 _LOOK_SECONDS: Final = 1.0
+# A request that has just found its session is not served yet for all that is known here.
+_GRACE_SECONDS: Final = 1.0
 # Read by a policy that is newer than the session, for all it knows.
 _EVERYTHING: Final = frozenset({"action.properties"})
 
@@ -156,9 +158,11 @@ class Directory:
 
     async def _sweep(self) -> None:
         serving, now = self._serving(), time.monotonic()
+        grace = 0.0 if self._runtime.stopping.is_set() else _GRACE_SECONDS
         for name, reason in tuple(self._ending.items()):
-            if name not in serving:
-                await self._dismiss(self._by_session[name], reason)
+            entry = self._by_session[name]
+            if name not in serving and now - entry.used >= grace:
+                await self._dismiss(entry, reason)
         for entry in tuple(self._by_session.values()):
             unused = now - entry.used > self._idle and entry.known.session not in serving
             if unused and not entry.admitted.enforcer.has_detached:
