@@ -109,7 +109,7 @@ class RequestCodec(_Codec):
         buffer = self._buffer
         if not self._blank and buffer.startswith(b"\r\n"):
             del buffer[:2]
-            self._blank = True
+            self._blank, self._looked = True, 0
         text = self._cut_head()
         if text is None:
             self._incomplete()
@@ -126,10 +126,10 @@ class RequestCodec(_Codec):
             raise bad("the head holds a bare line end or a control character")
         if not self._looked and buffer and re.match(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]|\r\Z", buffer) is None:
             raise bad("this is not an HTTP request")
-        line = buffer.find(b"\r\n", max(self._looked - 1, 0), _LONGEST_LINE)
-        if line >= 0 and self._looked <= line + 1:
+        line = buffer.find(b"\r\n", 0, _LONGEST_LINE)
+        if line >= 0 and line + 2 > self._looked:
             request_line(buffer[: line + 2].decode("latin-1"))
-        elif len(buffer) >= _LONGEST_LINE and b"\r\n" not in buffer[:_LONGEST_LINE]:
+        elif line < 0 and len(buffer) >= _LONGEST_LINE:
             raise ClientProtocolError("414", "the request target is too long")
         if len(buffer) >= self._max_head:
             raise ClientProtocolError("431", "the request's head is too long")

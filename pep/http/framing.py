@@ -13,6 +13,8 @@ from typing import Final
 from pep.core.errors import ClientProtocolError, ProtocolError
 from pep.http.messages import BodyData, Chunked, EndOfMessage, Field, Fields, Framing, Length, NoBody, UntilClose
 
+_CR: Final = 0x0D
+
 # Code and message to the error of the side that is read.
 Fault = Callable[[str, str], ProtocolError]
 
@@ -64,9 +66,11 @@ _BROKEN_LINE: Final = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e
 def broken(data: bytes | bytearray, start: int = 0) -> bool:
     """Whether there is a bare CR, a bare LF or a control character; a CR at the very end may yet be completed.
 
-    `start` is where to begin: what is before it was looked at, but for its last byte, which may be such a CR.
+    What is before `start` was looked at. An expression does not look behind where it begins, so a CR there is taken in.
     """
-    return _BROKEN_LINE.search(data, max(start - 1, 0)) is not None
+    if start and data[start - 1] == _CR:
+        start -= 1
+    return _BROKEN_LINE.search(data, start) is not None
 
 
 def read_fields(section: str, fault: Fault, code: str) -> list[Field]:
