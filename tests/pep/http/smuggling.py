@@ -1,6 +1,7 @@
 """Crafted requests, by the classes of request smuggling: what a strict reader answers to each.
 
-Of each the whole of what a client sends, and the status of the refusal as text, or "ok" where a valid request is to pass.
+Of each the whole of what a client sends, and the status of the refusal as text, or "ok" where a valid request is to
+pass.
 `PATHS` are refused (or not) for their path, once the head has been read. All are for the host `HOST`.
 """
 
@@ -53,9 +54,9 @@ def _lengths() -> Iterator[tuple[str, bytes, str]]:
 
 def _codings() -> Iterator[tuple[str, bytes, str]]:
     body = b"0\r\n\r\n"
-    for value in ("xchunked", "chunked, chunked", "chunked, identity", "identity", "gzip", "gzip, chunked", "chunked;q=1",
-                  "chunked;", ",chunked", "chunked,", '"chunked"', "chunked\x0b", "\x0bchunked", "", "chunke\xe4d", "cow",
-                  "chunked chunked", "'chunked'", "\xa0chunked"):  # fmt: skip
+    for value in ("xchunked", "chunked, chunked", "chunked, identity", "identity", "gzip", "gzip, chunked",
+                  "chunked;q=1", "chunked;", ",chunked", "chunked,", '"chunked"', "chunked\x0b", "\x0bchunked", "",
+                  "chunke\xe4d", "cow", "chunked chunked", "'chunked'", "\xa0chunked"):  # fmt: skip
         yield f"TE is {value!r}", post(f"Transfer-Encoding: {value}", body=body), "400"
     yield "TE twice", post(CHUNKED, CHUNKED, body=body), "400"
     yield "TE.TE", post(CHUNKED, "Transfer-encoding: cow", body=body), "400"
@@ -144,7 +145,8 @@ def _request_lines() -> Iterator[tuple[str, bytes, str]]:
     for version in ("HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/3.0", "HTTP/9.9"):
         yield f"version {version}", get(line=f"GET /a {version}"), "505"
     for version in ("HTTP/1.10", "HTTP/01.1", "HTTP/1", "http/1.1", "HTTP/1.1 ", "HTTP/1.1 x", "HTTP /1.1", "HTTP/1,1",
-                    "HTTP/\xb9.1", "HTTP/+1.1", "XTTP/1.1", "ICY/1.1", "HTTP/11", "HTTP/1.1\t", "HTTP/1.1\x0b"):  # fmt: skip
+                    "HTTP/\xb9.1", "HTTP/+1.1", "XTTP/1.1", "ICY/1.1", "HTTP/11", "HTTP/1.1\t",
+                    "HTTP/1.1\x0b"):  # fmt: skip
         yield f"version {version!r}", get(line=f"GET /a {version}"), "400"
     yield "HTTP/0.9", b"GET /a\r\n\r\n", "400"
     yield "HTTP/0.9, one line", b"GET /a\r\n", "400"
@@ -232,7 +234,8 @@ _CLASSES = {
 REQUESTS = tuple(Crafted(f"{kind}: {name}", data, code) for kind, of in _CLASSES.items() for name, data, code in of())
 
 AMBIGUOUS_PATHS = (
-    "//a", "/a//b", "/a//", "/./a", "/a/.", "/a/../b", "/..", "/a/%2e%2e/b", "/a/.%2e/b", "/a/%2E/b", "/a;b/c", "/..;/a",
+    "//a", "/a//b", "/a//", "/./a", "/a/.", "/a/../b", "/..", "/a/%2e%2e/b", "/a/.%2e/b", "/a/%2E/b", "/a;b/c",
+    "/..;/a",
     "/a%3bb", "/a/..%3b/b", "/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b", "/a%00", "/a%0a", "/a%0d%0aX:b", "/a%7f", "/a%252fb",
     "/a%25", "/%252e%252e/a", "/a%", "/a%2", "/a%zz", "/a%u002f", "/a%c0%af", "/a%c0%ae", "/a%ff", "/a%ed%a0%80",
     "/a%ef%bc%8fb", "/a%ef%bc%8e%ef%bc%8e/b", "/%ef%bc%8e%ef%bc%8e/b", "/a%c2%85", "/...", "/a./b", "/a%20", "/a%2e",
@@ -240,7 +243,8 @@ AMBIGUOUS_PATHS = (
 )  # fmt: skip
 CANONICAL_PATHS = {
     "/": "/", "/a": "/a", "/a/": "/a/", "/%61": "/a", "/%7euser": "/~user", "/a%2db": "/a-b", "/a%2eb": "/a.b",
-    "/a%c3%a4": "/a%C3%A4", "/a%20b": "/a%20b", "/a+b": "/a+b", "/a%2bb": "/a%2Bb", "/a[0]": "/a%5B0%5D", "/a|b": "/a%7Cb",
+    "/a%c3%a4": "/a%C3%A4", "/a%20b": "/a%20b", "/a+b": "/a+b", "/a%2bb": "/a%2Bb", "/a[0]": "/a%5B0%5D",
+    "/a|b": "/a%7Cb",
     "/a{b}": "/a%7Bb%7D", "/a:b@c": "/a:b@c", "/a%40b": "/a%40b", "/.well-known/x": "/.well-known/x", "/a..b": "/a..b",
     "/a%23b": "/a%23b",
 }  # fmt: skip
