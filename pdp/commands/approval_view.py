@@ -22,6 +22,7 @@ from pdp.v1.approval_service_pb2 import ApprovalState
 from pdp.v1.digests import action_digest
 
 # What fits several screens is read; more than that only where the person asks for it.
+_SUMMARY: Final = 80
 STATEMENT_LIMIT: Final = 16_000
 _LISTED: Final = 100
 GUTTER: Final = "  │ "
@@ -141,8 +142,10 @@ def parameters(raw: bytes, *, limit: int | None) -> Iterator[str]:
 
 
 def summary(approval: Approval) -> str:
-    """The action in a few words: its kind and what it touches."""
+    """The action in a few words: its kind and what it touches, or what was written where it does not say these."""
     protocol = properties_of(approval.action) or {}
+    if "kind" not in protocol and approval.action.statement.text:
+        return shown(approval.action.statement.text, limit=_SUMMARY)
     kind = shown(str(protocol.get("kind") or approval.action.name))
     touched = [_relation(each) for each in _objects(protocol, "relations") if each.get("access") != "read"]
     return f"{kind} {', '.join(touched)}".strip()
