@@ -28,11 +28,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 # Without this folder: a script in it is found before the module of the standard library that has its name.
 sys.path.pop(0)
-sys.path.insert(0, str(CHECKOUT))
-sys.path.insert(0, str(CHECKOUT / "deploy" / "demo"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "deploy" / "demo"))
 
 import urllib.request
 
@@ -250,7 +249,7 @@ def _real(state: Path, origin: int) -> Iterator[list[Way]]:
     port = target.free_port(8003)
     document = yaml.safe_load(_STACK)
     document["state"] = str(state)
-    document["pdp"]["policies"] = {"dir": str(CHECKOUT / "rego"), "reload": "watch"}
+    document["pdp"]["policies"] = {"dir": str(services.CHECKOUT / "rego"), "reload": "watch"}
     (proxy,) = document["proxies"]
     proxy["listen"]["address"] = f"127.0.0.1:{port}"
     proxy["upstream"]["addresses"] = [f"http://127.0.0.1:{origin}"]
