@@ -134,7 +134,7 @@ def without_nominated(fields: list[Field], members: tuple[str, ...]) -> list[Fie
 class Body:
     """Cuts one body out of the bytes as they come; `read` takes from the front of the buffer it is given."""
 
-    __slots__ = ("_code", "_extensions", "_fault", "_framing", "_left", "_state", "over")
+    __slots__ = ("_code", "_extensions", "_fault", "_framing", "_left", "_looked", "_state", "over")
 
     def __init__(self, framing: Framing, fault: Fault, code: str) -> None:
         self._framing = framing
@@ -143,6 +143,7 @@ class Body:
         self._left = framing.size if isinstance(framing, Length) else 0
         self._state = "size"  # of a chunked body: size, data, end (of a chunk), trailers
         self._extensions = 0
+        self._looked = 0  # bytes of an incomplete trailer section in which no end was found
         self.over = False
 
     @property
@@ -222,12 +223,13 @@ class Body:
         if buffer.startswith(b"\r\n"):
             del buffer[:2]
             return self._end()
-        end = buffer.find(b"\r\n\r\n", 0, MAX_TRAILERS)
+        end = buffer.find(b"\r\n\r\n", max(self._looked - 3, 0), MAX_TRAILERS)
         if end < 0:
             if len(buffer) >= MAX_TRAILERS:
                 raise self._fault(self._code, "the trailer section is too long")
-            if broken(buffer):
+            if broken(buffer, self._looked):
                 raise self._fault(self._code, "the trailer section is not valid")
+            self._looked = len(buffer)
             return None
         fields = read_fields(buffer[: end + 2].decode("latin-1"), self._fault, self._code)
         del buffer[: end + 4]

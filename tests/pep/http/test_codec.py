@@ -6,7 +6,7 @@ from itertools import groupby
 import h11
 import httptools
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pep.core.errors import ClientProtocolError, UpstreamProtocolError
@@ -440,6 +440,7 @@ def seen_by_h11(data: bytes) -> tuple[bytes, bytes, list[tuple[bytes, bytes]], b
     return head.method, head.target, list(head.headers.raw_items()), body_by_h11(connection)
 
 
+@settings(deadline=None)  # the longest heads, byte by byte, on a busy machine
 @given(st.sampled_from(REQUESTS), chunkings())
 def test_chunking_changes_nothing(crafted: Crafted, cut: Callable[[bytes], list[bytes]]) -> None:
     assert requests(cut(crafted.data)) == requests([crafted.data])
