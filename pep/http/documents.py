@@ -6,6 +6,7 @@ beyond a limit. Written is the shortest form. RFC 8259.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from json.encoder import encode_basestring
@@ -18,7 +19,9 @@ MOST_NESTED: Final = 128
 NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_ESCAPE: Final = re.compile(r"\\u00([0-7][0-9A-Fa-f])")
+_ESCAPE: Final = re.compile(r"\\{1,8}u00([0-7][0-9A-Fa-f])")
+_PERCENT: Final = re.compile(r"%(?:25){0,4}([2-7][0-9A-Fa-f])")
+_AMPERSAND: Final = re.compile(r"&(?:amp;){1,4}")
 _OPENING: Final = frozenset('{["')
 _SPACES: Final = frozenset(" \t\r\n")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
@@ -77,8 +80,12 @@ def begins_like_json(text: str) -> bool:
 
 
 def unescaped(text: str) -> str:
-    """The text with the escapes of JSON for single characters undone, where what they stand for is ASCII."""
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text) if "\\u00" in text else text
+    """The text without the escapes of JSON, of addresses and of HTML, where what they stand for is ASCII."""
+    if "\\u00" in text:
+        text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+    if "%" in text:
+        text = _PERCENT.sub(lambda found: chr(int(found[1], 16)), text)
+    return html.unescape(_AMPERSAND.sub("&", text)) if "&" in text else text
 
 
 def too_deep() -> CannotMask:

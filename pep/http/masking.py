@@ -162,7 +162,10 @@ class Rewriter:
         return text if self._redactor is None else self._redactor.text(text)
 
     def name(self, name: str) -> str:
-        """The name of a member, which is text as well."""
+        """The name of a member, which is text as well. Raises CannotMask where it holds a masked field itself."""
+        mentioned = self._mentioned
+        if mentioned is not None and not name.isidentifier() and mentioned.search(documents.unescaped(name)):
+            raise CannotMask("a document whose names of members hold other documents cannot be masked")
         return name if self._redactor is None else self._redactor.text(name)
 
     def _embedded(self, value: Value, name: str | None, depth: int) -> tuple[str, bool]:
