@@ -59,7 +59,7 @@ class HttpRelay:
 
 
 @contextlib.contextmanager
-def http_relay(upstream: str, policy: Policy = allow_everything, **proxy: object) -> Iterator[HttpRelay]:
+def http_relay(upstream: str, /, policy: Policy = allow_everything, **proxy: object) -> Iterator[HttpRelay]:
     """A proxy in a thread of its own, before the server at `upstream` ("http://127.0.0.1:8080")."""
     stub = StubDecisions(policy)
     stub.obligations = proxy.pop("obligations", ())  # type: ignore[assignment]
