@@ -120,6 +120,7 @@ class HttpApi:
         routes: dict[str, Callable[[web.Request], object]] = {
             "/orders": self.orders,
             "/orders/{id}": self.orders,
+            "/refunds": self.orders,
             "/customers": self.customers,
             "/customers/{id}": self.customers,
             "/ndjson": self.ndjson,

@@ -279,7 +279,8 @@ class _Exchange:
             # What is compressed cannot be watched for the credential.
             fields = fields.without(("Sec-WebSocket-Extensions",))
         host = settings.host or head.host
-        target = settings.base_path + path.text + ("" if head.query is None else f"?{head.query}")
+        base = "" if path.text == "*" else settings.base_path
+        target = base + path.text + ("" if head.query is None else f"?{head.query}")
         outgoing = Outgoing(head.method, target, host, Fields((("Host", host), *fields.items)))
         answer = yield from self._connection.look_up(Connect(known.session, outgoing, body))
         match answer:
