@@ -6,6 +6,7 @@ A connection that fails, in whatever way, ends alone.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -30,8 +31,18 @@ class Listener:
         self.address: SocketAddress = address
         self.ready = asyncio.Event()
 
-    async def serve(self, connection: Callable[[Leg], Awaitable[None]]) -> None:
-        """Run `connection` for each client until cancelled. Raises ConfigError where it cannot listen."""
+    async def serve(
+        self,
+        connection: Callable[[Leg], Awaitable[None]],
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake: float | None = None,
+    ) -> None:
+        """Run `connection` for each client until cancelled. Raises ConfigError where it cannot listen.
+
+        With `tls` a client begins with its handshake, which may take `handshake` seconds, and is a connection only
+        after it. Where TLS is asked for in a protocol's own words, the login starts it (`Leg.start_tls`).
+        """
         async with asyncio.TaskGroup() as tasks:
 
             def accepted(leg: Leg) -> None:
@@ -43,7 +54,7 @@ class Listener:
                 self._open.add(task)
                 task.add_done_callback(self._open.discard)
 
-            server = await self._listen(lambda: Leg(accepted=accepted, limit=self._limit))
+            server = await self._listen(lambda: Leg(accepted=accepted, limit=self._limit), tls, handshake)
             self._log.info("listening", address=str(self.address))
             self.ready.set()
             try:
@@ -52,15 +63,22 @@ class Listener:
             finally:
                 server.close()
 
-    async def _listen(self, leg: Callable[[], Leg]) -> asyncio.Server:
+    async def _listen(
+        self, leg: Callable[[], Leg], tls: ssl.SSLContext | None, handshake: float | None
+    ) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        limit = handshake if tls is not None else None
         try:
             match self._configured:
                 case UnixAddress(path):
                     path.unlink(missing_ok=True)
-                    return await loop.create_unix_server(leg, str(path), backlog=BACKLOG)
+                    return await loop.create_unix_server(
+                        leg, str(path), backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=limit
+                    )
                 case TcpAddress(host, port):
-                    server = await loop.create_server(leg, host, port, backlog=BACKLOG)
+                    server = await loop.create_server(
+                        leg, host, port, backlog=BACKLOG, ssl=tls, ssl_handshake_timeout=limit
+                    )
                     bound = server.sockets[0].getsockname()
                     self.address = TcpAddress(bound[0], bound[1])
                     return server

@@ -11,6 +11,7 @@ import contextlib
 import importlib.metadata
 import os
 import signal
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -83,9 +84,18 @@ class Runtime:
         """A server says that it accepts clients."""
         self.log.info("listening", name=name, address=address)
 
-    async def listen(self, connection: Callable[[Leg], Awaitable[None]]) -> None:
-        """Run `connection` for each client until cancelled: for a server that has no listener of its own."""
-        await self.listener.serve(connection)
+    async def listen(
+        self,
+        connection: Callable[[Leg], Awaitable[None]],
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake: float | None = None,
+    ) -> None:
+        """Run `connection` for each client until cancelled: for a server that has no listener of its own.
+
+        `tls` and `handshake` are for clients that begin in TLS; see `Listener.serve`.
+        """
+        await self.listener.serve(connection, tls=tls, handshake=handshake)
 
     async def admit(
         self,

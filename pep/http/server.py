@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-import ssl
 from typing import Any, Final, assert_never
 
 from pep.core import driver
 from pep.core.decision_client import ClientCertificate
 from pep.core.driver import Mailbox
 from pep.core.errors import DecisionUnavailable
-from pep.core.leg import Leg, LegClosed
+from pep.core.leg import Leg
 from pep.core.model import (
     LimitRows,
     MaskFields,
@@ -59,7 +58,7 @@ async def serve(proxy: HttpProxy, runtime: Runtime) -> None:
     async with asyncio.TaskGroup() as tasks:
         background = tasks.create_task(server.directory.run())
         try:
-            await runtime.listen(server.client)
+            await runtime.listen(server.client, tls=server.tls, handshake=proxy.limits.head.total_seconds())
         finally:
             background.cancel()
             await server.close()
@@ -81,7 +80,8 @@ class HttpServer:
         self._runtime = runtime
         self._injector = injector
         self._scrub = scrub
-        self._tls = None if proxy.listen.tls is None else listener_context(proxy.listen.tls)
+        # Not begun by the login: a client's first bytes may be there before any task has run.
+        self.tls = None if proxy.listen.tls is None else listener_context(proxy.listen.tls)
         self._pool = UpstreamPool(proxy.upstream)
         key = secrets.token_hex(32) if proxy.masks.hash_key is None else proxy.masks.hash_key.resolve()
         self._settings = settings_of(proxy, scrub, injects=injector.injects, hash_keys={"": key.encode()})
@@ -101,12 +101,6 @@ class HttpServer:
 
     async def client(self, leg: Leg) -> None:
         """One connection."""
-        try:
-            if self._tls is not None:
-                await leg.start_tls(self._tls, server_side=True, timeout=self._settings.head)
-        except (LegClosed, OSError, TimeoutError, ssl.SSLError) as error:
-            self._runtime.log.debug("a client left during its handshake", error=type(error).__name__)
-            return
         mailbox = Mailbox()
         certificate = leg.peer_certificate()
         shown = None if certificate is None else ClientCertificate((certificate,))
