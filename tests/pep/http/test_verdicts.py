@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -348,6 +349,25 @@ def test_the_ways_to_show_a_credential(relay: HttpRelay, api: HttpApi, shown: st
     assert seen.all("Authorization") == [f"Bearer {SECRET}"]
     assert seen.all("X-Checkrein-Key") == []
     assert PASSWORD not in str(seen.fields)
+
+
+def test_a_certificate_is_a_credential_where_the_request_shows_no_other(api: HttpApi) -> None:
+    own = api.authority.issue("proxy", dns=["localhost"])
+    agent = api.authority.issue("agent", uris=["spiffe://test/agent"])
+    tls = {"cert": str(own.certificate), "key": str(own.key), "client_ca": api.ca}
+    trusting = ssl.create_default_context(cafile=api.ca)
+    with http_relay(api.url, policy, listen={"address": "127.0.0.1:0", "tls": tls}) as relay:
+        relay.decisions.passwords.add("ClientCertificate")
+        url = f"https://localhost:{relay.port}/orders/1"
+        assert httpx.get(url, verify=trusting, trust_env=False).status_code == 401
+        trusting.load_cert_chain(agent.certificate, agent.key)
+        assert httpx.get(url, verify=trusting, trust_env=False).status_code == 200
+        assert httpx.get(url, verify=trusting, headers=relay.headers, trust_env=False).status_code == 200
+        assert (
+            httpx.get(url, verify=trusting, headers={"Authorization": "Bearer no"}, trust_env=False).status_code == 401
+        )
+        assert sorted(relay.decisions.sessions.values()) == ["ClientCertificate", PASSWORD]
+    assert len(api.seen) == 2
 
 
 def in_base64(secret: bytes) -> Iterator[bytes]:
