@@ -322,6 +322,7 @@ def _undo(data: bytes) -> Iterator[bytes]:
     yield re.sub(rb"\r\n[0-9a-fA-F]{1,8}(?:;[^\r\n]*)?\r\n", b"", data)
     yield from _unpacked(data)
     yield re.sub(rb"\\+u00([0-9a-fA-F]{2})", lambda found: bytes((int(found[1], 16),)), data).replace(b"\\", b"")
+    yield re.sub(rb"\\x([0-9a-f]{2})|\\u\{([0-9a-f]+)\}", lambda found: bytes((int(found[1] or found[2], 16),)), data)
     yield unquote_to_bytes(data)
     yield html.unescape(data.decode("latin-1")).encode("latin-1", "ignore")
     yield data.replace(b"\0", b"")

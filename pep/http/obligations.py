@@ -169,7 +169,8 @@ def plan(
     """
     fields = _end_to_end(scrub.in_fields(head.fields))
     if not duties.rewrites:
-        return _scrubbed(replace(head, fields=fields), method, scrub, decoded_limit)
+        reason = scrub.clean(head.reason.encode("latin-1")).decode("latin-1")
+        return _scrubbed(replace(head, reason=reason, fields=fields), method, scrub, decoded_limit)
     # The reason phrase is free text too.
     head = replace(head, reason=_phrase(head.status), fields=fields)
     if head.status == _SWITCHING_PROTOCOLS:

@@ -268,6 +268,9 @@ class _Response:
         connection, wanted = self._connection, self._request_head.upgrade
         if not wanted or wanted not in head.fields.tokens("Upgrade"):
             raise UpstreamProtocolError("502", "it switches to a protocol that nobody asked for")
+        if connection.settings.injects and head.fields.all("Sec-WebSocket-Extensions"):
+            # They were not asked for (see `exchange`), and what is compressed cannot be watched for the credential.
+            raise UpstreamProtocolError("502", "it uses extensions that nobody asked for")
         scrub = connection.settings.scrub
         fields = scrub.in_fields(head.fields).without(("Connection", "Upgrade"))
         fields = Fields((*fields.items, ("Connection", "Upgrade"), ("Upgrade", wanted)))

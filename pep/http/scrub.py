@@ -34,7 +34,7 @@ _ESCAPE: Final = (
     rb"%%(?:25){0,4}(?:(?P<percent>[0-9A-Fa-f]{2})|u(?P<percent_u>[0-9A-Fa-f]{4}))"
     rb"|\\{1,8}(?:u(?P<high>[dD][89abAB][0-9A-Fa-f]{2})\\{1,8}u(?P<low>[dD][c-fC-F][0-9A-Fa-f]{2})"
     rb"|u(?P<unit>[0-9A-Fa-f]{4})|u\{0{0,4}(?P<braced>[0-9A-Fa-f]{1,6})\}|x(?P<byte>[0-9A-Fa-f]{2})"
-    rb"|(?P<mark>[%b]))"
+    rb"|(?P<line>[rn])|(?P<mark>[%b]))"
     rb"|&(?:amp;){0,4}(?:\#0{0,8}(?P<decimal>[0-9]{1,7});?|\#[xX]0{0,8}(?P<hex>[0-9A-Fa-f]{1,6});?"
     rb"|(?P<name>[A-Za-z][A-Za-z0-9]{1,30});?)"
 )
@@ -47,6 +47,8 @@ _UNFINISHED: Final = re.compile(
 )
 _LONGEST_ESCAPE: Final = 64
 _INTRODUCERS: Final = (b"%", b"\\", b"&")
+# Base64 is often broken into lines; wherever it is read, these are left out.
+_LINE_ENDS: Final = b"\r\n"
 
 Span = tuple[int, int]
 
@@ -57,6 +59,7 @@ class Scrub:
     def __init__(self, secrets: Iterable[bytes]) -> None:
         self._secrets: tuple[bytes, ...] = ()
         self._forms: tuple[bytes, ...] = ()
+        self._folded: tuple[bytes, ...] = ()
         self._plain: tuple[bytes, ...] = ()
         self._escape = _escape(())
         self.learn(secrets)
@@ -78,6 +81,7 @@ class Scrub:
             )
         self._secrets = (*self._secrets, *fresh)[-_REMEMBERED:]
         self._forms = tuple(dict.fromkeys(form for secret in self._secrets for form in _forms(secret)))
+        self._folded = tuple(dict.fromkeys(form for secret in self._secrets for form in _base64(secret)))
         # Of marks that a backslash may precede those alone that matter: in JSON it precedes each quotation mark.
         self._escape = _escape(self._forms)
         self._plain = tuple(dict.fromkeys(self._unescaped(form).data for form in self._forms))
@@ -94,9 +98,13 @@ class Scrub:
             tuple(
                 (name, self.clean(value.encode("latin-1")).decode("latin-1"))
                 for name, value in fields
-                if not self.spans(name.encode("latin-1"))
+                if not self.spans(name.encode("latin-1")) and not self._names(name.lower().encode("latin-1"))
             )
         )
+
+    def _names(self, name: bytes) -> bool:
+        """Names of fields have no case of their own, so a secret among them may have lost its."""
+        return any(secret.lower() in name for secret in self._secrets)
 
     def stream(self) -> Stream:
         return Stream(self)
@@ -114,6 +122,8 @@ class Scrub:
                 for form in self._plain
                 for begin, end in _occurrences(plain.data, form)
             ]
+        if b"\n" in data:
+            found += self._in_lines(data)
         if not found:
             return ()
         found.sort(key=lambda span: (span[0], -span[1]))
@@ -123,9 +133,40 @@ class Scrub:
                 taken.append(span)
         return tuple(taken)
 
+    def _in_lines(self, data: bytes) -> Iterator[Span]:
+        """Secrets in base64 that line ends go through."""
+        joined = data.translate(None, _LINE_ENDS)
+        places: list[int] = []
+        for form in self._folded:
+            for begin, end in _occurrences(joined, form):
+                places = places or [at for at, byte in enumerate(data) if byte not in _LINE_ENDS]
+                yield places[begin], places[end - 1] + 1
+
+    def _pending_in_lines(self, data: bytes) -> int:
+        begin = max(0, len(data) - 2 * max(map(len, self._folded), default=0))
+        tail = data[begin:]
+        if b"\n" not in tail and b"\r" not in tail:
+            return len(data)
+        joined = tail.translate(None, _LINE_ENDS)
+        first = min((_pending(joined, form) for form in self._folded), default=len(joined))
+        if first == len(joined):
+            return len(data)
+        places = [at for at, byte in enumerate(tail) if byte not in _LINE_ENDS]
+        return begin + places[first]
+
+    def begun(self, data: bytes) -> int:
+        """How many characters of a secret stand at the end of the data, without the rest of it; escapes undone."""
+        unfinished = _UNFINISHED.search(data, max(0, len(data) - _LONGEST_ESCAPE))
+        plain = self._unescaped(data if unfinished is None else data[: unfinished.start()]).data
+        readings = (plain, plain.translate(None, _LINE_ENDS))
+        return max(
+            (len(each) - _pending(each, form) for each in readings for form in (*self._forms, *self._plain)), default=0
+        )
+
     def pending(self, data: bytes) -> int:
         """Where the longest end of the data begins that may be the beginning of a secret; its length if none does."""
         first = min((_pending(data, form) for form in self._forms), default=len(data))
+        first = min(first, self._pending_in_lines(data))
         unfinished = _UNFINISHED.search(data, max(0, len(data) - _LONGEST_ESCAPE))
         whole = data if unfinished is None else data[: unfinished.start()]
         first = min(first, len(whole))
@@ -169,11 +210,12 @@ class Stream:
 
 
 class Watch:
-    """Whether secrets are in bytes that come in pieces."""
+    """Whether secrets are in bytes that come in pieces. `begun`: how much of one may be at the end of what came."""
 
     def __init__(self, scrub: Scrub) -> None:
         self._scrub = scrub
         self._held = b""
+        self.begun = 0
 
     def found(self, data: bytes) -> bool:
         if not self._scrub:
@@ -182,6 +224,7 @@ class Watch:
         if self._scrub.spans(data):
             return True
         self._held = data[self._scrub.pending(data) :]
+        self.begun = self._scrub.begun(self._held) if self._held else 0
         return False
 
 
@@ -228,8 +271,10 @@ def _escape(forms: Iterable[bytes]) -> re.Pattern[bytes]:
 def _meaning(found: re.Match[bytes]) -> bytes | None:
     kind, value = found.lastgroup, found[found.lastgroup or 0]
     match kind:
+        case "line":
+            return b""
         case "percent" | "byte":
-            return bytes((int(value, 16),))
+            return bytes((int(value, 16),)).strip(_LINE_ENDS)
         case "percent_u" | "unit" | "hex" | "braced":
             return _character(int(value, 16))
         case "decimal":
@@ -244,6 +289,8 @@ def _meaning(found: re.Match[bytes]) -> bytes | None:
 
 
 def _character(code: int) -> bytes | None:
+    if code in _LINE_ENDS:
+        return b""
     return None if code > 0x10FFFF or 0xD800 <= code < 0xE000 else chr(code).encode()
 
 

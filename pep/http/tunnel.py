@@ -1,7 +1,8 @@
 """What follows an upgrade: both sides' bytes pass as they are, within the grant of the upgrade, and are recorded.
 
 A tunnel is allowed or denied as a whole: nothing in it is decided or masked. What the target sends is watched for the
-credential, frame headers of WebSocket (RFC 6455, section 5.2) left out; a connection that shows it is cut.
+credential; a connection that shows it is cut. Frame headers of WebSocket (RFC 6455, section 5.2) are left out, and
+control frames are a stream of their own, because they may stand between the fragments of a message.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from pep.http.stepping import Cut
 
 SAMPLE_BYTES: Final = 64 * 1024
 _SIZES: Final = {126: 2, 127: 8}
+_CONTROL: Final = 8  # the first opcode of control frames
+# So much of a secret may be the end of an innocent message, which must not wait. With more of it, it does.
+_MOST_SHOWN: Final = 5
 
 
 class Tunnel:
@@ -29,7 +33,9 @@ class Tunnel:
         self._sample: list[bytes] = []
         self._sampled = 0
         self._payload = Payload() if protocol == "websocket" else None
-        self._watch = connection.settings.scrub.watch()
+        scrub = connection.settings.scrub
+        self._watches = (scrub.watch(), scrub.watch())
+        self._kept = b""  # not sent, because it may be the beginning of a secret
 
     def client(self, data: bytes) -> None:
         self._sent += len(data)
@@ -38,9 +44,13 @@ class Tunnel:
 
     def upstream(self, data: bytes) -> None:
         self._received += len(data)
-        content = data if self._payload is None else self._payload.feed(data)
-        if self._watch.found(content):
+        contents = (data, b"") if self._payload is None else self._payload.feed(data)
+        if any(watch.found(content) for watch, content in zip(self._watches, contents, strict=True)):
             raise Cut("the target showed its credential")
+        self._kept += data
+        if any(watch.begun > _MOST_SHOWN for watch in self._watches):
+            return
+        data, self._kept = self._kept, b""
         self._keep(b"< ", data)
         self._connection.send(data)
 
@@ -63,28 +73,30 @@ class Tunnel:
 
 
 class Payload:
-    """The contents of WebSocket frames without their headers, of a stream that comes in any pieces."""
+    """The contents of WebSocket frames without their headers: those of data frames, those of control frames."""
 
     def __init__(self) -> None:
         self._header = bytearray()
         self._left = 0
         self._mask = b""
         self._at = 0
+        self._control = False
 
-    def feed(self, data: bytes) -> bytes:
-        out = bytearray()
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Of a stream that comes in any pieces."""
+        out = (bytearray(), bytearray())
         position = 0
         while position < len(data):
             if self._left:
                 piece = data[position : position + self._left]
                 position += len(piece)
                 self._left -= len(piece)
-                out += self._unmasked(piece)
+                out[self._control].extend(self._unmasked(piece))
                 continue
             self._header.append(data[position])
             position += 1
             self._start()
-        return bytes(out)
+        return bytes(out[0]), bytes(out[1])
 
     def _start(self) -> None:
         header = self._header
@@ -95,6 +107,7 @@ class Payload:
         whole = 2 + extended + (4 if masked else 0)
         if len(header) < whole:
             return
+        self._control = header[0] & 0x0F >= _CONTROL
         self._left = int.from_bytes(header[2 : 2 + extended]) if extended else size
         self._mask = bytes(header[whole - 4 :]) if masked else b""
         self._at = 0
