@@ -281,11 +281,23 @@ def test_a_client_that_prefers_not_to_wait_comes_back(client: httpx.Client, rela
     assert len(api.seen) == 1
 
 
-@pytest.mark.parametrize("changed", [{"json": {"total": 4}}, {"json": {"total": 3}, "params": {"force": "1"}}])
-def test_an_approval_fits_no_other_request(api: HttpApi, changed: dict[str, Any]) -> None:
-    """With a policy that reads the body: what it cannot read, an approval does not bind."""
+def test_a_client_that_comes_back_after_a_refusal_is_told_of_it(
+    client: httpx.Client, relay: HttpRelay, api: HttpApi
+) -> None:
     wanted = {"Prefer": "respond-async"}
-    with http_relay(api.url, policy, input_paths={BODY}) as relay, client_of(relay) as client:
+    location = client.put("/orders/1", json={}, headers=wanted).headers["Location"]
+    relay.resolve("denied", "not on a Friday")
+    eventually(lambda: client.get(location).json()["state"] == "denied")
+    assert client.get(location).json()["comment"] == "not on a Friday"
+    assert problem(client.put("/orders/1", json={}, headers=wanted))["checkrein"]["code"] == "approval-denied"
+    assert api.seen == []
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["policy-reads-bodies", "policy-does-not"])
+@pytest.mark.parametrize("changed", [{"json": {"total": 4}}, {"json": {"total": 3}, "params": {"force": "1"}}])
+def test_an_approval_fits_no_other_request(api: HttpApi, changed: dict[str, Any], reads: bool) -> None:
+    wanted = {"Prefer": "respond-async"}
+    with http_relay(api.url, policy, input_paths={BODY} if reads else ()) as relay, client_of(relay) as client:
         location = client.put("/orders/1", json={"total": 3}, headers=wanted).headers["Location"]
         relay.resolve("approved")
         eventually(lambda: client.get(location).json()["state"] == "approved")
