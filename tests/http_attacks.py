@@ -229,7 +229,7 @@ class Attacked:
     def send(self, *requests: bytes, end: bool = False, until: bytes | None = None) -> bytes:
         """Everything that comes back for these bytes, sent one piece after the other, until the proxy closes."""
         with self.connect() as connection:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):
                 for piece in requests:
                     connection.sendall(piece)
                 if end:

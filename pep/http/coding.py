@@ -44,12 +44,11 @@ def accept_encoding(asked: str | None) -> str:
     Not deflate: servers do not agree on what it is.
     """
     refused = re.compile(r"q\s*=\s*0(?:\.0*)?", re.IGNORECASE)
-    wanted: list[str] = []
+    wanted: dict[str, bool] = {}
     for member in (asked or "").split(","):
         name, *parameters = (part.strip() for part in member.split(";"))
-        if not any(refused.fullmatch(parameter) for parameter in parameters):
-            wanted.append(name.lower().removeprefix("x-"))
-    offered = [name for name in _OFFERED if name in wanted or "*" in wanted]
+        wanted[name.lower().removeprefix("x-")] = not any(refused.fullmatch(parameter) for parameter in parameters)
+    offered = [name for name in _OFFERED if wanted.get(name, wanted.get("*", False))]
     return ", ".join(offered) or "identity"
 
 

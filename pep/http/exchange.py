@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 from pep.core.model import Action, Deny, Grant, Held, ReadOnly, Statement, local_deny
@@ -34,7 +34,15 @@ _LABEL_LENGTH: Final = 200
 
 # A part of a page, or whether it has changed, says more than a mask lets through; an echo in two halves is a secret.
 _PARTS: Final = ("Range", "If-Range")
-_CONDITIONS: Final = ("If-None-Match", "If-Modified-Since")
+# Each of these names a state of the document by its tag; the others by a time, which tells no value.
+_TAGS: Final = ("If-None-Match", "If-Match", "If")
+_CONDITIONS: Final = (*_TAGS, "If-Modified-Since", "If-Unmodified-Since")
+
+# What a client may say in another way when it sends an approved request again: it changes nothing of what is asked.
+_UNBOUND: Final = (
+    *PRIVATE, "Accept-Encoding", "Content-Length", "Date", "Expect", "Prefer", "User-Agent",
+    "Baggage", "Sentry-Trace", "Traceparent", "Tracestate", "X-Correlation-Id", "X-Request-Id",
+)  # fmt: skip
 
 
 def serve_request(connection: Connection, head: RequestHead) -> Step[None]:
@@ -97,11 +105,14 @@ class _Exchange:
         if any(isinstance(duty, ReadOnly) for duty in known.duties) and self._head.method not in SAFE:
             self._deny("read-only", "this session may only read")
         detached = self._settings.respond_async and "respond-async" in self._head.fields.tokens("Prefer")
+        if detached:
+            # The one that is sent once it is approved is another message, so its fields count too.
+            request = _bound(request, _said(self._head))
         try:
             grants = yield from self._permitted(request, detached=detached)
         except _NeedsWhole:
             body = yield from self._rest()
-            request = _bound(request, body)
+            request = _bound(request, _digest("body", body))
             grants = yield from self._permitted(request, detached=detached)
         duties = self._duties(grants)
         if self._head.upgrade and duties.rewrites:
@@ -269,7 +280,7 @@ class _Exchange:
         if settings.injects or duties.rewrites:
             fields = fields.without(_PARTS)
         if duties.rewrites:
-            fields = fields.without(_CONDITIONS)
+            fields = fields.without(self._conditions(fields))
         fields = fields.without(("Accept-Encoding",))
         fields = fields.replaced("Accept-Encoding", accept_encoding(head.fields.first("Accept-Encoding")))
         fields = fields.without(duties.remove_headers)
@@ -292,6 +303,17 @@ class _Exchange:
             case other:
                 raise TypeError(type(other))
 
+    def _conditions(self, fields: Fields) -> tuple[str, ...]:
+        """The conditions to leave out where a mask is due: whether a tag fits tells what the document is.
+
+        A change whose condition was left out would be another change, so it is denied.
+        """
+        if self._head.method in SAFE:
+            return _CONDITIONS
+        if any(value != "*" for name in _TAGS for value in fields.all(name)):
+            self._deny("cannot-mask", "its condition would tell what policy masks; send it without one")
+        return ()
+
 
 class _NeedsWhole(Exception):
     """The request needs approval, and its body was not read: that is part of what is approved."""
@@ -305,12 +327,21 @@ class _Denied(Exception):
         self.deny = deny
 
 
-def _bound(request: Request, body: bytes) -> Request:
-    """The same actions, with what an approval has to be bound to besides: the body, by its digest."""
-    (action,) = request.actions
-    digest = {"body": {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}}
+def _bound(request: Request, digest: dict[str, Any]) -> Request:
+    """The same actions, the first with what an approval has to be bound to besides."""
+    action, *others = request.actions
     statement = Statement(action.statement.text, (*action.statement.parameters, digest))
-    return dataclasses.replace(request, actions=(dataclasses.replace(action, statement=statement),))
+    return dataclasses.replace(request, actions=(dataclasses.replace(action, statement=statement), *others))
+
+
+def _digest(name: str, data: bytes) -> dict[str, Any]:
+    return {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
+
+
+def _said(head: RequestHead) -> dict[str, Any]:
+    """What the fields of a request say of it; their order counts only among those of one name."""
+    fields = sorted(end_to_end(head.fields).without(_UNBOUND), key=lambda field: field[0].lower())
+    return _digest("fields", "".join(f"{name.lower()}: {value}\n" for name, value in fields).encode("latin-1"))
 
 
 def _with_connection(fields: Fields, upgrade: str) -> Fields:
