@@ -5,7 +5,7 @@ It knows how things are said, not what is to be said when (`exchange`, `response
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from pep.core.decision_client import Credential
@@ -43,6 +43,8 @@ class Connection:
         self.received = 0  # bytes of the client, ever
         self.returned = 0  # bytes of the target, ever
         self.raw: Any = None  # what takes both sides' bytes after an upgrade
+        # What goes on record of a response that is not complete yet, by why it never will be.
+        self.unfinished: Callable[[str], Event] | None = None
         self._exchanges = exchanges
         self._effects: list[Effect] = []
 
@@ -115,6 +117,12 @@ class Connection:
 
     def record_fault(self, status: int, why: str) -> None:
         self.record(Event(EventType.ERROR, facts={"error": "request refused", "status": status, "why": why}))
+
+    def cut(self, why: str) -> None:
+        """A response that has begun, or was waited for, never becomes whole."""
+        if self.unfinished is not None:
+            self.record(self.unfinished(why))
+            self.unfinished = None
 
     # --- the request's body -------------------------------------------------------------------------------------------
 

@@ -64,13 +64,13 @@ def problem(status: int, detail: str, *, fields: tuple[Field, ...] = (), **membe
     return Answer(status, orjson.dumps(document), fields)
 
 
-def refused(deny: Deny, what: str) -> Answer:
+def refused(deny: Deny, what: str, status: int = 403) -> Answer:
     """What a client is told when its request is denied; `what` is the request in a few words."""
     said = explain(deny, what)
     members = {"hint": said.hint, **orjson.loads(said.detail)}
     if deny.retry:
         return problem(503, said.first_line, fields=(("Retry-After", str(POLL_SECONDS)),), **members)
-    return problem(403, said.first_line, **members)
+    return problem(status, said.first_line, **members)
 
 
 def unauthenticated(deny: Deny | None) -> Answer:

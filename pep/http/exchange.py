@@ -25,7 +25,7 @@ from pep.http.obligations import CannotMask, Duties, duties_of
 from pep.http.paths import Ambiguous, Path, normalise
 from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Unreachable, WhoIs
 from pep.http.responses import relay
-from pep.http.stepping import Pending, Refused, Stale, Step
+from pep.http.stepping import Cut, Pending, Refused, Stale, Step
 
 OWN_PREFIX: Final = "/.checkrein/"
 APPROVALS: Final = OWN_PREFIX + "approvals/"
@@ -65,11 +65,15 @@ def serve_request(connection: Connection, head: RequestHead) -> Step[None]:
     except TimeoutError:
         connection.closing = "the request's body did not arrive in time"
         connection.record_fault(408, connection.closing)
+        if connection.answered:
+            # The target answers already, and nothing else may stand in its answer.
+            raise Cut(connection.closing) from None
         answer = denial.problem(408, connection.closing)
     yield from _refuse(connection, head, answer)
 
 
 def _refuse(connection: Connection, head: RequestHead, answer: denial.Answer) -> Step[None]:
+    connection.cut(connection.closing or f"answered with {answer.status} in its place")
     match head.framing:
         case Length(size) if size <= connection.settings.head_bytes and not head.expects_continue:
             pass
@@ -133,6 +137,10 @@ class _Exchange:
     ) -> Step[None]:
         """To the target and back; `body` None where it is still to come from the client."""
         connection, limit = self._connection, duties.seconds
+        if any(call.method == "tools/list" for call in request.calls):
+            # It is filtered, so it has to be read.
+            fields = self._head.fields.without(("Accept-Encoding",))
+            self._head = dataclasses.replace(self._head, fields=fields)
         outgoing = yield from self._connect(known, path, duties, b"" if connection.body_read and not body else body)
         framing = self._head.framing if body is None else Length(len(body))
         if self._head.expects_continue and not connection.body_read:
@@ -213,10 +221,9 @@ class _Exchange:
         except Unclassifiable as unclassifiable:
             self._deny("not-understood", f"it was not understood in full: {unclassifiable}")
 
-    def _deny(self, code: str, message: str, status: int = 0) -> NoReturn:
+    def _deny(self, code: str, message: str, status: int = 403) -> NoReturn:
         deny = local_deny(f"local-{self._connection.exchange}", code, message)
-        answer = denial.refused(deny, self._what)
-        raise Refused(dataclasses.replace(answer, status=status) if status else answer, deny)
+        raise Refused(denial.refused(deny, self._what, status), deny)
 
     # --- whether ------------------------------------------------------------------------------------------------------
 

@@ -45,13 +45,14 @@ def relay(
     """
     response = _Response(connection, head, request, grant, duties)
     connection.responses.expect(head.method)
+    connection.unfinished = response.cut
     body = _RequestBody(connection, head.framing, grant, going=streams and not connection.body_read)
     if connection.settings.response is not None:
         connection.timer("response", connection.settings.response)
     try:
         while not response.over:
             moved = body.send()
-            if (arrived := _arrived(connection)) is not None:
+            if (arrived := _arrived(connection, response)) is not None:
                 yield from response.take(arrived)
             elif not moved:
                 yield Wait.EITHER
@@ -59,7 +60,6 @@ def relay(
     finally:
         body.stop()
     if response.tunnel is not None:
-        connection.raw = response.tunnel
         while True:
             yield Wait.EITHER
     if body.going:
@@ -69,14 +69,14 @@ def relay(
     yield from connection.look_up(Release(reusable, connection.returned))
 
 
-def _arrived(connection: Connection) -> ResponsePart | None:
+def _arrived(connection: Connection, response: _Response) -> ResponsePart | None:
     """The next part of the response, if it is there. Raises UpstreamProtocolError and Stale where none will come."""
     part = connection.responses.next()
     if part is None and connection.upstream_closed:
+        if not response.begun and not connection.responses.waiting:
+            raise Stale("it closed the connection before it answered")
         connection.responses.eof()
         part = connection.responses.next()
-        if part is None:
-            raise Stale("it closed the connection before it answered")
     return part
 
 
@@ -137,12 +137,14 @@ class _Response:
         self._size = 0
         self._sample: list[bytes] = []
         self._sampled = 0
+        self.begun = False
         self.over = False
         self.reusable = False
         self.tunnel: Tunnel | None = None
 
     def take(self, part: Any) -> Step[None]:
         """One part of what the target sends."""
+        self.begun = True
         try:
             match part:
                 case ResponseHead() as head if head.interim:
@@ -230,10 +232,15 @@ class _Response:
             self._send_head(NoBody() if head_only else Length(len(whole)))
             if whole:
                 self._emit(whole)
+        connection.unfinished = None
         connection.record(self._event())
         if isinstance(self._framing, Chunked):
             connection.send(LAST_CHUNK)
         self.over = True
+
+    def cut(self, why: str) -> Event:
+        """What goes on record where it never becomes whole."""
+        return self._event(cut=why)
 
     def _event(self, **more: Any) -> Event:
         """What goes on record about the response; the body is what the client saw, as far as it is kept."""
@@ -253,6 +260,7 @@ class _Response:
 
     def _fail(self, error: CannotMask) -> None:
         """What cannot be masked is not shown: an answer in its place, or, behind a head that is sent, the end."""
+        self._connection.unfinished = None
         self._connection.record(self._event(withheld=str(error)))
         if self._connection.answered:
             raise Cut(f"the response was cut: {error}")
@@ -278,7 +286,10 @@ class _Response:
         self._head = head
         connection.body_read = True
         connection.closing = "the connection was upgraded"
-        self.tunnel = Tunnel(connection, self._grant, wanted)
+        if connection.settings.response is not None:
+            connection.timer("response", None)
+        connection.unfinished = None
+        connection.raw = self.tunnel = Tunnel(connection, self._grant, wanted)
         self.over = True
         # What either side has sent behind its head belongs to the new protocol.
         if rest := connection.responses.rest():

@@ -123,6 +123,8 @@ class HttpSession:
                 self._resume(Wait.EITHER)
             case Revoked(reason, at_once, session):
                 self._revoked(reason, session, at_once=at_once)
+            case RecordFailed() if connection.head is None:
+                self._end("nothing can be put on record")
             case RecordFailed():
                 self._fail(503, "the request ends: its record cannot be written")
 
@@ -147,7 +149,7 @@ class HttpSession:
             head = yield from self._head()
             connection.begin(head)
             yield from serve_request(connection, head)
-            connection.head, connection.session = None, ""
+            connection.head, connection.session, connection.answered = None, "", False
             if not connection.closing:
                 connection.timer("idle", self._settings.idle)
 
@@ -169,6 +171,7 @@ class HttpSession:
     def _resume(self, arrived: Wait, value: Any = None) -> None:
         """Goes on if the step waits for this. What arrives from a side also ends a wait for either."""
         if self._wait is arrived or (self._wait is Wait.EITHER and arrived is Wait.CLIENT):
+            self._wait = Wait.EITHER  # for nothing more, where it ends here
             self._wait = self._step.send(value)
             if self._connection.raw is not None:
                 self._wait = Wait.EITHER
@@ -208,6 +211,7 @@ class HttpSession:
 
     def _end(self, reason: str) -> None:
         self._ended = True
+        self._connection.cut(reason)
         self._step.close()
         if self._connection.raw is not None:
             self._connection.record(self._connection.raw.event())
