@@ -95,8 +95,10 @@ def denied(call: Call, deny: Deny) -> dict[str, Any] | None:
     details = orjson.loads(said.detail)
     answer: dict[str, Any] = {"jsonrpc": "2.0", "id": call.id}
     if call.method == "tools/call":
-        text = f"{said.first_line} {said.hint}"
-        return answer | {"result": {"content": [{"type": "text", "text": text}], "isError": True, "_meta": details}}
+        content = [{"type": "text", "text": f"{said.first_line} {said.hint}"}]
+        # The revision 2026-07-28 requires a result to say that it is one; those before it let it pass.
+        result = {"resultType": "complete", "content": content, "isError": True, "_meta": details}
+        return answer | {"result": result}
     return answer | {"error": {"code": REFUSED, "message": said.first_line, "data": {"hint": said.hint, **details}}}
 
 
