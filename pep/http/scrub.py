@@ -289,7 +289,7 @@ def _meaning(found: re.Match[bytes]) -> bytes | None:
 
 
 def _character(code: int) -> bytes | None:
-    if code in _LINE_ENDS:
+    if code in (0x0A, 0x0D):
         return b""
     return None if code > 0x10FFFF or 0xD800 <= code < 0xE000 else chr(code).encode()
 
