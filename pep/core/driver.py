@@ -1,9 +1,10 @@
 """The byte-stream driver: feeds one session's machine with events, and carries out its effects, in order.
 
-Everything that happens to the session goes through one mailbox and one task. The driver asks, looks up, records and
-writes; it never judges, but it refuses to forward what no grant of this session's enforcer covers. While a session has
-more of the client's bytes than it can act on, the client is not read and the kernel is asked every second whether it is
-still there; a client that has left is reported before an answer that it was waiting for, so nothing runs for nobody.
+Everything that happens to the session goes through one mailbox, one event after the other. The driver asks, looks up,
+records and writes; it never judges, but it refuses to forward what no grant of this session's enforcer covers. While a
+session has more of the client's bytes than it can act on, the client is not read and the kernel is asked every second
+whether it is still there; a client that has left is reported before an answer that it was waiting for, so nothing runs
+for nobody.
 
 The one catch-all is here: whatever escapes is recorded, and both sides are closed.
 """
@@ -95,21 +96,56 @@ class _Timer:
 
 
 class Mailbox:
-    """The events of one session, in the order in which they happened. `post` may be called by anyone on the loop."""
+    """The events of one session, in the order in which they happened. `post` may be called by anyone on the loop.
+
+    Once there is somebody to `deliver` to, what is posted is delivered at once, one event after the other: a side that
+    is to be paused is paused before the loop reads more of it.
+    """
 
     def __init__(self) -> None:
         self._items: deque[wire.Event | _Answer | _Timer] = deque()
         self._filled = asyncio.Event()
+        self._deliver: Callable[[wire.Event | _Answer | _Timer], bool] | None = None
+        self._over: asyncio.Future[None] | None = None
 
     def post(self, event: wire.Event | _Answer | _Timer) -> None:
         self._items.append(event)
-        self._filled.set()
+        if self._deliver is None:
+            self._filled.set()
+        else:
+            self._run(self._deliver)
 
     async def next(self) -> wire.Event | _Answer | _Timer:
         while not self._items:
             self._filled.clear()
             await self._filled.wait()
         return self._items.popleft()
+
+    async def deliver(self, to: Callable[[wire.Event | _Answer | _Timer], bool]) -> None:
+        """Until an event is the last one: `to` says so. Raises what it raises."""
+        self._over = asyncio.get_running_loop().create_future()
+        try:
+            self._run(to)
+            await self._over
+        finally:
+            self._deliver = None
+
+    def _run(self, deliver: Callable[[wire.Event | _Answer | _Timer], bool]) -> None:
+        # Nothing is delivered while something is: what that posts comes behind it.
+        self._deliver = None
+        over = self._over
+        assert over is not None
+        try:
+            while self._items:
+                if over.done():
+                    return
+                if deliver(self._items.popleft()):
+                    over.set_result(None)
+                    return
+        except Exception as error:  # noqa: BLE001 - raised where it is awaited
+            over.set_exception(error)
+            return
+        self._deliver = deliver
 
 
 async def run(
@@ -195,11 +231,7 @@ class _Driver:
         self._upstream.attach(_UpstreamSide(self._mailbox, self._client))
         probe = self._tasks.create_task(self._probe(probe_seconds))
         try:
-            while not self._reason:
-                self._deliver(await self._mailbox.next())
-                self._bound_backlog(client_buffer)
-                if self._client_left and self._upstream_left:
-                    break
+            await self._mailbox.deliver(lambda item: self._take(item, client_buffer))
         finally:
             for _, handle in self._timers.values():
                 handle.cancel()
@@ -211,6 +243,12 @@ class _Driver:
         return self._reason or "both sides have closed"
 
     # --- events -------------------------------------------------------------------------------------------------------
+
+    def _take(self, item: wire.Event | _Answer | _Timer, client_buffer: int) -> bool:
+        """Handles an event; whether it was the last one."""
+        self._deliver(item)
+        self._bound_backlog(client_buffer)
+        return bool(self._reason) or (self._client_left and self._upstream_left)
 
     def _deliver(self, item: wire.Event | _Answer | _Timer) -> None:
         match item:
