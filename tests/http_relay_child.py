@@ -50,15 +50,12 @@ class RelayProcess:
 
     @property
     def peak(self) -> int:
-        """The most that it ever had, or since `forget_peak`."""
+        """The most that it ever had."""
         return self._kib("VmHWM") * 1024
 
     @property
     def open_files(self) -> int:
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
-
-    def forget_peak(self) -> None:
-        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
 
     def tell(self, command: str, *words: str) -> str:
         assert self._process.stdin is not None
@@ -83,11 +80,13 @@ class RelayProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         self._process.kill()
         self._process.wait()
+        self._process.stdout.close()
 
 
 def _commands() -> Iterator[list[Any]]:
