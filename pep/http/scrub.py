@@ -143,7 +143,7 @@ class Scrub:
                 yield places[begin], places[end - 1] + 1
 
     def _pending_in_lines(self, data: bytes) -> int:
-        begin = max(0, len(data) - 2 * max(map(len, self._folded), default=0))
+        begin = max(0, len(data) - 3 * max(map(len, self._folded), default=0))
         tail = data[begin:]
         if b"\n" not in tail and b"\r" not in tail:
             return len(data)

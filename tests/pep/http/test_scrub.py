@@ -31,6 +31,10 @@ def turns(*writes: Callable[[int], str]) -> Callable[[bytes], bytes]:
     return lambda secret: "".join(writes[at % len(writes)](byte) for at, byte in enumerate(secret)).encode()
 
 
+def quarters(data: bytes) -> list[bytes]:
+    return [data[at : at + 4] for at in range(0, len(data), 4)]
+
+
 WRITTEN: Final[dict[str, Callable[[bytes], bytes]]] = {
     "clear": bytes,
     "hex": lambda secret: secret.hex().encode(),
@@ -42,6 +46,10 @@ WRITTEN: Final[dict[str, Callable[[bytes], bytes]]] = {
     "base64, two bytes before": lambda secret: base64.b64encode(b"u:" + secret + b"x"),
     "base64url": base64.urlsafe_b64encode,
     "base64url, one byte before": lambda secret: base64.urlsafe_b64encode(b"u" + secret + b"yz"),
+    "base64 in lines": lambda secret: base64.encodebytes(b"x" * 51 + secret),
+    "base64 in lines of a few": lambda secret: b"\r\n".join(quarters(base64.b64encode(secret))),
+    "base64 in lines, in JSON": lambda secret: json.dumps(base64.encodebytes(b"x" * 51 + secret).decode()).encode(),
+    "base64 in lines, in a form": lambda secret: quote(base64.encodebytes(b"x" * 51 + secret), safe="").encode(),
     "base64 in JSON of PHP": lambda secret: base64.b64encode(secret).replace(b"/", b"\\/"),
     "base64 in a query": lambda secret: quote(base64.b64encode(secret), safe="").encode(),
     "percent": lambda secret: quote(secret).encode(),
@@ -174,3 +182,25 @@ def test_the_work_is_in_proportion_to_the_length(piece: bytes) -> None:
     stream.feed(piece * (262_144 // len(piece)))
     stream.finish()
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["\\ud83c\\udf89", "\\u4e2d", "\\n", "&#128512;", "%u4e2d", "\\u{1f600}", "\\ud83c", "&euro;"]
+)
+def test_an_escape_that_is_no_secret_stays(text: str) -> None:
+    whole = f"before {text} after".encode()
+    assert Scrub([SECRET]).clean(whole) == whole
+    stream = Scrub([SECRET]).stream()
+    assert b"".join(stream.feed(whole[at : at + 1]) for at in range(len(whole))) + stream.finish() == whole
+
+
+def test_a_watch_says_how_much_of_a_secret_may_have_come() -> None:
+    watch = Scrub([SECRET]).watch()
+    assert not watch.found(b"nothing")
+    assert watch.begun == 0
+    assert not watch.found(b" " + SECRET[:9])
+    assert watch.begun == 9
+    assert not watch.found(each(lambda byte: f"\\u{byte:04x}")(SECRET[9:12]) + b"\\u00")
+    assert watch.begun == 12
+    assert not watch.found(b"7f")
+    assert watch.begun == 0
