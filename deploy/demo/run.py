@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """The demonstration: `make demo`, or `make demo KEEP=1` to have everything left running afterwards.
 
-Starts a PostgreSQL of its own with a small shop in it and `pdp up` before it, runs a LangGraph workflow through the
-proxy, and holds each of the four outcomes against what it should be. The exit status is 0 only if all four are right.
+Starts a PostgreSQL of its own with a small shop in it, an API over the shop, and `pdp up` before both, runs a LangGraph
+workflow through the two proxies, and holds each of the eight outcomes against what it should be. The exit status is 0
+only if all eight are right.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import secrets
 import signal
@@ -17,14 +17,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import api
 import outcomes
 import psycopg
+import requests
 import services
 import target
 import workflow
+from api import Api
+from clients import Clients
 from outcomes import Outcome
 from rich.console import Console
 from rich.table import Table
@@ -64,85 +68,56 @@ def _options() -> argparse.Namespace:
 def _demonstrate(options: argparse.Namespace) -> None:
     began = time.monotonic()
     console = Console() if sys.stdout.isatty() else Console(width=132)
-    password = secrets.token_urlsafe(24)
+    password, api_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(services.state_folder(options.state))
-        installation = services.install(state, options.policies, password)
-        _say("starting the decision service, OPA and the proxy (pdp up)")
+        installation = services.install(state, options.policies, password, api_token)
+        _say("starting the decision service, OPA and the two proxies (pdp up)")
         up = stack.enter_context(services.up(installation))
         _say("starting PostgreSQL 18 with a small shop: 1,000 customers, 3,000 orders, 2,400 payments")
         shop = stack.enter_context(target.running(state, installation.target_port, password))
+        pay = stack.enter_context(api.running(shop, installation.api_port, api_token))
         services.until_ready(installation, up)
         _say(f"ready after {time.monotonic() - began:.1f} s; the workflow begins")
         identities = Identities(installation)
-        results, approval, run = _run_workflow(installation, identities, shop)
-        _show(console, results, approval)
+        results, approvals, run = _run_workflow(installation, identities, shop, pay)
+        _show(console, results, approvals)
         wrong = [f"{each.node}: {each.problem}" for each in results if each.problem]
         if wrong:
             raise DemoError("\n  ".join(["not every outcome is what it should be:", *wrong]))
         session = _records(console, installation, identities, run)
-        _say(f"All four outcomes are as they should be ({time.monotonic() - began:.1f} s).")
+        _say(f"All eight outcomes are as they should be ({time.monotonic() - began:.1f} s).")
         _how_to_look(installation, identities, shop, options.policies, session, keep=options.keep)
         if options.keep:
             _wait(up)
         _say("stopping")
 
 
-def _run_workflow(installation: Installation, identities: Identities, shop: Target) -> tuple[list[Outcome], str, str]:
-    """The outcomes, what the approver saw, and the run's id."""
-    run = secrets.token_hex(4)
-    dana = identities.person(services.APPROVER)
-    answers: list[Future[str]] = []
-
-    def connect(node: str) -> psycopg.Connection:
-        connection = psycopg.connect(
-            host=target.HOST,
-            port=installation.proxy_port,
-            dbname=target.DATABASE,
-            user=services.AGENT.id,
-            password=identities.node(node, run),
-            # On this machine alone the proxy listens in clear; elsewhere a token goes over verify-full, or to anyone.
-            sslmode="disable",
-            application_name=f"demo/{node}",
-            autocommit=True,
-            connect_timeout=10,
-        )
-        connection.add_notice_handler(lambda notice: told(connection, notice))
-        return connection
-
-    def told(connection: psycopg.Connection, notice: psycopg.errors.Diagnostic) -> None:
-        _say(f"    {notice.severity}: {notice.message_primary}")
-        asked = json.loads(notice.message_detail or "{}").get("checkrein", {}).get("approval")
-        if asked and not answers:
-            answers.append(pool.submit(approve, connection, asked))
-
-    def approve(connection: psycopg.Connection, asked: str) -> str:
-        _say(f"    dana answers: pdp approvals approve {asked}")
-        try:
-            return services.pdp(installation, dana, "approvals", "approve", asked, "--yes")
-        except DemoError:
-            connection.cancel()  # or the workflow would wait for an answer that does not come
-            raise
-
-    before = outcomes.truth(shop)
+def _run_workflow(
+    installation: Installation, identities: Identities, shop: Target, pay: Api
+) -> tuple[list[Outcome], dict[str, str], str]:
+    """The outcomes, what the approvers saw (by node), and the run's id."""
+    before = outcomes.truth(shop, pay)
     with ThreadPoolExecutor(1) as pool, _at_most(_WORKFLOW_SECONDS, "the workflow"):
+        clients = Clients(installation, identities, pool)
         try:
-            steps = workflow.run(connect, lambda node: _say(f"  node {node}"))
-        except psycopg.Error as error:
-            failed = [answer.exception() for answer in answers if answer.exception() is not None]
-            raise DemoError(str(failed[0] if failed else f"{type(error).__name__}: {error}")) from error
-        seen = answers[0].result() if answers else ""
-    results = outcomes.judge(steps, before, outcomes.truth(shop), answered=bool(seen))
-    return results, seen, run
+            steps = workflow.run(clients.connect, clients.open_api, lambda node: _say(f"  node {node}"))
+        except (psycopg.Error, requests.RequestException) as error:
+            raise DemoError(str(clients.failure() or f"{type(error).__name__}: {error}")) from error
+        seen = {node: answer.result() for node, answer in clients.answers.items()}
+    after = outcomes.truth(shop, pay)
+    results = outcomes.judge(steps, before, after, answered=seen, ports=clients.ports)
+    return results, seen, clients.run
 
 
-def _show(console: Console, results: list[Outcome], approval: str) -> None:
-    if approval:
-        console.print(Text("\nWhat dana saw and said yes to:", "bold"))
+def _show(console: Console, results: list[Outcome], approvals: dict[str, str]) -> None:
+    for node, approval in approvals.items():
+        who = services.APPROVER if node in workflow.DATABASE_NODES else services.REFUNDER
+        console.print(Text(f"\nWhat {who.id} saw and said yes to:", "bold"))
         console.print(Text(_trimmed(approval)), soft_wrap=True)
-    table = Table(title="\nThe workflow `support`, through the proxy", title_justify="left", show_lines=True)
-    for heading in ("node", "who", "statement", "verdict", "what came back"):
-        table.add_column(heading, overflow="fold", max_width=30 if heading == "statement" else None)
+    table = Table(title="\nThe workflow `support`, through the proxies", title_justify="left", show_lines=True)
+    for heading in ("node", "who", "asks for", "verdict", "what came back"):
+        table.add_column(heading, overflow="fold", max_width=30 if heading == "asks for" else None)
     who = f"{services.AGENT.type} {services.AGENT.id}\nfor {services.PERSON.id}"
     for each in results:
         verdict = Text(each.verdict if not each.problem else f"WRONG: {each.verdict}", _STYLES.get(each.verdict, "red"))
@@ -177,7 +152,7 @@ def _how_to_look(
     if not keep:
         _say(
             "\nTo look around, have everything left running: make demo KEEP=1. It prints the commands that show the\n"
-            f"records, a psql line for statements of your own, and a change to make in {policy}."
+            f"records, a psql and a curl line for questions of your own, and a change to make in {policy}."
         )
         return
     pdp, config = _short(services.command("pdp")), _short(installation.config)
@@ -196,6 +171,11 @@ A statement as the node read_customers (without -c and what follows, psql asks f
 PGPASSWORD=$({pdp} token {outcomes.TOKEN_OPTIONS}) \\
   {_short(shop.psql)} "{connection}" \\
   -c "{workflow.READ_CUSTOMERS}"
+
+A request as the node read_api_customers:
+
+TOKEN=$({pdp} token {outcomes.API_TOKEN_OPTIONS})
+curl -H "Authorization: Bearer $TOKEN" "http://{target.HOST}:{installation.api_proxy_port}{workflow.API_CUSTOMERS}"
 
 The policies are in {_short(policies)}. Add a rule to one of them, for example
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import api
 import target
 import yaml
 from target import DemoError
@@ -27,12 +28,14 @@ from pdp.identity.tokens import OwnIssuer, TokenRequest, open_issuer
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 PREFERRED_PORT = 6432
+PREFERRED_API_PORT = 8080
 GRAPH = "support"
 
 # Who takes part. The policies in rego/ know the groups, never the names.
 AGENT = Party("agent", "support-bot", ("support-agents",))
 PERSON = Party("user", "sam", ("support",))  # for whom the agent works
 APPROVER = Party("user", "dana", ("order-team",))  # answers for the orders (rego/owners)
+REFUNDER = Party("user", "petra", ("payments-owners",))  # answers for the payments of the API
 OPERATOR = Party("user", "olga", ("checkrein-admins",))  # looks at sessions
 
 _START_SECONDS = 90.0
@@ -51,6 +54,8 @@ class Installation:
     config: Path
     proxy_port: int
     target_port: int
+    api_proxy_port: int
+    api_port: int
 
 
 @contextlib.contextmanager
@@ -76,24 +81,30 @@ def state_folder(wanted: Path) -> Iterator[Path]:
         yield wanted
 
 
-def install(state: Path, policies: Path, role_password: str) -> Installation:
-    """Write the configuration and the proxy's secret into the state folder."""
+def install(state: Path, policies: Path, role_password: str, api_token: str) -> Installation:
+    """Write the configuration and the proxies' secrets into the state folder."""
     made = Installation(
         state,
         state / "demo.yaml",
         target.free_port(PREFERRED_PORT),
         target.free_port(target.PREFERRED_PORT),
+        target.free_port(PREFERRED_API_PORT),
+        target.free_port(api.PREFERRED_PORT),
     )
-    secret = state / "pg.password"
-    secret.touch(0o600)
-    secret.write_text(role_password, "utf-8")
+    secret, token = state / "pg.password", state / "pay.token"
+    for file, text in ((secret, role_password), (token, api_token)):
+        file.touch(0o600)
+        file.write_text(text, "utf-8")
     document = yaml.safe_load((HERE / "demo.yaml").read_text("utf-8"))
     document["state"] = str(state)
     document["pdp"]["policies"]["dir"] = str(policies)
-    (proxy,) = document["proxies"]
+    proxy, http = document["proxies"]
     proxy["listen"]["address"] = f"{target.HOST}:{made.proxy_port}"
     proxy["upstream"]["addresses"] = [f"{target.HOST}:{made.target_port}"]
     proxy["credentials"]["default"]["password"] = {"file": str(secret)}
+    http["listen"]["address"] = f"{target.HOST}:{made.api_proxy_port}"
+    http["upstream"]["addresses"] = [f"http://{target.HOST}:{made.api_port}"]
+    http["credentials"]["default"]["bearer"] = {"file": str(token)}
     text = yaml.safe_dump(document, sort_keys=False)
     made.config.write_text(f"# Written by deploy/demo/run.py from deploy/demo/demo.yaml.\n{text}", "utf-8")
     return made
@@ -101,7 +112,7 @@ def install(state: Path, policies: Path, role_password: str) -> Installation:
 
 @contextlib.contextmanager
 def up(installation: Installation) -> Iterator[subprocess.Popen[bytes]]:
-    """`pdp up`: the decision service, OPA and the proxy. What they log is in up.log of the state folder."""
+    """`pdp up`: the decision service, OPA and the proxies. What they log is in up.log of the state folder."""
     with (installation.state / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [command("pdp"), "up", "-c", installation.config],
@@ -118,7 +129,7 @@ def up(installation: Installation) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def until_ready(installation: Installation, process: subprocess.Popen[bytes]) -> None:
-    """Policies are in force and the proxy listens: `pdp up` says "ready" then, on a line of its own."""
+    """Policies are in force and the proxies listen: `pdp up` says "ready" then, on a line of its own."""
     log = installation.state / "up.log"
     end = time.monotonic() + _START_SECONDS
     while "ready" not in (lines := log.read_text("utf-8", "replace").splitlines()):
@@ -140,11 +151,11 @@ class Identities:
         self._issuer: OwnIssuer = issuer
         self._state = installation.state
 
-    def node(self, name: str, run: str) -> str:
-        """The agent's token for one node of one run, for two minutes and one database."""
+    def node(self, name: str, run: str, resource: str) -> str:
+        """The agent's token for one node of one run, for two minutes and one database or API."""
         workflow = {"graph": GRAPH, "node": name, "run": run, "thread": f"thread-{run}"}
         life = datetime.timedelta(minutes=2)
-        request = TokenRequest(AGENT, "shop", on_behalf_of=PERSON, workflow=workflow, lifetime=life)
+        request = TokenRequest(AGENT, resource, on_behalf_of=PERSON, workflow=workflow, lifetime=life)
         return self._issuer.mint(request).token
 
     def person(self, who: Party) -> Path:

@@ -1,6 +1,7 @@
-"""The demonstration as a person runs it: its four outcomes, what it leaves behind, a policy that is edited under it."""
+"""The demonstration as a person runs it: eight outcomes, what it leaves behind, a policy that is edited under it."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -70,7 +71,7 @@ def row(said: str, node: str) -> str:
     return re.sub(r"[\s│]+", " ", found)
 
 
-def test_all_four_outcomes_are_shown_also_after_a_run_that_was_killed(state: Path) -> None:
+def test_all_eight_outcomes_are_shown_also_after_a_run_that_was_killed(state: Path) -> None:
     with demo(state) as killed:
         read_until(killed, "node read_customers")
         folder = postgres_folder(state)
@@ -91,7 +92,18 @@ def test_all_four_outcomes_are_shown_also_after_a_run_that_was_killed(state: Pat
     assert "DELETE 40" in row(said, "delete_stale")
     assert " denied " in row(said, "drop_table")
     assert "42501: " in row(said, "drop_table")
-    assert "All four outcomes are as they should be" in said
+    assert " allowed " in row(said, "read_api_orders")
+    assert "1 paid 17.37" in row(said, "read_api_orders")
+    assert " masked " in row(said, "read_api_customers")
+    assert "1 Bruno Brandt br****@ex****.com NULL" in row(said, "read_api_customers")
+    assert " approved " in row(said, "refund")
+    assert "for petra's yes," in row(said, "refund")
+    assert "then 201" in row(said, "refund")
+    assert " denied " in row(said, "delete_api_customer")
+    assert "403: DELETE /customers/1 is refused by" in row(said, "delete_api_customer")
+    assert "policy no_api_deletes: Agents delete nothing" in row(said, "delete_api_customer")
+    assert "next request on the same connection: 200" in row(said, "delete_api_customer")
+    assert "All eight outcomes are as they should be" in said
     assert "@example.com" not in said
 
     assert processes(str(state)) == []
@@ -109,6 +121,13 @@ def test_the_readme_leads_from_nothing_to_a_policy_in_force(state: Path) -> None
         port = re.search(r"host=127\.0\.0\.1 port=(\d+)", said)
         assert port is not None
 
+        curl = re.search(r"^TOKEN=.*\ncurl .*$", said, re.MULTILINE)
+        assert curl is not None
+        config = {"CHECKREIN_CONFIG": str(here / ".checkrein" / "demo" / "demo.yaml")}
+        asked = subprocess.run(
+            ["bash", "-c", curl[0]], capture_output=True, text=True, check=True, env=os.environ | config
+        )
+
         blocks = [block.replace("port=6432", f"port={port[1]}") for block in guide()]
         script = "\necho NEXT BLOCK\n".join(blocks)
         done = subprocess.run(
@@ -118,6 +137,9 @@ def test_the_readme_leads_from_nothing_to_a_policy_in_force(state: Path) -> None
 
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate()
+
+    customers = json.loads(asked.stdout)["customers"]
+    assert customers[0] == {"id": 1, "name": "Bruno Brandt", "email": "br****@ex****.com", "ssn": None}
 
     assert "No policy allows this" in before
     assert policy == ""
