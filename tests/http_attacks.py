@@ -226,14 +226,12 @@ class Attacked:
     proxy: Running
     decisions: Identities
 
-    def send(self, *requests: bytes, end: bool = False, until: bytes | None = None) -> bytes:
+    def send(self, *requests: bytes, until: bytes | None = None) -> bytes:
         """Everything that comes back for these bytes, sent one piece after the other, until the proxy closes."""
         with self.connect() as connection:
             with contextlib.suppress(OSError):
                 for piece in requests:
                     connection.sendall(piece)
-                if end:
-                    connection.shutdown(socket.SHUT_WR)
             return rest(connection, until)
 
     def connect(self) -> socket.socket:

@@ -271,9 +271,9 @@ def _mentions(paths: Iterable[Path], aliases: Mapping[str, frozenset[str]]) -> r
     alternatives = "|".join(sorted(map(re.escape, names)))
     forms = (
         r"""["'](?:{})\\*["']\s*(?::|=>?)""",  # JSON, and what is like it
-        r"[{{,]\s*(?:{})\s*:",  # JavaScript
-        r"<(?:{})[\s/>]",  # XML
-        r"(?:^|[?&;\s])(?:{})=",  # the query of an address, logs
-        r"\((?:{})\)=\(",  # how a database names the key of a row that it complains about
+        r"(?:^|[\n{{,\[(])[ \t]*(?:-[ \t]+)?(?:{})\s*:",  # JavaScript, YAML, header fields
+        r"(?<![\w-])(?:{}):[^\s/:]",  # how Go and Ruby show what they hold
+        r"</?(?:[\w.-]{{1,64}}:)?(?:{})[\s/>]",  # XML
+        r"(?<![\w-])(?:{})[\])]*\s*=",  # addresses, logs, attributes, a database's words
     )
     return re.compile("|".join(form.format(alternatives) for form in forms), re.IGNORECASE)

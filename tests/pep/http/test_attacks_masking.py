@@ -3,6 +3,7 @@
 
 import base64
 import codecs
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from tests.http_attacks import (
     SECRET,
     SHAPED,
     SSN,
+    VISIBLE,
     Attacked,
     ask,
     attacked,
@@ -133,6 +135,28 @@ DOCUMENTS = [
         ("Python in a string", "masked", plain(f"{{'ssn': '{SSN}'}}")),
         ("JavaScript in a string", "masked", plain(f"{{\n  ssn: '{SSN}'}}")),
         ("XML in a string", "masked", plain(f"<row><ssn>{SSN}</ssn></row>")),
+        ("XML with a prefix", "masked", plain(f"<c:row><c:ssn>{SSN}</c:ssn></c:row>")),
+        ("XML's attribute", "masked", plain(f"<row ssn='{SSN}'/>")),
+        ("XML's attribute with a prefix", "masked", plain(f'<row c:ssn="{SSN}"/>')),
+        ("YAML in a string", "masked", plain(f"name: x\nssn: {SSN}\n")),
+        ("a list of YAML in a string", "masked", plain(f"people:\n  - ssn: {SSN}\n")),
+        ("TOML in a string", "masked", plain(f'name = "x"\nssn = "{SSN}"\n')),
+        ("a log's line", "masked", plain(f'level=info ssn="{SSN}"')),
+        ("what Go shows", "masked", plain(f"{{ID:1 SSN:{SSN}}}")),
+        ("a map of Go", "masked", plain(f"map[id:1 ssn:{SSN}]")),
+        ("what Java shows", "masked", plain(f"Customer[ssn={SSN}, id=1]")),
+        ("what Python shows", "masked", plain(f"Customer(ssn='{SSN}', id=1)")),
+        ("what Ruby shows", "masked", plain(f'{{:ssn=>"{SSN}"}}')),
+        ("what JavaScript shows", "masked", plain(f"[{{ id: 1, ssn: '{SSN}' }}]")),
+        ("a form's nested field", "masked", plain(f"/next?user[ssn]={SSN}")),
+        ("a form's nested field, encoded", "masked", plain(f"/next?user%5Bssn%5D={SSN}")),
+        ("a form's field with a dot", "masked", plain(f"/next?user.ssn={SSN}")),
+        ("JSON behind words, a long s", "masked", plain(f'was {{"\u017f\u017fn": "{SSN}"}}')),
+        ("JSON behind a guard", "masked", plain(f"while(1);{INNER}")),
+        ("JSON behind a slash", "masked", plain(f"//{INNER}")),
+        ("JSON on lines that end with CRLF", "masked", plain(f'{{"id": 1}}\r\n{INNER}\r\n')),
+        ("JSON in strings in an array", "masked", json.dumps({"name": VISIBLE, "log": [["a", INNER], {"b": INNER}]})),
+        ("JSON in a string of a string alone", "masked", json.dumps([VISIBLE, json.dumps(json.dumps({"ssn": SSN}))])),
         ("an address in a string", "masked", plain(f"https://x.test/?a=1&ssn={SSN}")),
         ("a database's message", "masked", plain(f"duplicate key: Key (ssn)=({SSN}) exists")),
         ("e-mail in words", "masked", plain(f"sent to {EMAIL}")),
@@ -356,6 +380,8 @@ STREAMS = [
         ("an event with white space before", "masked", 0, reply(f"data:   {LINE}\n\n", EVENTS, framing="chunked")),
         ("events behind a mark", "cut", 0, reply(f"\ufeffdata: {LINE}\n\n", EVENTS, framing="chunked")),
         ("events packed", "masked", 4, reply(packed(f"data: {LINE}\n\n".encode(), "gzip"), EVENTS, "Content-Encoding: gzip", framing="chunked")),
+        ("events in another charset", "withheld", 0, reply(f"data: {LINE}\n\n".encode("utf-16"), EVENTS + "; charset=utf-16", framing="chunked")),
+        ("lines in another charset", "withheld", 0, reply(f"{LINE}\n", "application/x-ndjson; charset=utf-7", framing="chunked")),
         ("events with a length", "masked", 0, reply(f"data: {LINE}\n\n", EVENTS)),
     ]
 ]  # fmt: skip
@@ -377,6 +403,34 @@ TEXTS = [
 ]  # fmt: skip
 
 ATTEMPTS = [*DOCUMENTS, *TYPES, *CODINGS, *FRAMINGS, *FIELDS, *STREAMS, *TEXTS]
+
+
+# What a detector finds, and a mask, which goes by names, does not.
+UNNAMED = {"e-mail in words", "number in words", "e-mail as a key", "a token that holds the e-mail", "stream: a number as an id"}
+NAMED = [tried for tried in [*DOCUMENTS, *FIELDS, *STREAMS] if tried.name not in UNNAMED]
+
+
+@pytest.mark.parametrize("tried", NAMED, ids=lambda tried: tried.name)
+def test_no_masked_value_reaches_the_client_without_a_detector(proxy: Attacked, tried: Attempt) -> None:
+    run(proxy, dataclasses.replace(tried, path=tried.path.replace("/masked/", "/named/")))
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_what_an_old_client_gets_is_masked(proxy: Attacked, version: str, connection: str) -> None:
+    proxy.target.says(reply(DOCUMENT, framing="chunked", step=9))
+    sent = ask("/masked/x", f"Connection: {connection}").replace(b"HTTP/1.1", version.encode(), 1)
+    received = proxy.send(sent, until=b"}")
+    assert leaks(received) == [], received
+    assert shows(received)
+
+
+def test_more_than_is_held_is_withheld(proxy: Attacked) -> None:
+    proxy.target.says(reply(json.dumps([CUSTOMER] * 20_000), framing="chunked", step=60_000))
+    received = proxy.send(ask("/masked/x"))
+    assert received[9:12] == b"403"
+    assert leaks(received) == []
+    assert not shows(received)
 
 
 @pytest.mark.parametrize("tried", ATTEMPTS, ids=lambda tried: tried.name)
