@@ -361,3 +361,74 @@ def test_a_query_that_can_be_read_in_two_ways_is_refused(by_query: Attacked, que
     received = by_query.send(ask(f"/open/x?{query}"))
     assert received.startswith(b"HTTP/1.1 400"), received
     assert by_query.target.seen == []
+
+
+# --- a credential in another field, or as user and password -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_field() -> Iterator[Attacked]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHECKREIN_TEST_UPSTREAM", SECRET)
+        credential = {"header": "X-Api-Key", "value": {"env": "CHECKREIN_TEST_UPSTREAM"}, "template": "Key {value}"}
+        with attacked(credentials={"default": credential}) as running:
+            yield running
+
+
+@pytest.mark.parametrize("field", ["X-Api-Key: mine", "x-api-key: Key mine", "X-API-KEY: mine\r\nX-Api-Key: mine"])
+def test_a_client_brings_no_field_of_its_own(by_field: Attacked, field: str) -> None:
+    by_field.target.follows(lambda seen: (reply(seen.raw, "text/plain"),))
+    received = by_field.send(ask("/open/x", field))
+    assert received.startswith(b"HTTP/1.1 200"), received
+    assert by_field.target.seen[0].raw.lower().count(b"api-key:") == 1
+    assert by_field.target.seen[0].field("X-Api-Key") == f"Key {SECRET}"
+    assert leaks(received) == [], received
+
+
+@pytest.mark.parametrize("field", ["X_Api_Key: mine", "X.Api.Key: mine", "X-Api-Key : mine", "Connection: close, X-Api-Key"])
+def test_a_field_that_passes_for_the_credentials_is_refused(by_field: Attacked, field: str) -> None:
+    by_field.target.says(reply(b"{}"))
+    received = by_field.send(ask("/open/x", field))
+    assert received.startswith(b"HTTP/1.1 400"), received
+    assert by_field.target.seen == []
+
+
+@pytest.fixture(scope="module")
+def by_password() -> Iterator[Attacked]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHECKREIN_TEST_UPSTREAM", SECRET)
+        credential = {"basic": {"user": "the-robot", "password": {"env": "CHECKREIN_TEST_UPSTREAM"}}}
+        with attacked(credentials={"default": credential}) as running:
+            yield running
+
+
+@pytest.mark.parametrize("writing", ["pair", "pair packed", "pair percent-encoded", "password", "pair in base64", "hexadecimal", "words of the status"])  # fmt: skip
+def test_neither_the_pair_nor_the_password_comes_back(by_password: Attacked, writing: str) -> None:
+    said: list[bytes] = []
+
+    def script(seen: Seen) -> tuple[bytes, ...]:
+        pair = seen.field("Authorization").removeprefix("Basic ")
+        password = base64.b64decode(pair).decode()
+        match writing:
+            case "pair packed":
+                answer = reply(packed(pair.encode(), "gzip"), "text/plain", "Content-Encoding: gzip")
+            case "words of the status":
+                answer = reply(b"", status=f"200 {pair}")
+            case _:
+                answer = reply(
+                    {
+                        "pair": pair,
+                        "pair percent-encoded": quote(pair, safe=""),
+                        "password": password,
+                        "pair in base64": b64(pair),
+                        "hexadecimal": password.encode().hex(),
+                    }[writing],
+                    "text/plain",
+                )
+        said.append(answer)
+        return (answer,)
+
+    by_password.target.follows(script)
+    received = by_password.send(ask("/open/x"))
+    assert leaks(b"".join(said)) == [SECRET], "the target shows nothing, so this proves nothing"
+    assert leaks(received) == [], received
