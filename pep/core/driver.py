@@ -74,6 +74,13 @@ class Gate:
 Gates = Callable[[str], Gate]
 """The gate of a session by its name in `wire`; "" is the connection's own."""
 
+AtOnce = Callable[[object], tuple[object] | None]
+"""The facts of a LookUp in a tuple, where they need no waiting; None where `LookUps.answer` has to be awaited."""
+
+
+def _never_at_once(_question: object) -> None:
+    return None
+
 
 class NotGranted(Exception):
     """The session wanted to forward what its enforcer has not granted. A fault of this program."""
@@ -159,6 +166,7 @@ async def run(
     *,
     client_buffer: int = CLIENT_BUFFER,
     probe_seconds: float = PROBE_SECONDS,
+    at_once: AtOnce = _never_at_once,
 ) -> str:
     """Drive the session to its end, close both legs, and say why it ended. Raises only CancelledError."""
     recorder = gates("").recorder
@@ -166,7 +174,7 @@ async def run(
     asked: dict[int, Enforcer] = {}
     try:
         async with asyncio.TaskGroup() as tasks:
-            driver = _Driver(session, client, upstream, gates, asked, lookups, cancel_upstream, mailbox, tasks)
+            driver = _Driver(session, client, upstream, gates, asked, lookups, at_once, cancel_upstream, mailbox, tasks)
             reason = await driver.consume(client_buffer, probe_seconds)
     except Exception as error:  # noqa: BLE001 - the one catch-all: record, close
         kind, where = _described(error)
@@ -200,6 +208,7 @@ class _Driver:
         gates: Gates,
         asked: dict[int, Enforcer],
         lookups: wire.LookUps,
+        at_once: AtOnce,
         cancel_upstream: Callable[[], Awaitable[None]],
         mailbox: Mailbox,
         tasks: asyncio.TaskGroup,
@@ -211,6 +220,7 @@ class _Driver:
         self._asked = asked
         self._enforcers: set[Enforcer] = set()
         self._lookups = lookups
+        self._at_once = at_once
         self._cancel_upstream = cancel_upstream
         self._mailbox = mailbox
         self._tasks = tasks
@@ -224,6 +234,7 @@ class _Driver:
         self._reason = ""
         self._cancels = 0
         self._to_upstream: list[bytes] = []
+        self._to_client: list[bytes] = []
 
     async def consume(self, client_buffer: int, probe_seconds: float) -> str:
         """Handles events until the session closes, or both sides are gone."""
@@ -307,13 +318,16 @@ class _Driver:
                     self._carry_out(effect)
         finally:
             self._flush_upstream()
+            if self._to_client:
+                self._client.write(b"".join(self._to_client))
+                self._to_client.clear()
         if failure:
             self._receive(wire.RecordFailed(failure))
 
     def _carry_out(self, effect: wire.Effect) -> None:
         match effect:
             case wire.SendClient(data):
-                self._client.write(data)
+                self._to_client.append(data)
             case wire.SendUpstream(data, by):
                 self._check(by)
                 self._to_upstream.append(data)
@@ -324,7 +338,7 @@ class _Driver:
                 self._asked[exchange] = enforcer
                 self._wait(exchange, lambda: self._ask(enforcer, effect))
             case wire.LookUp(exchange, question):
-                self._wait(exchange, lambda: self._look_up(exchange, question))
+                self._fetch(exchange, question)
             case wire.CancelAsk(exchange, reason):
                 self._cancel_ask(exchange, reason)
             case wire.SetTimer(name, seconds):
@@ -378,6 +392,13 @@ class _Driver:
         async with contextlib.aclosing(enforcer.decide(ask)) as answers:
             async for answer in answers:
                 self._mailbox.post(_Answer(task, answer))
+
+    def _fetch(self, exchange: int, question: object) -> None:
+        facts = self._at_once(question)
+        if facts is None:
+            self._wait(exchange, lambda: self._look_up(exchange, question))
+        else:
+            self._mailbox.post(wire.LookedUp(exchange, facts[0]))
 
     async def _look_up(self, exchange: int, question: object) -> None:
         facts = await self._lookups.answer(question)

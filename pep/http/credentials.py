@@ -43,6 +43,10 @@ class Injector(Protocol):
     def injects(self) -> bool:
         """Whether requests carry a secret that may come back in a response."""
 
+    @property
+    def current(self) -> bool:
+        """Whether nothing has to be resolved for now: what is asked is then answered without waiting."""
+
     async def secrets(self) -> tuple[bytes, ...]:
         """What must not come back, as of now. Raises ConfigError."""
 
@@ -81,9 +85,13 @@ class Reference:
         self._until = -math.inf
         self._lock = asyncio.Lock()
 
+    @property
+    def current(self) -> bool:
+        return time.monotonic() < self._until
+
     async def value(self) -> str:
         """Raises ConfigError."""
-        if time.monotonic() < self._until:
+        if self.current:
             return self._value
         async with self._lock:
             # Somebody else may have done it meanwhile.
@@ -126,6 +134,7 @@ class Nothing:
     """No credential, or one of the connection only."""
 
     injects: Final = False
+    current: Final = True
 
     async def secrets(self) -> tuple[bytes, ...]:
         return ()
@@ -151,6 +160,10 @@ class InHeader:
         self._template = template
         self._reference = reference
 
+    @property
+    def current(self) -> bool:
+        return self._reference.current
+
     async def secrets(self) -> tuple[bytes, ...]:
         return ((await self._reference.value()).encode(),)
 
@@ -174,6 +187,10 @@ class InBasic:
     def __init__(self, user: str, password: Reference) -> None:
         self._user = user
         self._password = password
+
+    @property
+    def current(self) -> bool:
+        return self._password.current
 
     async def secrets(self) -> tuple[bytes, ...]:
         password = await self._password.value()
@@ -202,6 +219,10 @@ class InQuery:
     def __init__(self, name: str, reference: Reference) -> None:
         self._name = name
         self._reference = reference
+
+    @property
+    def current(self) -> bool:
+        return self._reference.current
 
     async def secrets(self) -> tuple[bytes, ...]:
         return ((await self._reference.value()).encode(),)
@@ -237,6 +258,10 @@ class Signing:
         self._secret_key = Reference(settings.secret_key, "the secret key")
         token = settings.session_token
         self._token = None if token is None else Reference(token, "the session token")
+
+    @property
+    def current(self) -> bool:
+        return all(each is None or each.current for each in (self._access_key, self._secret_key, self._token))
 
     async def secrets(self) -> tuple[bytes, ...]:
         # The access key is no secret by itself, but without it nobody can use a signature that a target showed.

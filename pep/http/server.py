@@ -113,15 +113,17 @@ class HttpServer:
         if self._runtime.stopping.is_set():
             mailbox.post(Revoked("the proxy is stopping", at_once=False))
         try:
+            lookups = _LookUps(self, leg, upstream)
             await driver.run(
                 machine,
                 leg,
                 upstream,
                 self.directory.gate,
-                _LookUps(self, leg, upstream),
+                lookups,
                 _cancel(upstream),
                 mailbox,
                 client_buffer=self._proxy.limits.client_buffer,
+                at_once=lookups.at_once,
             )
         finally:
             self._clients.discard(client)
@@ -138,6 +140,24 @@ class HttpServer:
         # It may be another one than before.
         self._scrub.learn(await self._injector.secrets())
         return Outgoing(request.method, target, request.host, fields)
+
+    def rests(self, session: str) -> bool:
+        """Whether a connection of that session may rest in the pool."""
+        return self._pool.has(session)
+
+    def inject_at_once(self, request: Outgoing, body: bytes | None) -> Outgoing | None:
+        """The same where nothing has to be waited for, else None."""
+        if not self._injector.current:
+            return None
+        work = self.inject(request, body)
+        try:
+            work.send(None)
+        except StopIteration as done:
+            ready: Outgoing = done.value
+            return ready
+        # Its time was over between the question and the answer.
+        work.close()
+        return None
 
 
 def _cancel(upstream: UpstreamSide) -> Any:
@@ -162,10 +182,8 @@ class _LookUps:
                 return await directory.find(credential, labels, self._leg.peer)
             case Connect(session, request, body):
                 return await self._connect(session, request, body)
-            case Release(reusable, returned):
-                # What has arrived meanwhile belongs to no answer.
-                self._upstream.release(reusable and returned == self._upstream.returned)
-                directory.settled()
+            case Release() as release:
+                self._release(release)
                 return None
             case WhatIf(session, actions):
                 enforcer = directory.gate(session).enforcer
@@ -176,11 +194,39 @@ class _LookUps:
             case never:
                 assert_never(never)
 
+    def at_once(self, question: object) -> tuple[object] | None:
+        """See `pep.core.driver.AtOnce`: an open session, a connection that rests, the end of an exchange."""
+        match question:
+            case WhoIs(credential):
+                known = self._server.directory.known(credential)
+                return None if known is None else (known,)
+            case Connect(session, request, body) if self._server.rests(session):
+                return self._connect_at_once(session, request, body)
+            case Release() as release:
+                self._release(release)
+                return (None,)
+            case _:
+                return None
+
+    def _connect_at_once(self, session: str, request: Outgoing, body: bytes | None) -> tuple[object] | None:
+        try:
+            ready = self._server.inject_at_once(request, body)
+        except (OSError, ValueError, RuntimeError) as error:
+            return (_without_credential(error),)
+        if ready is None or not self._upstream.connect_idle(session):
+            return None
+        return (Connected(ready),)
+
+    def _release(self, release: Release) -> None:
+        # What has arrived meanwhile belongs to no answer.
+        self._upstream.release(release.reusable and release.returned == self._upstream.returned)
+        self._server.directory.settled()
+
     async def _connect(self, session: str, request: Outgoing, body: bytes | None) -> Connected | Unreachable:
         try:
             ready = await self._server.inject(request, body)
         except (OSError, ValueError, RuntimeError) as error:
-            return Unreachable(f"the target's credential cannot be had: {type(error).__name__}")
+            return _without_credential(error)
         try:
             await self._upstream.connect(session)
         except TimeoutError:
@@ -198,3 +244,7 @@ class _LookUps:
         except DecisionUnavailable:
             return None
         return None if found is None else Standing(found[0], found[1].state, found[1].comment)
+
+
+def _without_credential(error: Exception) -> Unreachable:
+    return Unreachable(f"the target's credential cannot be had: {type(error).__name__}")

@@ -81,6 +81,14 @@ class Directory:
         entry.used = time.monotonic()
         return entry.known
 
+    def known(self, credential: Credential) -> Known | None:
+        """Whose credential it is, if its session is open."""
+        entry = self._by_digest.get(_digest(credential))
+        if entry is None:
+            return None
+        entry.used = time.monotonic()
+        return entry.known
+
     def gate(self, session: str) -> Gate:
         """Where the session's commands are decided and recorded; without a name, the proxy's own chain.
 

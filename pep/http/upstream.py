@@ -50,15 +50,23 @@ class UpstreamPool:
     def idle(self) -> int:
         return len(self._idle)
 
+    def has(self, key: str) -> bool:
+        """Whether a connection rests that was used for that key."""
+        return any(idle.key == key for idle in self._idle)
+
     async def take(self, key: str) -> Leg:
         """A connection for that key: the one used last, or a new one. Raises OSError, TimeoutError."""
+        return self.take_idle(key) or await self._open()
+
+    def take_idle(self, key: str) -> Leg | None:
+        """The connection used last for that key, of those that are still there."""
         for idle in [idle for idle in reversed(self._idle) if idle.key == key]:
             self._idle.pop(idle, None)
             idle.timer.cancel()
             if not idle.leg.gone():
                 return idle.leg
             idle.leg.abort()
-        return await self._open()
+        return None
 
     def keep(self, key: str, leg: Leg) -> None:
         """Let a connection rest whose last response has been read to its end."""
@@ -176,8 +184,18 @@ class UpstreamSide:
 
     async def connect(self, key: str) -> None:
         """Have a connection that serves `key`, and nobody else. Raises OSError, TimeoutError."""
+        self._serve(key, await self._pool.take(key))
+
+    def connect_idle(self, key: str) -> bool:
+        """The same with a connection that is there, if there is one."""
+        leg = None if self._over else self._pool.take_idle(key)
+        if leg is None:
+            return False
+        self._serve(key, leg)
+        return True
+
+    def _serve(self, key: str, leg: Leg) -> None:
         assert self._serving is None, "the exchange before has released its connection"
-        leg = await self._pool.take(key)
         if self._over:
             leg.abort()
             raise LegClosed("the session has ended")
