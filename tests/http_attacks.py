@@ -50,7 +50,9 @@ REDACT = RedactText(frozenset({"email", "ssn", "jwt"}))
 
 
 def policy(action: Action) -> Decision:
-    """By the path's first segment."""
+    """By the path's first segment; of a tool by its name."""
+    if action.protocol == "mcp":
+        return deny() if action.properties.get("tool") == SSN else allow()
     segments = action.properties.get("segments") or [""]
     match str(segments[0]).lower():
         case "masked":

@@ -299,7 +299,7 @@ class _Response:
 
     def _filtered(self, whole: bytes) -> Step[bytes]:
         """An answer to tools/list, with the tools that policy would not let this client call left out."""
-        if self._head is None or self._head.status != 200 or not whole:
+        if self._head is None or not 200 <= self._head.status < 300 or not whole:
             return whole
         listing = mcp.Listing.read(whole, self._head.fields.first("Content-Type") or "")
         if listing is None:
