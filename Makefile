@@ -15,7 +15,7 @@ REGO := --ignore schemas rego
 
 .PHONY: help
 help: ## List what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # For users
 
@@ -79,6 +79,16 @@ coverage: venv-dev postgres ## Run the tests, those from end to end left out, an
 	@OPA="$$($(SETUP) get opa)" && export OPA && $(BIN)/coverage erase && \
 	$(BIN)/coverage run -m pytest --ignore=tests/e2e $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+# Needs npm, and takes minutes: not part of what must pass before a change lands.
+CONFORMANCE := .checkrein/conformance
+
+.PHONY: conformance
+conformance: venv-dev ## Run the official suite of MCP and all of Autobahn's cases through the HTTP proxy
+	@mkdir -p $(CONFORMANCE) && cp tests/conformance/package.json tests/conformance/package-lock.json $(CONFORMANCE) && \
+	cd $(CONFORMANCE) && npm ci --no-audit --no-fund
+	@CONFORMANCE=$(CONFORMANCE) $(BIN)/python -m pytest tests/conformance/mcp_suite.py \
+		tests/conformance/websocket_compression.py tests/conformance/test_websocket.py $(ARGS)
 
 .PHONY: proto
 proto: venv-dev ## Generate pdp/v1 from proto/
