@@ -21,7 +21,7 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 from pep.core.errors import ConfigError
-from pep.http.messages import Fields
+from pep.http.messages import Field, Fields
 
 REMOVED: Final = b"[removed]"
 # A shorter one occurs by chance, and its absence would then tell what it is.
@@ -53,6 +53,11 @@ _LINE_ENDS: Final = b"\r\n"
 Span = tuple[int, int]
 
 
+# How many fields are remembered as harmless, and up to which length.
+_HARMLESS: Final = 256
+_SHORT_FIELD: Final = 128
+
+
 class Scrub:
     """The secrets that must not come back. False where there is none. Raises ConfigError for a secret too short."""
 
@@ -62,6 +67,7 @@ class Scrub:
         self._folded: tuple[bytes, ...] = ()
         self._plain: tuple[bytes, ...] = ()
         self._escape = _escape(())
+        self._harmless: set[Field] = set()  # fields that were looked at: most of them come with every response
         self.learn(secrets)
 
     def __bool__(self) -> bool:
@@ -79,6 +85,7 @@ class Scrub:
             raise ConfigError(
                 f"a secret of fewer than {SHORTEST} bytes cannot be kept out of responses; use a longer one"
             )
+        self._harmless.clear()
         self._secrets = (*self._secrets, *fresh)[-_REMEMBERED:]
         self._forms = tuple(dict.fromkeys(form for secret in self._secrets for form in _forms(secret)))
         self._folded = tuple(dict.fromkeys(form for secret in self._secrets for form in _base64(secret)))
@@ -94,13 +101,20 @@ class Scrub:
         """A header section without the secrets; a field whose very name holds one is left out."""
         if not self._secrets:
             return fields
-        return Fields(
-            tuple(
-                (name, self.clean(value.encode("latin-1")).decode("latin-1"))
-                for name, value in fields
-                if not self.spans(name.encode("latin-1")) and not self._names(name.lower().encode("latin-1"))
-            )
-        )
+        return Fields(tuple(kept for field in fields if (kept := self._field(field)) is not None))
+
+    def _field(self, field: Field) -> Field | None:
+        if field in self._harmless:
+            return field
+        name, value = field
+        if self.spans(name.encode("latin-1")) or self._names(name.lower().encode("latin-1")):
+            return None
+        kept = (name, self.clean(value.encode("latin-1")).decode("latin-1"))
+        if kept == field and len(name) + len(value) <= _SHORT_FIELD:
+            if len(self._harmless) >= _HARMLESS:
+                self._harmless.clear()
+            self._harmless.add(field)
+        return kept
 
     def _names(self, name: bytes) -> bool:
         """Names of fields have no case of their own, so a secret among them may have lost its."""
@@ -114,7 +128,7 @@ class Scrub:
 
     def spans(self, data: bytes) -> tuple[Span, ...]:
         """Where secrets are, from left to right, none over another."""
-        found = [span for form in self._forms for span in _occurrences(data, form)]
+        found = [span for form in self._forms if form in data for span in _occurrences(data, form)]
         if any(introducer in data for introducer in _INTRODUCERS):
             plain = self._unescaped(data)
             found += [
