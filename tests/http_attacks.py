@@ -250,6 +250,14 @@ def rest(connection: socket.socket, until: bytes | None = None) -> bytes:
     return bytes(received)
 
 
+def status_of(received: bytes) -> int:
+    return int(received[9:12])
+
+
+def statuses(received: bytes) -> list[int]:
+    return [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:]]
+
+
 def ask(
     path: str, *fields: str, method: str = "GET", body: bytes | None = None, token: str = ALICE, close: bool = True
 ) -> bytes:
