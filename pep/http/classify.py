@@ -208,6 +208,8 @@ def _content(
         carried = mcp.carried(body, settings.server)
         if carried.opaque:
             return _opaque(content, carried.opaque)
+        if why := mcp.misrouted(head.fields, carried.calls):
+            raise Unclassifiable(why)
         return _Content(content.properties, content.forward, calls=carried.calls)
     if isinstance(body, Opaque) and _is_form_post(head) and _METHOD_ANYWHERE.search(unquote_plus(_loose(data))):
         # Without a type, or in a charset of its own, it may be a form for the target.

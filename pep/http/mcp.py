@@ -7,6 +7,7 @@ request that carries it is decided. What is not one of these shapes is opaque.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ _WITH_URI: Final = frozenset({"resources/read", "resources/subscribe", "resource
 # Line ends of an event stream; the blank line ends an event (the HTML standard, section 9.2.5).
 _LINE: Final = re.compile(r"\r\n|\r|\n")
 _TEXT_LIMIT: Final = 200
+_WRAPPED: Final = re.compile(r"=\?base64\?(.*)\?=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,49 @@ def carried(body: Json, server: str) -> Carried:
             return Carried(opaque="the JSON-RPC message is not of a known shape")
         calls.append(call)
     return Carried(tuple(calls))
+
+
+def misrouted(fields: Fields, calls: Sequence[Call]) -> str:
+    """Why the request's fields say something else than its body, "" where they do not.
+
+    Revision 2026-07-28 repeats the method and the name of what is called in fields, for whoever routes by them. What
+    is decided is the body, so a target, or what stands before it, must not find another call in the head.
+    """
+    methods, names = fields.all("Mcp-Method"), fields.all("Mcp-Name")
+    if not methods and not names:
+        return ""
+    if len(calls) != 1 or len(methods) > 1 or len(names) > 1:
+        return "Mcp-Method and Mcp-Name name one call, and its body is another matter"
+    (call,) = calls
+    if methods and methods[0] != call.method:
+        return "Mcp-Method is not the method of its body"
+    if names and _field_text(names[0]) not in _names(call):
+        return "Mcp-Name is not the name in its body"
+    return ""
+
+
+def _names(call: Call) -> set[str]:
+    """What the name in a field may be: a tool's, a resource's, or, for another method, one of the parameters."""
+    said = call.action.properties
+    if call.tool:
+        return {call.tool}
+    if call.method in _WITH_URI:
+        return {str(said.get("uri", ""))}
+    arguments = said.get("arguments", {})
+    if call.method == "prompts/get":
+        return {str(arguments.get("name", ""))}
+    return {value for value in arguments.values() if isinstance(value, str)}
+
+
+def _field_text(value: str) -> str | None:
+    """A field's value, which is wrapped in base64 where a field cannot hold it as it is; None for a bad wrapping."""
+    wrapped = _WRAPPED.fullmatch(value)
+    if wrapped is None:
+        return value
+    try:
+        return base64.b64decode(wrapped[1], validate=True).decode()
+    except ValueError:
+        return None
 
 
 def tool_action(name: str, settings: ClassifySettings) -> Action:

@@ -268,3 +268,23 @@ def test_everything_else_is_as_without_a_proxy(relay: HttpRelay, mcp_server: Mcp
 
     direct, through = asyncio.run(both())
     assert through == direct
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Mcp-Method": "tools/call", "Mcp-Name": HIDDEN},
+        {"Mcp-Name": HIDDEN},
+        {"Mcp-Name": "=?base64?dGVzdF9lcnJvcl9oYW5kbGluZw==?="},
+        {"Mcp-Name": "=?base64?%?="},
+        {"Mcp-Method": "tools/list"},
+        {"Mcp-Method": "TOOLS/CALL"},
+    ],
+)
+def test_a_head_that_names_another_call_than_the_body_is_refused(relay: HttpRelay, fields: dict[str, str]) -> None:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "test_simple_text"}}
+    accepts = {"Accept": "application/json, text/event-stream", **relay.headers}
+    answer = httpx.post(f"{relay.url}/mcp", json=call, headers={**accepts, **fields}, timeout=10, trust_env=False)
+    assert answer.status_code == 403
+    assert answer.json()["checkrein"]["code"] == "not-understood"
+    assert not relay.decisions.asked or {action.name for action in relay.decisions.asked} == {"prepare"}
