@@ -37,6 +37,14 @@ class _Entry:
     used: float = field(default_factory=time.monotonic)
 
 
+@dataclass(slots=True)
+class _Opening:
+    """A session that is being opened, and how many requests wait for it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+
+
 Post = Callable[[Revoked], None]
 
 
@@ -60,7 +68,7 @@ class Directory:
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_session: dict[str, _Entry] = {}
         self._ending: dict[str, str] = {}
-        self._opening: dict[bytes, asyncio.Lock] = {}
+        self._opening: dict[bytes, _Opening] = {}
         self._closing = asyncio.Event()
 
     async def find(self, credential: Credential, labels: Mapping[str, str], address: str) -> Known | Deny:
@@ -68,16 +76,19 @@ class Directory:
         digest = _digest(credential)
         entry = self._by_digest.get(digest)
         if entry is None:
-            lock = self._opening.setdefault(digest, asyncio.Lock())
-            async with lock:
-                entry = self._by_digest.get(digest)
-                if entry is None:
-                    opened = await self._open(credential, labels, address, digest)
-                    if isinstance(opened, Deny):
-                        self._opening.pop(digest, None)
-                        return opened
-                    entry = opened
-            self._opening.pop(digest, None)
+            opening = self._opening.setdefault(digest, _Opening())
+            opening.waiting += 1
+            try:
+                async with opening.lock:
+                    found = self._by_digest.get(digest) or await self._open(credential, labels, address, digest)
+            finally:
+                opening.waiting -= 1
+                if not opening.waiting:
+                    # As long as somebody waits, whoever comes waits too.
+                    del self._opening[digest]
+            if isinstance(found, Deny):
+                return found
+            entry = found
         entry.used = time.monotonic()
         return entry.known
 
