@@ -40,7 +40,7 @@ METHODS = ("GET", "GET", "HEAD", "POST", "PUT", "DELETE")
 BODIES = (None, b'{ "a": 1 }', b'{"b":[1,2,3],"c":"' + b"x" * 40 + b'"}', b"true")
 # What shrinks and chances do not make of a number by themselves.
 SELDOM = 7
-KINDS = st.sampled_from(("length", "length", "chunked", "interim", "closing", "none", "stray"))
+KINDS = ("length", "length", "chunked", "interim", "closing", "none", "stray")
 
 
 @dataclass
@@ -410,7 +410,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(
         steps=st.integers(1, 12),
         answer=st.sampled_from(("grant", "grant", "grant", "mask", "hold", "deny")),
-        kind=KINDS | st.just("stale"),
+        kind=st.sampled_from((*KINDS, *KINDS, "stale", "early", "early", "stalled")),
         size=st.integers(20, 400),
     )
     def advance(self, steps: int, answer: str, kind: str, size: int) -> None:
@@ -435,6 +435,11 @@ class SessionMachine(RuleBasedStateMachine):
             self.look_up(well=True, reads=size % 2 == 0, kept=True)
         elif target is not None and target.output:
             self.target_sends(size)
+        elif kind == "stalled" and "stalled" in self.timers:
+            self.timers.discard("stalled")
+            self.event(wire.TimerFired("stalled"))
+        elif kind == "early" and target is not None and not target.answered:
+            target.answer("length")
         elif target is not None and not target.answered and target.complete:
             self.target_closes(SELDOM) if kind == "stale" else self.target_answers(kind, early=False)
         elif target is not None and target.closed and not self.session._connection.upstream_closed:
