@@ -27,7 +27,8 @@ from pep.http.messages import Fields
 if TYPE_CHECKING:
     from pep.http.classify import ClassifySettings
 
-REFUSED: Final = -32001
+# Of the range that JSON-RPC leaves to servers; -32001 is what SDKs call a time-out, after which a client tries again.
+REFUSED: Final = -32003
 MOST_CALLS: Final = 100
 
 _REQUEST: Final = frozenset({"jsonrpc", "id", "method", "params"})

@@ -135,7 +135,7 @@ def test_a_denied_tool_is_a_result_and_another_request_an_error():
     assert "this is not allowed" in answer["result"]["content"][0]["text"]
     assert answer["result"]["_meta"]["checkrein"]["verdict"] == "deny"
     answer = denied(ping, DENY)
-    assert (answer["id"], answer["error"]["code"]) == (2, -32001)
+    assert (answer["id"], answer["error"]["code"]) == (2, -32003)
     assert answer["error"]["data"]["checkrein"]["id"] == "d-1"
     assert denied(note, DENY) is None
     assert [each["id"] for each in json.loads(refused((tool, ping, note), DENY))] == ["a", 2]

@@ -643,7 +643,7 @@ def test_another_call_that_is_denied_is_an_error_of_its_protocol(session: Spoken
     assert (
         mcp(session, "resources/read file:///etc", message=call("resources/read", uri="file:///etc"))
         >> decided(denied("not that file"))
-        << tells(b"HTTP/1.1 200 OK", b'"code":-32001', b"not that file")
+        << tells(b"HTTP/1.1 200 OK", b'"code":-32003', b"not that file")
     )
 
 
