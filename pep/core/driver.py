@@ -309,9 +309,11 @@ class _Driver:
         failure = ""
         try:
             for effect in effects:
-                if self._reason or failure:
-                    # What follows a record that failed relied on it.
+                if self._reason:
                     break
+                if failure and not isinstance(effect, wire.Close):
+                    # What follows a record that failed relied on it; the end of the session does not.
+                    continue
                 if isinstance(effect, wire.Record):
                     failure = self._record(effect)
                 else:
@@ -321,7 +323,7 @@ class _Driver:
             if self._to_client:
                 self._client.write(b"".join(self._to_client))
                 self._to_client.clear()
-        if failure:
+        if failure and not self._reason:
             self._receive(wire.RecordFailed(failure))
 
     def _carry_out(self, effect: wire.Effect) -> None:

@@ -95,6 +95,10 @@ class Lines:
                 case b"=":
                     yield wire.Record(RecordEvent(EventType.RESPONSE))
                     yield wire.SendUpstream(line + b"\n", wire.Housekeeping())
+                case b"-":
+                    yield wire.Record(RecordEvent(EventType.RESPONSE))
+                    yield wire.SendClient(b"the end is on record\n")
+                    yield wire.Close("ended")
                 case b"^":
                     yield wire.SendUpstream(line + b"\n", wire.Continuation(grant()))
                 case b"@":
@@ -339,6 +343,16 @@ def test_a_record_that_fails_stops_what_follows_it(run):
             await stage.reads(stage.client, b"record failed\n")
             assert await stage.upstream_got() == b"before\n"
             assert await stage.reason == "the spool is full"
+
+    run(conversation())
+
+
+def test_a_session_that_ends_with_a_record_that_fails_ends_all_the_same(run):
+    async def conversation() -> None:
+        async with Stage(Scripted()) as stage:
+            stage.shelf.full = True
+            await stage.send(b"- the last\n")
+            assert await stage.reason == "ended"
 
     run(conversation())
 

@@ -27,7 +27,7 @@ EVENT = b"data: tick\n\n"
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 # What a stream may hold in the proxy: two sockets' objects, a machine with two codecs, a driver with its tasks, a grant
-# and the beginning of the response, for the record. 12 to 25 KiB were seen; the rest is for the allocator's rounding.
+# and the beginning of the response, for the record. 12 KiB were seen; the rest is for the allocator's rounding.
 STREAM_BYTES = 48 * 1024
 # A response's beginning is kept for the record, and no more of it.
 SAMPLE_BYTES = 64 * 1024
