@@ -316,7 +316,11 @@ class Enforcer:
             return Decided(ask.exchange, self._refuse(ask, [deny], deny))
         if update.state == "pending":
             return Decided(ask.exchange, held, final=True)
-        del self._detached[digest]
+        if self._detached.get(digest) is held:
+            del self._detached[digest]
+        else:
+            # Another exchange came back for it meanwhile: it is that one's.
+            update = ApprovalUpdate("redeemed")
         self._approvals[ask.exchange] = (held.approval_id, held.decision)
         match self._resolve(ask, held.decision, held.approval_id, update):
             case Approved(approval_id=approval_id):

@@ -200,7 +200,7 @@ def _content(
         raise Unclassifiable(f"its body is longer than {settings.body_limit} bytes")
     body = bodies.read(head.fields, data or b"")
     if is_graphql:
-        return _graphql(body, dict(_asked_by_query(pairs)))
+        return _graphql(body, dict(_asked_by_query(pairs)), data or b"")
     content = _plain(body, data or b"")
     if not isinstance(body, Nothing) and _is_endpoint(path.segments, settings.mcp_paths):
         if not isinstance(body, Json):
@@ -241,7 +241,7 @@ def _plain(body: bodies.Body, data: bytes) -> _Content:
             assert_never(never)
 
 
-def _graphql(body: bodies.Body, asked: Mapping[str, str]) -> _Content:
+def _graphql(body: bodies.Body, asked: Mapping[str, str], data: bytes) -> _Content:
     """`asked` are GraphQL's parameters in the query, by their names."""
     said: dict[str, Any] = {}
     forward = None
@@ -261,7 +261,7 @@ def _graphql(body: bodies.Body, asked: Mapping[str, str]) -> _Content:
         case Json(value, shown, written):
             document, forward, said = graphql.read(value), written, {"json": shown}
         case Form() | Multipart() | Text() | Opaque():
-            plain = _plain(body, getattr(body, "forward", b""))
+            plain = _plain(body, data)
             reason = "a GraphQL request that is no JSON is not looked into"
             return _Content(
                 plain.properties, plain.forward, reason, plain.names, plain.bound, graphql=graphql.unknown(reason)

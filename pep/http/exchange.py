@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
@@ -40,7 +41,7 @@ _CONDITIONS: Final = (*_TAGS, "If-Modified-Since", "If-Unmodified-Since")
 
 # What a client may say in another way when it sends an approved request again: it changes nothing of what is asked.
 _UNBOUND: Final = (
-    *PRIVATE, "Accept-Encoding", "Content-Length", "Date", "Expect", "Prefer", "User-Agent",
+    *PRIVATE, "Accept-Encoding", "Content-Length", "Date", "Expect", "User-Agent",
     "Baggage", "Sentry-Trace", "Traceparent", "Tracestate", "X-Correlation-Id", "X-Request-Id",
 )  # fmt: skip
 
@@ -106,8 +107,8 @@ class _Exchange:
         if needs_body(self._head, self._settings.classify, known.input_paths):
             body = yield from self._body(path)
         request = self._classified(path, body)
-        if any(isinstance(duty, ReadOnly) for duty in known.duties) and self._head.method not in SAFE:
-            self._deny("read-only", "this session may only read")
+        if any(isinstance(duty, ReadOnly) for duty in known.duties):
+            self._only_reads(request)
         detached = self._settings.respond_async and "respond-async" in self._head.fields.tokens("Prefer")
         if detached:
             # The one that is sent once it is approved is another message, so its fields count too.
@@ -118,7 +119,7 @@ class _Exchange:
             body = yield from self._rest()
             request = _bound(request, _digest("body", body))
             grants = yield from self._permitted(request, detached=detached)
-        duties = self._duties(grants)
+        duties = self._duties(grants, request)
         if self._head.upgrade and duties.rewrites:
             self._deny("cannot-mask", "what an upgraded connection carries cannot be masked, and policy masks it here")
         forward = body if request.forward is None else request.forward
@@ -267,8 +268,16 @@ class _Exchange:
             case other:
                 raise TypeError(type(other))
 
-    def _duties(self, grants: list[Grant]) -> Duties:
-        """What the grants oblige to. That the session may only read was seen to before."""
+    def _only_reads(self, request: Request) -> None:
+        """Denies what may change something: by its method, by another one that it names, in an upgraded connection."""
+        overrides = set(request.actions[0].properties["overrides"]) - STRIPPED_UPSTREAM
+        if self._head.method not in SAFE or self._head.upgrade or overrides:
+            self._deny("read-only", "this session may only read")
+
+    def _duties(self, grants: list[Grant], request: Request) -> Duties:
+        """What the grants oblige to. A session's ReadOnly was seen to before it was asked; a decision's is here."""
+        if any(isinstance(each, ReadOnly) for one in grants for action in one.obligations for each in action):
+            self._only_reads(request)
         obligations = tuple(
             tuple(each for each in action if not isinstance(each, ReadOnly))
             for one in grants
@@ -347,8 +356,20 @@ def _digest(name: str, data: bytes) -> dict[str, Any]:
 
 def _said(head: RequestHead) -> dict[str, Any]:
     """What the fields of a request say of it; their order counts only among those of one name."""
-    fields = sorted(end_to_end(head.fields).without(_UNBOUND), key=lambda field: field[0].lower())
+    passing = end_to_end(head.fields)
+    said = (*passing.without((*_UNBOUND, "Prefer")), *(("prefer", each) for each in _preferences(passing)))
+    fields = sorted(said, key=lambda field: field[0].lower())
     return _digest("fields", "".join(f"{name.lower()}: {value}\n" for name, value in fields).encode("latin-1"))
+
+
+def _preferences(fields: Fields) -> Iterator[str]:
+    """What a request prefers besides how long its client waits: a target may write otherwise for it (RFC 7240)."""
+    for value in fields.all("Prefer"):
+        # A comma in a quoted string parts nothing.
+        for each in [value] if '"' in value else value.split(","):
+            name = each.partition(";")[0].partition("=")[0].strip().lower()
+            if '"' in value or name not in ("respond-async", "wait"):
+                yield each.strip()
 
 
 def _with_connection(fields: Fields, upgrade: str) -> Fields:
