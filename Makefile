@@ -88,7 +88,7 @@ conformance: venv-dev ## Run the official suite of MCP and all of Autobahn's cas
 	@mkdir -p $(CONFORMANCE) && cp tests/conformance/package.json tests/conformance/package-lock.json $(CONFORMANCE) && \
 	cd $(CONFORMANCE) && npm ci --no-audit --no-fund
 	@CONFORMANCE=$(CONFORMANCE) $(BIN)/python -m pytest tests/conformance/mcp_suite.py \
-		tests/conformance/websocket_compression.py tests/conformance/test_websocket.py $(ARGS)
+		tests/conformance/websocket_compression.py tests/conformance/websocket_cases.py $(ARGS)
 
 .PHONY: proto
 proto: venv-dev ## Generate pdp/v1 from proto/

@@ -268,7 +268,8 @@ def test_what_a_proxy_of_http_may_not_say(document: Any, path: str, value: Any):
         *[(REQUEST, "action.properties.http.body", body) for body in (
             {"kind": "none"}, {"kind": "unread"}, {"kind": "opaque"}, {"kind": "text"}, {"kind": "json", "json": None},
             {"kind": "form", "form": {"a": ["1", "2"]}}, {"kind": "multipart", "parts": ["a"]},
-            {"kind": "graphql", "graphql": QUERY | {"name": "orders", "aliases": {"o": "orders"}}, "json": {"query": "{id}"}},
+            {"kind": "graphql", "json": {"query": "{id}"},
+             "graphql": QUERY | {"name": "orders", "aliases": {"o": "orders"}}},
         )],
     ],
 )  # fmt: skip

@@ -49,11 +49,15 @@ class Echo:
     path: str = "/open/echo"
 
 
-def echo(name: str, outcome: str, says: Callable[[str], tuple[bytes, ...]], method: str = "GET", path: str = "/open/echo") -> Echo:
+def echo(
+    name: str, outcome: str, says: Callable[[str], tuple[bytes, ...]], method: str = "GET", path: str = "/open/echo"
+) -> Echo:
     return Echo(name, outcome, says, method, path)
 
 
-def written(name: str, write: Callable[[str], str | bytes], kind: str = "text/plain", outcome: str = "shown", **more: str) -> Echo:
+def written(
+    name: str, write: Callable[[str], str | bytes], kind: str = "text/plain", outcome: str = "shown", **more: str
+) -> Echo:
     """A body that holds the credential in that writing, between what may be seen."""
 
     def says(secret: str) -> tuple[bytes, ...]:
@@ -206,7 +210,12 @@ def test_methods_that_echo_or_tunnel_are_not_served(proxy: Attacked, method: str
 
 # --- WebSocket --------------------------------------------------------------------------------------------------------
 
-UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
+UPGRADE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)
 SWITCHED = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
 
 
@@ -355,7 +364,10 @@ def test_a_client_brings_no_credential_of_its_own(by_query: Attacked, query: str
     assert leaks(received) == [], received
 
 
-@pytest.mark.parametrize("query", ["a=1;api_key=mine", "api_key%00=mine", "api_key%20=mine", "%20api_key=mine", "a=%0&api_key=mine", "api_key%ff=1"])
+@pytest.mark.parametrize(
+    "query",
+    ["a=1;api_key=mine", "api_key%00=mine", "api_key%20=mine", "%20api_key=mine", "a=%0&api_key=mine", "api_key%ff=1"],
+)
 def test_a_query_that_can_be_read_in_two_ways_is_refused(by_query: Attacked, query: str) -> None:
     by_query.target.says(reply(b"{}"))
     received = by_query.send(ask(f"/open/x?{query}"))
@@ -385,7 +397,9 @@ def test_a_client_brings_no_field_of_its_own(by_field: Attacked, field: str) -> 
     assert leaks(received) == [], received
 
 
-@pytest.mark.parametrize("field", ["X_Api_Key: mine", "X.Api.Key: mine", "X-Api-Key : mine", "Connection: close, X-Api-Key"])
+@pytest.mark.parametrize(
+    "field", ["X_Api_Key: mine", "X.Api.Key: mine", "X-Api-Key : mine", "Connection: close, X-Api-Key"]
+)
 def test_a_field_that_passes_for_the_credentials_is_refused(by_field: Attacked, field: str) -> None:
     by_field.target.says(reply(b"{}"))
     received = by_field.send(ask("/open/x", field))

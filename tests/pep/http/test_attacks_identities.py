@@ -52,9 +52,7 @@ def test_what_a_target_sends_too_much_answers_no_other_request(proxy: Attacked, 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 def test_the_body_of_head_answers_no_other_request(proxy: Attacked, method: str) -> None:
     planted = reply(DOCUMENT, "text/plain")
-    proxy.target.follows(
-        lambda seen: (reply(planted),) if seen.method == "HEAD" else (reply(b'{"n":2}'),)
-    )
+    proxy.target.follows(lambda seen: (reply(planted),) if seen.method == "HEAD" else (reply(b'{"n":2}'),))
     received = proxy.send(ask("/open/a", method="HEAD", close=False) + ask("/open/b", method=method))
     assert leaks(received) == [], received
 
@@ -106,7 +104,9 @@ def test_each_request_is_its_own_senders(proxy: Attacked, pipelined: bool) -> No
     assert leaks(proxy.target.received, (ALICE, BOB)) == []
 
 
-@pytest.mark.parametrize("shown", ["", "Authorization: Bearer wrong", "Authorization: Bearer", "Authorization: Digest x"])
+@pytest.mark.parametrize(
+    "shown", ["", "Authorization: Bearer wrong", "Authorization: Bearer", "Authorization: Digest x"]
+)
 def test_a_request_without_its_own_credential_is_nobodys(proxy: Attacked, shown: str) -> None:
     """The one before it on the connection lends it none."""
     proxy.target.says(reply(DOCUMENT))

@@ -53,7 +53,12 @@ class Attempt:
 
 
 def attempt(
-    name: str, outcome: str, *pieces: bytes, path: str = "/masked/customers", method: str = "GET", fields: tuple[str, ...] = ()
+    name: str,
+    outcome: str,
+    *pieces: bytes,
+    path: str = "/masked/customers",
+    method: str = "GET",
+    fields: tuple[str, ...] = (),
 ) -> Attempt:
     return Attempt(name, outcome, pieces, path, method, fields)
 
@@ -218,7 +223,9 @@ TYPES = [
 TYPES += [
     attempt("type twice", "withheld", reply(DOCUMENT, "application/json", "Content-Type: text/html")),
     attempt("type with capitals", "masked", reply(DOCUMENT, "Application/JSON ;Charset=UTF-8")),
-    attempt("type of a problem", "masked", reply(DOCUMENT, "application/problem+json", status="500 Internal Server Error")),
+    attempt(
+        "type of a problem", "masked", reply(DOCUMENT, "application/problem+json", status="500 Internal Server Error")
+    ),
 ]
 
 CODINGS = [
@@ -406,7 +413,13 @@ ATTEMPTS = [*DOCUMENTS, *TYPES, *CODINGS, *FRAMINGS, *FIELDS, *STREAMS, *TEXTS]
 
 
 # What a detector finds, and a mask, which goes by names, does not.
-UNNAMED = {"e-mail in words", "number in words", "e-mail as a key", "a token that holds the e-mail", "stream: a number as an id"}
+UNNAMED = {
+    "e-mail in words",
+    "number in words",
+    "e-mail as a key",
+    "a token that holds the e-mail",
+    "stream: a number as an id",
+}
 NAMED = [tried for tried in [*DOCUMENTS, *FIELDS, *STREAMS] if tried.name not in UNNAMED]
 
 

@@ -139,7 +139,9 @@ def test_every_type_passes_where_nothing_is_due(proxy: Attacked, kind: str, fram
     assert fields_of(received)["Content-Type"] == kind
 
 
-@pytest.mark.parametrize("status", ["200 OK", "201 Created", "404 Not Found", "409 Conflict", "503 Service Unavailable"])
+@pytest.mark.parametrize(
+    "status", ["200 OK", "201 Created", "404 Not Found", "409 Conflict", "503 Service Unavailable"]
+)
 def test_a_status_stays(proxy: Attacked, status: str) -> None:
     proxy.target.says(reply(DOCUMENTS["plain"], status=status))
     for path in ("/named/x", "/open/x"):
@@ -169,7 +171,9 @@ def test_fields_that_a_client_needs_stay_under_a_mask(proxy: Attacked) -> None:
         "Mcp-Protocol-Version": "2025-06-18",
         "WWW-Authenticate": 'Bearer realm="the shop"',
     }
-    proxy.target.says(reply(DOCUMENTS["plain"], "application/json", *(f"{name}: {value}" for name, value in told.items())))
+    proxy.target.says(
+        reply(DOCUMENTS["plain"], "application/json", *(f"{name}: {value}" for name, value in told.items()))
+    )
     assert fields_of(proxy.send(ask("/named/x"))).items() >= told.items()
 
 
@@ -203,7 +207,9 @@ def test_a_body_arrives_at_the_target_as_it_was_sent(proxy: Attacked) -> None:
 def test_a_hundred_megabytes_pass_through_little_memory(proxy: Attacked) -> None:
     block = random.Random(1).randbytes(1 << 18)
     count = 400
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % (len(block) * count)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % (
+        len(block) * count
+    )
 
     def script(_seen: object) -> Iterator[bytes]:
         yield head

@@ -240,7 +240,9 @@ def test_no_other_protocol_is_asked_for(proxy: Attacked, wanted: str) -> None:
     assert b"http2-settings" not in raw
 
 
-@pytest.mark.parametrize("start", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00", b"GET /masked/x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "start", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00", b"GET /masked/x\r\n\r\n"]
+)
 def test_what_is_no_request_reaches_nobody(proxy: Attacked, start: bytes) -> None:
     proxy.target.says(reply(DOCUMENT))
     received = proxy.send(start, ask("/masked/x"))
@@ -253,7 +255,15 @@ def test_what_is_no_request_reaches_nobody(proxy: Attacked, start: bytes) -> Non
 
 @pytest.mark.parametrize(
     "field",
-    ["X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Host", "X-Forwarded-Path", "X-Host", "X-Original-URI", "Forwarded"],
+    [
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Forwarded-Host",
+        "X-Forwarded-Path",
+        "X-Host",
+        "X-Original-URI",
+        "Forwarded",
+    ],
 )
 def test_no_field_names_another_target(proxy: Attacked, field: str) -> None:
     proxy.target.says(reply(b"{}"))
@@ -325,7 +335,9 @@ def test_a_body_longer_than_is_read_reaches_nobody(reading: Attacked, framing: s
     assert reading.target.seen == []
 
 
-@pytest.mark.parametrize("body", [b'{"op":"read","op":"delete"}', b'{"op":"read","OP":"delete"}', b'{"op":"read"', b"\xff"])
+@pytest.mark.parametrize(
+    "body", [b'{"op":"read","op":"delete"}', b'{"op":"read","OP":"delete"}', b'{"op":"read"', b"\xff"]
+)
 def test_a_body_that_reads_in_two_ways_reaches_nobody(reading: Attacked, body: bytes) -> None:
     reading.target.says(reply(b"{}"))
     received = reading.send(ask("/open/x", "Content-Type: application/json", method="POST", body=body))
