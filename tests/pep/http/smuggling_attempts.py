@@ -169,6 +169,8 @@ def _lines() -> Iterator[Attempt]:
     ):
         yield Attempt(f"field {field!r}", ask(GET, field), REFUSED)
     yield Attempt("bare LF everywhere", LAST.replace(b"\r\n", b"\n"), REFUSED)
+    # The head never ends for a strict reader: it is refused at once, not when the time is up.
+    yield Attempt("bare LF everywhere, and no more", LAST.replace(b"\r\n", b"\n"), REFUSED, more=False)
     yield Attempt("bare CR everywhere", LAST.replace(b"\r\n", b"\r"), REFUSED)
     yield Attempt("LF LF ends the head", ask(GET)[:-4] + b"\n\n" + ADMIN, REFUSED)
     yield Attempt("CRLF LF ends the head", ask(GET)[:-2] + b"\n" + ADMIN, REFUSED)

@@ -136,6 +136,8 @@ def same(action: Action, seen: Request, host: str) -> None:
         list(granted["segments"]),
         {name: list(values) for name, values in granted["query"].items()},
     )
+    # In the spelling that was decided, not the client's.
+    assert seen.target.partition("?")[0] == granted["path"]
     assert seen.all("host") == [host]
     names = [name for name, _ in seen.fields]
     if action.name == "upgrade":
