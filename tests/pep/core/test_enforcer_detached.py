@@ -158,3 +158,24 @@ def test_what_is_not_whole_is_put_forward_to_nobody():
         assert isinstance(answer.outcome, Grant)
 
     asyncio.run(run())
+
+
+def test_two_that_come_back_at_once_are_both_answered_and_one_is_granted():
+    async def run() -> None:
+        desk = Desk(decisions=[HELD], approvals=[PENDING], redemptions=[ALLOW])
+        await desk.ask()
+        both = asyncio.Barrier(2)
+
+        async def approved(_session: SessionHandle, _approval: str) -> AsyncGenerator[ApprovalUpdate, None]:
+            # Neither hears how it stands before the other has asked.
+            await both.wait()
+            yield ApprovalUpdate("approved")
+
+        desk.service.await_approval = approved  # type: ignore[method-assign]
+        outcomes = await asyncio.gather(desk.ask(), desk.ask())
+        (granted,) = [outcome for outcome in outcomes if isinstance(outcome, Grant)]
+        (refused,) = [outcome for outcome in outcomes if outcome is not granted]
+        assert code(refused) == "approval-used"
+        assert len(desk.service.redeemed) == 1
+
+    asyncio.run(run())
