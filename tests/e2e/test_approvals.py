@@ -40,7 +40,10 @@ def held(postgres18: PostgresServer, opa_path: Path) -> Iterator[Stack]:
         bindings = stack.policies / "bindings" / "data.yaml"
         bindings.write_text(bindings.read_text() + "- {policy: brief, match: {id: shop}}\n")
         parameters = stack.policies / "parameters" / "data.yaml"
-        parameters.write_text(parameters.read_text() + "        public.payments: [read, delete]\n")
+        of_the_node = "        public.orders: [read, delete]\n"
+        shipped = parameters.read_text()
+        assert shipped.count(of_the_node) == 1
+        parameters.write_text(shipped.replace(of_the_node, of_the_node + "        public.payments: [read, delete]\n"))
         stack.serve()
         yield stack
 
