@@ -97,7 +97,7 @@ class StubDecisions:
         password = getattr(login.credential, "secret", type(login.credential).__name__)
         if password not in self.passwords:
             return Deny(_id(), REVISION, (Reason("authentication-failed"),))
-        party = Party("agent", "bot")
+        party = Party("agent", "bot" if password == PASSWORD else password)
         name = f"s-{next(_ids)}"
         self.sessions[name] = password
         return SessionHandle(

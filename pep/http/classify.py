@@ -26,7 +26,7 @@ from pep.http.paths import Path, normalise, query_pairs
 if TYPE_CHECKING:
     from pep.http.config import Route
 
-__all__ = ["STRIPPED_UPSTREAM", "ClassifySettings", "Request", "Unclassifiable", "classify", "needs_body"]
+__all__ = ["STRIPPED_UPSTREAM", "ClassifySettings", "Request", "Unclassifiable", "classify", "is_mcp", "needs_body"]
 
 BODY_PATH: Final = "action.properties.http.body"
 
@@ -314,6 +314,10 @@ def _is_form_post(head: RequestHead) -> bool:
         return False
     values = head.fields.all("Content-Type")
     return not values or any(value.partition(";")[0].strip().lower() in _FORM_TYPES for value in values)
+
+
+def is_mcp(path: Path, settings: ClassifySettings) -> bool:
+    return _is_endpoint(path.segments, settings.mcp_paths)
 
 
 def _is_endpoint(segments: Iterable[str], endpoints: Iterable[str]) -> bool:

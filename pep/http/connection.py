@@ -33,6 +33,7 @@ class Connection:
         self.requests = RequestCodec(max_head=settings.head_bytes)
         self.responses = ResponseCodec()
         self.session = ""  # whose request is served at the moment
+        self.subject = ""  # who that is
         self.exchange = 0
         self.head: RequestHead | None = None
         self.answered = False  # something of the response has been sent

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from pep.core.model import Action, Deny, Grant, Held, ReadOnly, Statement, local_deny
 from pep.core.wire import NEEDS_WHOLE, Approved, Continuation
 from pep.http import denial, mcp
-from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, needs_body
+from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, is_mcp, needs_body
 from pep.http.codec import encode_request, end_to_end
 from pep.http.coding import accept_encoding
 from pep.http.connection import Connection
@@ -103,6 +103,8 @@ class _Exchange:
             yield from self._own(known)
             return
         path = self._path()
+        if is_mcp(path, self._settings.classify):
+            self._own_mcp_session(known)
         body = None
         if needs_body(self._head, self._settings.classify, known.input_paths):
             body = yield from self._body(path)
@@ -120,6 +122,8 @@ class _Exchange:
             request = _bound(request, _digest("body", body))
             grants = yield from self._permitted(request, detached=detached)
         duties = self._duties(grants, request)
+        if request.calls and duties.rewrites:
+            self._settings.mcp_sessions.rewrote(self._mcp_session, known.subject)
         if self._head.upgrade and duties.rewrites:
             self._deny("cannot-mask", "what an upgraded connection carries cannot be masked, and policy masks it here")
         forward = body if request.forward is None else request.forward
@@ -170,7 +174,7 @@ class _Exchange:
         known = yield from self._connection.look_up(WhoIs(credential, labels))
         if isinstance(known, Deny):
             raise Refused(denial.unauthenticated(known))
-        self._connection.session = known.session
+        self._connection.session, self._connection.subject = known.session, known.subject
         return known  # type: ignore[no-any-return]
 
     def _own(self, known: Known) -> Step[None]:
@@ -183,6 +187,20 @@ class _Exchange:
         if standing is None:
             raise Refused(denial.problem(404, "no request of this session waits for such an approval"))
         raise Refused(denial.standing(standing.held, standing.state, standing.comment))
+
+    @property
+    def _mcp_session(self) -> str:
+        return self._head.fields.first("Mcp-Session-Id") or ""
+
+    def _own_mcp_session(self, known: Known) -> None:
+        """Refuses the MCP session of somebody else, and a stream that would bring what was to be rewritten."""
+        sessions = self._settings.mcp_sessions
+        if self._mcp_session and not sessions.is_of(self._mcp_session, known.subject):
+            # As the target says it of a session that it does not know: the client begins a new one.
+            self._connection.record_fault(404, "no MCP session of this client has that name")
+            raise Refused(denial.problem(404, "no MCP session of this client has that name; begin a new one"))
+        if self._head.fields.first("Last-Event-ID") and not sessions.may_resume(self._mcp_session, known.subject):
+            self._deny("cannot-mask", "a stream of this session cannot be resumed: policy rewrites answers in it")
 
     # --- what ---------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class Known:
     session: str
     duties: tuple[Obligation, ...]
     input_paths: frozenset[str]
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)

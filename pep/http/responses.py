@@ -171,6 +171,9 @@ class _Response:
         settings = connection.settings
         if settings.response is not None:
             connection.timer("response", None)
+        began = head.fields.first("Mcp-Session-Id")
+        if began and any(call.method == "initialize" for call in self._request.calls):
+            settings.mcp_sessions.began(began, connection.subject)
         self._plan = plan(
             head,
             self._request_head.method,

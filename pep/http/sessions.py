@@ -145,7 +145,8 @@ class Directory:
             return admitted
         handle = admitted.handle
         name = handle.session_id
-        known = Known(name, handle.obligations, handle.input_paths)
+        who = f"{handle.subject.name} for {handle.subject.root.name}"
+        known = Known(name, handle.obligations, handle.input_paths, who)
         entry = _Entry(admitted, digest, known)
         self._by_digest[digest] = self._by_session[name] = entry
         if self._runtime.stopping.is_set():
@@ -160,7 +161,7 @@ class Directory:
             case PolicyChanged():
                 # Which parts of a request its policies read was said when it was opened.
                 if entry.admitted.enforcer.has_detached:
-                    entry.known = Known(name, entry.known.duties, _EVERYTHING)
+                    entry.known = dataclasses.replace(entry.known, input_paths=_EVERYTHING)
                 else:
                     self._forget(entry, "the policies have changed")
             case Revoked(reason, at_once):

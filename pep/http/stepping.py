@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pep.core.model import Deny, Held
 from pep.http.classify import ClassifySettings
 from pep.http.denial import Answer
+from pep.http.mcp_sessions import McpSessions
 from pep.http.scrub import Scrub
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ class Settings:
     respond_async: bool = True
     websocket: bool = True
     hash_keys: Mapping[str, bytes] | None = None
+    mcp_sessions: McpSessions = field(default_factory=McpSessions)
 
 
 class Refused(Exception):

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a table reads best with one response to a line
 """What is no attack passes: equal but for the masked cells, in the order and the spelling that it came in."""
 
 import hashlib

@@ -21,7 +21,7 @@ from mcp.types import (
     TextContent,
 )
 
-from pep.core.model import Action, Decision
+from pep.core.model import Action, Decision, RedactText
 from tests.fix_mcp import McpServer
 from tests.http_relay import PASSWORD, SECRET, HttpRelay, allow, deny, http_relay, require_approval
 
@@ -44,6 +44,18 @@ def policy(action: Action) -> Decision:
         case {"method": "resources/read", "uri": "test://static-binary"}:
             return deny("texts only", "no_binaries")
     return allow()
+
+
+OPENING = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": ClientCapabilities().model_dump(exclude_none=True),
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
 
 
 @pytest.fixture
@@ -216,23 +228,49 @@ def test_a_stream_that_ends_early_is_resumed(relay: HttpRelay) -> None:
 
 def test_a_session_is_named_by_its_server_and_ends_when_the_client_deletes_it(relay: HttpRelay) -> None:
     accepts = {"Accept": "application/json, text/event-stream", **relay.headers}
-    opening = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-11-25",
-            "capabilities": ClientCapabilities().model_dump(exclude_none=True),
-            "clientInfo": {"name": "test", "version": "1"},
-        },
-    }
     with httpx.Client(base_url=relay.url, headers=accepts, timeout=10, trust_env=False) as client:
-        opened = client.post("/mcp", json=opening)
+        opened = client.post("/mcp", json=OPENING)
         session = {"Mcp-Session-Id": opened.headers["Mcp-Session-Id"]}
         ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
         assert client.post("/mcp", json=ping, headers=session).status_code == 200
         assert client.delete("/mcp", headers=session).status_code == 200
         assert client.post("/mcp", json=ping, headers=session).status_code == 404
+
+
+def test_a_session_is_of_who_began_it(relay: HttpRelay) -> None:
+    """The server sees one credential for everybody, so it would serve whoever knows the name."""
+    relay.decisions.passwords.add("another")
+    accepts = {"Accept": "application/json, text/event-stream"}
+    with httpx.Client(base_url=relay.url, headers=accepts, timeout=10, trust_env=False) as client:
+        opened = client.post("/mcp", json=OPENING, headers=relay.headers)
+        session = {"Mcp-Session-Id": opened.headers["Mcp-Session-Id"]}
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        other = {"Authorization": "Bearer another", **session}
+        assert client.post("/mcp", json=ping, headers=other).status_code == 404
+        assert client.delete("/mcp", headers=other).status_code == 404
+        with client.stream("GET", "/mcp", headers=other) as listening:
+            assert listening.status_code == 404
+        guessed = {"Mcp-Session-Id": "0" * 32, **relay.headers}
+        assert client.post("/mcp", json=ping, headers=guessed).status_code == 404
+        assert client.post("/mcp", json=ping, headers={**relay.headers, **session}).status_code == 200
+
+
+def test_a_stream_is_not_resumed_where_policy_rewrites_what_it_would_bring(relay: HttpRelay) -> None:
+    accepts = {"Accept": "application/json, text/event-stream", **relay.headers}
+    relay.decisions.policy = lambda action: allow(
+        *([RedactText(patterns=("secret",))] if action.name == "tool" else [])
+    )
+    with httpx.Client(base_url=relay.url, headers=accepts, timeout=10, trust_env=False) as client:
+        opened = client.post("/mcp", json=OPENING)
+        session = {"Mcp-Session-Id": opened.headers["Mcp-Session-Id"]}
+        resumed = {**session, "Last-Event-ID": "1"}
+        called = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "headers"}}
+        assert client.post("/mcp", json=called, headers=session).status_code == 200
+        refused = client.get("/mcp", headers=resumed)
+        assert refused.status_code == 403
+        assert "cannot be resumed" in refused.json()["detail"]
+        with client.stream("GET", "/mcp", headers=session) as listening:
+            assert listening.status_code == 200
 
 
 @pytest.mark.parametrize("mode", MODES)
