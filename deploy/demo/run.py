@@ -44,6 +44,8 @@ _STYLES = {"allowed": "green", "masked": "cyan", "approved": "yellow", "denied":
 def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, _terminated)
+    # A shell has what it runs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         _demonstrate(options)
     except DemoError as error:
