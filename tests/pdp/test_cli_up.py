@@ -47,9 +47,10 @@ class Up:
         waiting = [self.process.pid]
         while waiting:
             pid = waiting.pop()
-            children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-            found.update(children)
-            waiting += children
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+                found.update(children)
+                waiting += children
         return found
 
     def named(self, *words: str) -> int:
@@ -108,8 +109,11 @@ async def up(path: Path, opa: Path) -> AsyncIterator[Up]:
     try:
         yield running
     finally:
+        # What it began ends a moment after it, and until then writes into the folder that is about to go.
         if process.returncode is None:
+            below = running.below()
             process.kill()
+            await gone(below)
         await process.wait()
         await log
 
