@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
@@ -23,11 +22,13 @@ import structlog
 
 from pep.core import wire
 from pep.core.enforcer import Enforcer
-from pep.core.leg import Leg, Receiver
+from pep.core.leg import Leg
+from pep.core.mailbox import Answer, Item, Mailbox, Timer
 from pep.core.model import Grant, Held
 from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Event as RecordEvent
 from pep.core.records import EventType
+from pep.core.sides import ClientSide, Side, UpstreamSide
 
 CLIENT_BUFFER: Final = 64 * 1024
 PROBE_SECONDS: Final = 1.0
@@ -43,24 +44,6 @@ class DrivenSession(wire.Session, Protocol):
 
         Not counted is the beginning of a message whose rest is awaited, or a long message could never arrive.
         """
-
-
-class Side(Protocol):
-    """What the driver needs of a side: a `Leg`, or one that stands for whatever connection serves at the moment."""
-
-    def attach(self, receiver: Receiver) -> None: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def pause(self, reason: str) -> None: ...
-
-    def resume(self, reason: str) -> None: ...
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-    async def finish(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,75 +67,6 @@ def _never_at_once(_question: object) -> None:
 
 class NotGranted(Exception):
     """The session wanted to forward what its enforcer has not granted. A fault of this program."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """An answer to an Ask or a LookUp; it counts while its task is the one that the exchange waits for."""
-
-    task: asyncio.Task[None] | None
-    event: wire.Decided | wire.Approved | wire.LookedUp
-
-
-@dataclass(frozen=True, slots=True)
-class _Timer:
-    """A timer that fired; it counts while it is the one of that name."""
-
-    name: str
-    number: int
-
-
-class Mailbox:
-    """The events of one session, in the order in which they happened. `post` may be called by anyone on the loop.
-
-    Once there is somebody to `deliver` to, what is posted is delivered at once, one event after the other: a side that
-    is to be paused is paused before the loop reads more of it.
-    """
-
-    def __init__(self) -> None:
-        self._items: deque[wire.Event | _Answer | _Timer] = deque()
-        self._filled = asyncio.Event()
-        self._deliver: Callable[[wire.Event | _Answer | _Timer], bool] | None = None
-        self._over: asyncio.Future[None] | None = None
-
-    def post(self, event: wire.Event | _Answer | _Timer) -> None:
-        self._items.append(event)
-        if self._deliver is None:
-            self._filled.set()
-        else:
-            self._run(self._deliver)
-
-    async def next(self) -> wire.Event | _Answer | _Timer:
-        while not self._items:
-            self._filled.clear()
-            await self._filled.wait()
-        return self._items.popleft()
-
-    async def deliver(self, to: Callable[[wire.Event | _Answer | _Timer], bool]) -> None:
-        """Until an event is the last one: `to` says so. Raises what it raises."""
-        self._over = asyncio.get_running_loop().create_future()
-        try:
-            self._run(to)
-            await self._over
-        finally:
-            self._deliver = None
-
-    def _run(self, deliver: Callable[[wire.Event | _Answer | _Timer], bool]) -> None:
-        # Nothing is delivered while something is: what that posts comes behind it.
-        self._deliver = None
-        over = self._over
-        assert over is not None
-        try:
-            while self._items:
-                if over.done():
-                    return
-                if deliver(self._items.popleft()):
-                    over.set_result(None)
-                    return
-        except Exception as error:  # noqa: BLE001 - raised where it is awaited
-            over.set_exception(error)
-            return
-        self._deliver = deliver
 
 
 async def run(
@@ -238,8 +152,8 @@ class _Driver:
 
     async def consume(self, client_buffer: int, probe_seconds: float) -> str:
         """Handles events until the session closes, or both sides are gone."""
-        self._client.attach(_ClientSide(self._mailbox, self._upstream))
-        self._upstream.attach(_UpstreamSide(self._mailbox, self._client))
+        self._client.attach(ClientSide(self._mailbox, self._upstream))
+        self._upstream.attach(UpstreamSide(self._mailbox, self._client))
         probe = self._tasks.create_task(self._probe(probe_seconds))
         try:
             await self._mailbox.deliver(lambda item: self._take(item, client_buffer))
@@ -255,17 +169,17 @@ class _Driver:
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def _take(self, item: wire.Event | _Answer | _Timer, client_buffer: int) -> bool:
+    def _take(self, item: Item, client_buffer: int) -> bool:
         """Handles an event; whether it was the last one."""
         self._deliver(item)
         self._bound_backlog(client_buffer)
         return bool(self._reason) or (self._client_left and self._upstream_left)
 
-    def _deliver(self, item: wire.Event | _Answer | _Timer) -> None:
+    def _deliver(self, item: Item) -> None:
         match item:
-            case _Answer():
+            case Answer():
                 self._answered(item)
-            case _Timer(name, number):
+            case Timer(name, number):
                 if self._timers.get(name, (0,))[0] == number:
                     del self._timers[name]
                     self._receive(wire.TimerFired(name))
@@ -277,7 +191,7 @@ class _Driver:
             case event:
                 self._receive(event)
 
-    def _answered(self, answer: _Answer) -> None:
+    def _answered(self, answer: Answer) -> None:
         event = answer.event
         if self._waiting.get(event.exchange) is not answer.task:
             return
@@ -393,7 +307,7 @@ class _Driver:
         task = asyncio.current_task()
         async with contextlib.aclosing(enforcer.decide(ask)) as answers:
             async for answer in answers:
-                self._mailbox.post(_Answer(task, answer))
+                self._mailbox.post(Answer(task, answer))
 
     def _fetch(self, exchange: int, question: object) -> None:
         facts = self._at_once(question)
@@ -404,7 +318,7 @@ class _Driver:
 
     async def _look_up(self, exchange: int, question: object) -> None:
         facts = await self._lookups.answer(question)
-        self._mailbox.post(_Answer(asyncio.current_task(), wire.LookedUp(exchange, facts)))
+        self._mailbox.post(Answer(asyncio.current_task(), wire.LookedUp(exchange, facts)))
 
     def _cancel_ask(self, exchange: int, reason: str) -> None:
         task = self._waiting.pop(exchange, None)
@@ -437,7 +351,7 @@ class _Driver:
             previous[1].cancel()
         if seconds is not None:
             self._timer_number += 1
-            fired = _Timer(name, self._timer_number)
+            fired = Timer(name, self._timer_number)
             handle = asyncio.get_running_loop().call_later(seconds, self._mailbox.post, fired)
             self._timers[name] = (self._timer_number, handle)
 
@@ -460,48 +374,6 @@ class _Driver:
             if self._client.paused_for("backlog") and self._client.gone():
                 self._mailbox.post(wire.ClientClosed())
                 return
-
-
-@dataclass(frozen=True, slots=True)
-class _ClientSide:
-    """What the client's leg reports."""
-
-    mailbox: Mailbox
-    other: Side
-
-    def received(self, data: bytes) -> None:
-        self.mailbox.post(wire.ClientData(data))
-
-    def ended(self) -> None:
-        self.mailbox.post(wire.ClientClosed())
-
-    def writable(self, *, yes: bool) -> None:
-        _throttle(self.other, yes=yes)
-
-
-@dataclass(frozen=True, slots=True)
-class _UpstreamSide:
-    """What the upstream's leg reports."""
-
-    mailbox: Mailbox
-    other: Leg
-
-    def received(self, data: bytes) -> None:
-        self.mailbox.post(wire.UpstreamData(data))
-
-    def ended(self) -> None:
-        self.mailbox.post(wire.UpstreamClosed())
-
-    def writable(self, *, yes: bool) -> None:
-        _throttle(self.other, yes=yes)
-
-
-def _throttle(other: Side, *, yes: bool) -> None:
-    """A side that takes no more bytes stops the other one from sending more."""
-    if yes:
-        other.resume("peer")
-    else:
-        other.pause("peer")
 
 
 async def _begun(work: Callable[[], Awaitable[None]]) -> None:

@@ -22,11 +22,11 @@ from pdp.v1.digests import canonical_json
 from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
 from pep.core.config import Config, DecisionsTls, ProxyConfig
 from pep.core.decision_client import Credential, DecisionClient, GrpcDecisionClient, Login, RequestRefused
-from pep.core.driver import Mailbox
 from pep.core.enforcer import Enforcer
 from pep.core.errors import DecisionUnavailable
 from pep.core.leg import Leg
 from pep.core.listener import Listener
+from pep.core.mailbox import Mailbox
 from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, local_deny
 from pep.core.recorder import Recorder, SpoolError, process_chain
 from pep.core.records import Body, Event, EventType

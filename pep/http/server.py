@@ -13,9 +13,9 @@ from typing import Any, Final, assert_never
 
 from pep.core import driver
 from pep.core.decision_client import ClientCertificate
-from pep.core.driver import Mailbox
 from pep.core.errors import DecisionUnavailable
 from pep.core.leg import Leg
+from pep.core.mailbox import Mailbox
 from pep.core.model import (
     LimitRows,
     MaskFields,

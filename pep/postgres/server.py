@@ -14,9 +14,9 @@ from typing import Final
 
 from pep.core import driver
 from pep.core.decision_client import Bearer
-from pep.core.driver import Mailbox
 from pep.core.errors import ClientProtocolError
 from pep.core.leg import Leg, LegClosed
+from pep.core.mailbox import Mailbox
 from pep.core.model import Deny, LimitRows, MaskFields, ReadOnly, TimeLimit
 from pep.core.serve import Admitted, Runtime
 from pep.core.tls import listener_context

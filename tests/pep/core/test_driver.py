@@ -13,9 +13,9 @@ import uvloop
 
 from pep.core import driver, wire
 from pep.core.decision_client import ApprovalUpdate, PendingApproval
-from pep.core.driver import Mailbox
 from pep.core.enforcer import Enforcer
 from pep.core.leg import WRITE_HIGH, Leg
+from pep.core.mailbox import Mailbox
 from pep.core.model import Deny, Grant, Held, Reason, RequireApproval, Requirement
 from pep.core.recorder import Recorder
 from pep.core.records import Event as RecordEvent

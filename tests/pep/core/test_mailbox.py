@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pep.core.driver import Mailbox
+from pep.core.mailbox import Mailbox
 from pep.core.wire import ClientClosed, ClientData
 
 

@@ -1,0 +1,70 @@
+"""The two sides of a driven session: what the driver needs of each, and how they report to the session's mailbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pep.core import wire
+from pep.core.leg import Leg, Receiver
+from pep.core.mailbox import Mailbox
+
+
+class Side(Protocol):
+    """What the driver needs of a side: a `Leg`, or one that stands for whatever connection serves at the moment."""
+
+    def attach(self, receiver: Receiver) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause(self, reason: str) -> None: ...
+
+    def resume(self, reason: str) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    async def finish(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSide:
+    """What the client's leg reports."""
+
+    mailbox: Mailbox
+    other: Side
+
+    def received(self, data: bytes) -> None:
+        self.mailbox.post(wire.ClientData(data))
+
+    def ended(self) -> None:
+        self.mailbox.post(wire.ClientClosed())
+
+    def writable(self, *, yes: bool) -> None:
+        _throttle(self.other, yes=yes)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSide:
+    """What the upstream's leg reports."""
+
+    mailbox: Mailbox
+    other: Leg
+
+    def received(self, data: bytes) -> None:
+        self.mailbox.post(wire.UpstreamData(data))
+
+    def ended(self) -> None:
+        self.mailbox.post(wire.UpstreamClosed())
+
+    def writable(self, *, yes: bool) -> None:
+        _throttle(self.other, yes=yes)
+
+
+def _throttle(other: Side, *, yes: bool) -> None:
+    """A side that takes no more bytes stops the other one from sending more."""
+    if yes:
+        other.resume("peer")
+    else:
+        other.pause("peer")
