@@ -23,6 +23,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pdp.approvals.approvals import Approvals
+from pdp.audit.service_chain import STOPPED, ServiceChain
 from pdp.certificates import Authority, Certificate, private_folder, server_credentials
 from pdp.config import Config
 from pdp.identity.authenticator import Authenticator
@@ -88,6 +89,7 @@ class Running:
     approvals: Approvals
     watchers: Watchers
     database: Database
+    chain: ServiceChain
 
 
 @asynccontextmanager
@@ -113,12 +115,15 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                 if isinstance(config.listen, UnixAddress):
                     config.listen.path.chmod(0o600)
                 try:
-                    yield Running(address, engine, parts.sessions, parts.approvals, parts.watchers, database)
+                    yield Running(
+                        address, engine, parts.sessions, parts.approvals, parts.watchers, database, parts.chain
+                    )
                 finally:
                     await checks.enter_graceful_shutdown()
                     await server.stop(_GRACE)
                     for task in tasks:
                         task.cancel()
+                    await parts.chain.append(STOPPED, {})
 
 
 def policy_engine(config: Config) -> PolicyEngine:
@@ -194,11 +199,14 @@ class _Parts:
     watchers: Watchers
     decider: Decider
     engine: PolicyEngine
+    chain: ServiceChain
 
 
 async def _parts(config: Config, engine: PolicyEngine, database: Database, now: Clock) -> _Parts:
     settings = config.pdp
     keys = await database.short.run(lambda connection: signing_keys(connection, PURPOSE, now()))
+    chain = ServiceChain(database, now)
+    await chain.begin()
     sessions = Sessions(database, SessionTokens(keys, settings.session_tokens.ttl, now), settings.limits, now)
     approvals = Approvals(
         database,
@@ -215,7 +223,7 @@ async def _parts(config: Config, engine: PolicyEngine, database: Database, now: 
 
     sessions.on_end(ended)
     await sessions.load()
-    return _Parts(database, sessions, approvals, watchers, Decider(engine, settings, now), engine)
+    return _Parts(database, sessions, approvals, watchers, Decider(engine, settings, now), engine, chain)
 
 
 def _add(server: grpc.aio.Server, config: Config, parts: _Parts, now: Clock, checks: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from pdp.store import tables
 
@@ -29,6 +29,23 @@ def last(connection: Connection, session_id: str) -> tuple[int, bytes] | None:
     wanted = select(_records.seq, _records.hash).where(_records.session_id == session_id)
     row = connection.execute(wanted.order_by(_records.seq.desc()).limit(1)).one_or_none()
     return None if row is None else (row.seq, row.hash)
+
+
+def last_chain(connection: Connection, prefix: str) -> str | None:
+    """Of the chains whose names begin with the prefix, which is ASCII, the name that sorts last."""
+    after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    wanted = select(func.max(_records.session_id)).where(_records.session_id >= prefix, _records.session_id < after)
+    found: str | None = connection.execute(wanted).scalar_one()
+    return found
+
+
+def lock(connection: Connection, session_id: str) -> None:
+    """Until the transaction ends, nobody else who asks appends to this chain.
+
+    SQLite's transactions exclude one another as it is.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(session_id, 0))))
 
 
 def event(connection: Connection, session_id: str, seq: int) -> bytes | None:
