@@ -86,7 +86,9 @@ def test_a_repeat_is_no_matter_and_a_fork_is_refused():
                 assert last(forged) == 3
                 kept = await service.inside.database.short.run(
                     lambda connection: connection.execute(
-                        select(tables.records.c.event, tables.records.c.hash).order_by(tables.records.c.seq)
+                        select(tables.records.c.event, tables.records.c.hash)
+                        .where(tables.records.c.session_id == session)
+                        .order_by(tables.records.c.seq)
                     ).all()
                 )
                 assert [tuple(row) for row in kept] == [(each.data, each.hash) for each in events]
