@@ -30,7 +30,7 @@ opa: ## Find Open Policy Agent or obtain it, and print where it is
 # For developers
 
 .PHONY: test
-test: venv-dev postgres test-rego ## Obtain everything the tests need and run them (ARGS='-k name' chooses)
+test: venv-dev postgres browser test-rego ## Obtain everything the tests need and run them (ARGS='-k name' chooses)
 	@OPA="$$($(SETUP) get opa)" && export OPA && $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
@@ -75,7 +75,7 @@ check-proto: venv-dev
 	cmp "$$fresh/pdp/v1/$$name" "pdp/v1/$$name" || { echo "pdp/v1 is not what proto/ generates: run make proto"; exit 1; }; done
 
 .PHONY: coverage
-coverage: venv-dev postgres ## Run the tests, those from end to end left out, and report what they reach
+coverage: venv-dev postgres browser ## Run the tests, those from end to end left out, and report what they reach
 	@OPA="$$($(SETUP) get opa)" && export OPA && $(BIN)/coverage erase && \
 	$(BIN)/coverage run -m pytest --ignore=tests/e2e $(ARGS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
@@ -122,6 +122,6 @@ clean: ## Remove what was made here (the cache of OPA is the user's and stays)
 venv-demo venv-dev: venv-%:
 	@deploy/tools/venv "$(PYTHON)" $*
 
-.PHONY: postgres
-postgres:
-	@$(SETUP) postgres >/dev/null
+.PHONY: postgres browser
+postgres browser:
+	@$(SETUP) $@ >/dev/null

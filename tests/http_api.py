@@ -142,6 +142,7 @@ class HttpApi:
             "/halfway": self.halfway,
             "/cut": self.cut,
             "/silent": self.silent,
+            "/open": self.to_everybody,
         }
         for path, handler in routes.items():
             app.router.add_route("*", path, handler)  # type: ignore[arg-type]
@@ -223,6 +224,11 @@ class HttpApi:
     async def redirect(self, request: web.Request) -> web.Response:
         left = int(request.match_info["count"])
         return web.Response(status=302, headers={"Location": f"/redirect/{left - 1}" if left > 1 else "/orders"})
+
+    async def to_everybody(self, request: web.Request) -> web.Response:
+        """It lets pages of every origin read it, with credentials."""
+        headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": "true"}
+        return web.json_response({}, headers=headers)
 
     async def cookies(self, request: web.Request) -> web.Response:
         response = web.json_response(dict(request.cookies))

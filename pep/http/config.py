@@ -145,6 +145,14 @@ InjectedField = Annotated[str, AfterValidator(_injected)]
 RoutePattern = Annotated[Route, BeforeValidator(_route)]
 
 
+class CrossOrigin(StrictModel):
+    """Of which origins pages in a browser may send requests with a token; each is named, "*" is none."""
+
+    origins: Annotated[tuple[Address, ...], Field(min_length=1)]
+    # How long a browser may keep the answer that they may.
+    max_age: Duration = seconds(10 * 60)
+
+
 class HttpListen(Listen):
     """Where clients connect, and how they may say who they are.
 
@@ -153,6 +161,7 @@ class HttpListen(Listen):
     """
 
     login: Annotated[tuple[Literal["bearer", "key", "basic"], ...], Field(min_length=1)] = ("bearer", "key")
+    cors: CrossOrigin | None = None
 
 
 class HttpUpstream(Upstream):

@@ -5,6 +5,7 @@ It knows how things are said, not what is to be said when (`exchange`, `response
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -184,5 +185,7 @@ class Connection:
     def answer(self, answer: Answer) -> None:
         """A response of the proxy's own."""
         head = self.head
+        if head is not None and (said := self.settings.cors.said(head)):
+            answer = dataclasses.replace(answer, fields=(*answer.fields, *said))
         head_only = head is not None and head.method == "HEAD"
         self.send(answer.encode(head_only=head_only, close=bool(self.closing)))

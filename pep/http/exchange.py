@@ -98,6 +98,8 @@ class _Exchange:
         self._what = _what(head)
 
     def run(self) -> Step[None]:
+        if (preflight := self._settings.cors.preflight(self._head)) is not None:
+            raise Refused(preflight)
         known = yield from self._identify()
         if self._head.path.startswith(OWN_PREFIX):
             yield from self._own(known)

@@ -189,7 +189,8 @@ class _Response:
     def _send_head(self, framing: Framing) -> None:
         """The head as the client gets it: its framing is what this client can read."""
         connection, planned = self._connection, self._planned
-        fields = planned.head.fields
+        cors = connection.settings.cors
+        fields = Fields((*cors.stripped(planned.head.fields), *cors.said(self._request_head)))
         size = planned.head.fields.first("Content-Length") or ""
         if self._request_head.method == "HEAD" and size.isdecimal():
             # The length that a GET would have (RFC 9110, section 9.3.2); nothing follows it.

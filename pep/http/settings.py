@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from pep.http import openapi
 from pep.http.classify import ClassifySettings
-from pep.http.config import HttpProxy
+from pep.http.config import HttpListen, HttpProxy
+from pep.http.cors import Cors
 from pep.http.scrub import Scrub
 from pep.http.stepping import Settings
 
@@ -39,5 +40,12 @@ def settings_of(proxy: HttpProxy, scrub: Scrub, *, injects: bool, hash_keys: Map
         hold=proxy.approval.hold.total_seconds(),
         respond_async=proxy.approval.respond_async,
         websocket=http.websocket,
+        cors=cors_of(proxy.listen),
         hash_keys=hash_keys,
     )
+
+
+def cors_of(listen: HttpListen) -> Cors:
+    if listen.cors is None:
+        return Cors()
+    return Cors(frozenset(map(str, listen.cors.origins)), int(listen.cors.max_age.total_seconds()))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pep.core.model import Deny, Held
 from pep.http.classify import ClassifySettings
+from pep.http.cors import Cors
 from pep.http.denial import Answer
 from pep.http.mcp_sessions import McpSessions
 from pep.http.scrub import Scrub
@@ -46,6 +47,7 @@ class Settings:
     hold: float | None = 60.0
     respond_async: bool = True
     websocket: bool = True
+    cors: Cors = field(default_factory=Cors)
     hash_keys: Mapping[str, bytes] | None = None
     mcp_sessions: McpSessions = field(default_factory=McpSessions)
 
