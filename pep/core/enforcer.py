@@ -18,6 +18,7 @@ import structlog
 
 from pep.core import decision_records as records
 from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, DecisionClient, PendingApproval, RequestRefused
+from pep.core.detached import Detached
 from pep.core.errors import DecisionUnavailable
 from pep.core.model import (
     OBLIGATION_NAMES,
@@ -88,8 +89,7 @@ class Enforcer:
         self._seal = object()
         # Approvals that were asked for and neither used nor withdrawn yet, by exchange.
         self._approvals: dict[int, tuple[str, RequireApproval]] = {}
-        # Approvals that nobody waits for on the wire, by the digest of the one action that each is for.
-        self._detached: dict[bytes, Held] = {}
+        self._detached = Detached(decisions, session, now)
         self._log = structlog.get_logger("pep.enforcer")
 
     def issued(self, grant: Grant) -> bool:
@@ -139,12 +139,24 @@ class Enforcer:
         """Whether there are approvals that a later request may use."""
         return bool(self._detached)
 
+    @property
+    def has_overdue(self) -> bool:
+        """Whether the time of one of these is over, so that `forget_overdue` has something to do."""
+        return self._detached.due
+
     async def detached(self, approval_id: str) -> tuple[Held, ApprovalUpdate] | None:
         """An approval of this session that nobody waits for, and where it stands. Raises DecisionUnavailable."""
-        for held in self._detached.values():
-            if held.approval_id == approval_id:
-                return held, await self._state(approval_id)
-        return None
+        held = self._detached.named(approval_id)
+        return None if held is None else (held, await self._detached.state(approval_id))
+
+    async def forget_overdue(self) -> None:
+        """Forgets the approvals that no request can use any more; what becomes of each is on record."""
+        for held, update in await self._detached.forget():
+            if update.state == "pending":
+                await self._take_back(held.approval_id, held.decision, "nobody came back for it in time")
+                continue
+            with contextlib.suppress(SpoolError):
+                self._recorder.record(records.resolved(held.decision, held.approval_id, update.state, update.comment))
 
     async def withdraw(self, exchange: int, reason: str) -> None:
         """The exchange no longer wants its approval. Never raises, takes a second at most."""
@@ -171,8 +183,7 @@ class Enforcer:
         """Withdraw whatever is pending, because the session ends."""
         for exchange in tuple(self._approvals):
             await self.withdraw(exchange, reason)
-        while self._detached:
-            _, held = self._detached.popitem()
+        while (held := self._detached.take_any()) is not None:
             await self._take_back(held.approval_id, held.decision, reason)
 
     # --- a decision ---------------------------------------------------------------------------------------------------
@@ -277,12 +288,17 @@ class Enforcer:
                 await self.withdraw(ask.exchange, "the client no longer waits")
 
     async def _detach(self, ask: Ask, decision: RequireApproval) -> Held | Deny:
-        """Ask people, and let the client come back for the answer."""
+        """Ask people, and let the client come back for the answer. Of two at once for one action, one asks."""
         action = ask.actions[0]
         failed = self._record([records.decided(decision, ask, action, bodies=True)])
         if failed is not None:
             return failed
-        opened = await self._request(ask, action, decision)
+        digest = self._digest(action)
+        async with self._detached.alone(digest):
+            return self._detached.get(digest) or await self._put_forward(ask, decision, digest)
+
+    async def _put_forward(self, ask: Ask, decision: RequireApproval, digest: bytes) -> Held | Deny:
+        opened = await self._request(ask, ask.actions[0], decision)
         if isinstance(opened, Deny):
             return self._refuse(ask, [opened], opened)
         failed = self._record([records.requested(ask, decision, opened)])
@@ -290,10 +306,9 @@ class Enforcer:
             await self.withdraw(ask.exchange, "it could not be put on record")
             return failed
         self._approvals.pop(ask.exchange, None)
-        held = Held(
-            opened.approval_id, decision, opened.url, opened.approvers, self._hold_seconds(ask, decision, opened)
-        )
-        self._detached[self._digest(action)] = held
+        seconds = self._hold_seconds(ask, decision, opened)
+        held = Held(opened.approval_id, decision, opened.url, opened.approvers, seconds)
+        self._detached.keep(digest, held)
         return held
 
     async def _asked_before(self, ask: Ask) -> Decided | None:
@@ -308,17 +323,13 @@ class Enforcer:
         if held is None:
             return None
         try:
-            update = await self._state(held.approval_id)
-        except RequestRefused:
-            update = ApprovalUpdate("unknown")
+            update = await self._detached.state(held.approval_id)
         except DecisionUnavailable as error:
             deny = self._unavailable(error)
             return Decided(ask.exchange, self._refuse(ask, [deny], deny))
         if update.state == "pending":
             return Decided(ask.exchange, held, final=True)
-        if self._detached.get(digest) is held:
-            del self._detached[digest]
-        else:
+        if not self._detached.take(digest, held):
             # Another exchange came back for it meanwhile: it is that one's.
             update = ApprovalUpdate("redeemed")
         self._approvals[ask.exchange] = (held.approval_id, held.decision)
@@ -327,13 +338,6 @@ class Enforcer:
                 return Decided(ask.exchange, await self._redeem(ask, approval_id))
             case Decided() as refused:
                 return refused
-
-    async def _state(self, approval_id: str) -> ApprovalUpdate:
-        """Where an approval stands now. Raises DecisionUnavailable."""
-        async with contextlib.aclosing(self._decisions.await_approval(self._session, approval_id)) as updates:
-            async for update in updates:
-                return update
-        raise DecisionUnavailable("the decision service did not say where the approval stands")
 
     def _digest(self, action: Action) -> bytes:
         return digest_of(action, self._session.subject.name, self._session.resource)

@@ -12,9 +12,9 @@ import importlib.metadata
 import os
 import signal
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -72,6 +72,7 @@ class Runtime:
         self.process = process
         self.stopping = stopping
         self.sessions = Sessions(decisions)
+        self._background: set[asyncio.Task[None]] = set()
         self.log = structlog.get_logger("pep").bind(proxy=proxy.name)
         limits = proxy.limits
         self.listener = Listener(
@@ -113,7 +114,13 @@ class Runtime:
         labels = labels or {}
         names = tuple(sorted(OBLIGATION_NAMES[duty] for duty in supported))
         login = Login(credential, self.proxy.resource, self.proxy.protocol, client_address, names, labels)
-        answer = await self._open(login)
+        opening = asyncio.ensure_future(self._open(login))
+        try:
+            answer = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The client has left; what the decision service opens for it all the same is closed again.
+            self._in_background(self._close_unused(opening))
+            raise
         if isinstance(answer, Deny):
             return self._refused(answer, login)
         recorder = Recorder(self.spool, answer.session_id, answer.subject.root.name)
@@ -134,6 +141,22 @@ class Runtime:
         except SpoolError as error:
             self.log.error("a session's end could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
         await self._close(admitted.handle, admitted.recorder, reason)
+
+    async def settled(self) -> None:
+        """Until every session that was opened for nobody is closed again."""
+        while self._background:
+            await asyncio.wait(self._background)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _close_unused(self, opening: asyncio.Future[SessionHandle | Deny]) -> None:
+        answer = await opening
+        if isinstance(answer, SessionHandle):
+            recorder = Recorder(self.spool, answer.session_id, answer.subject.root.name)
+            await self._close(answer, recorder, "the client left before it was opened")
 
     async def _open(self, login: Login) -> SessionHandle | Deny:
         if len(self.sessions) >= self.proxy.limits.sessions:
@@ -251,6 +274,9 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
             finally:
                 with contextlib.suppress(SpoolError):
                     recorder.record(_process_event("stopped", proxy))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CLOSE_SECONDS):
+                        await runtime.settled()
                 await shipper.drained(_SHIP_ON_STOP_SECONDS)
                 for task in running:
                     task.cancel()

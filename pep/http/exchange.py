@@ -264,7 +264,9 @@ class _Exchange:
     def _grant(self, actions: tuple[Action, ...], *, detached: bool) -> Step[Grant]:
         carried = actions[0].protocol != "http"
         whole = self._connection.body_read
-        outcome = yield from self._connection.ask(actions, hold=self._settings.hold, detached=detached, whole=whole)
+        # An approval that nobody waits for on the wire lasts as long as policy says.
+        hold = None if detached else self._settings.hold
+        outcome = yield from self._connection.ask(actions, hold=hold, detached=detached, whole=whole)
         exchange = self._connection.exchange
         if isinstance(outcome, Held):
             if detached:

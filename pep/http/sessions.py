@@ -11,9 +11,9 @@ import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from pep.core.decision_client import Credential
 from pep.core.driver import Gate
@@ -35,6 +35,7 @@ class _Entry:
     digest: bytes
     known: Known
     used: float = field(default_factory=time.monotonic)
+    outdated: bool = False  # the policies have changed, and an approval keeps it open
 
 
 @dataclass(slots=True)
@@ -70,6 +71,8 @@ class Directory:
         self._ending: dict[str, str] = {}
         self._opening: dict[bytes, _Opening] = {}
         self._closing = asyncio.Event()
+        # What is said to the decision service of sessions that end, each by itself: one that is slow delays no other.
+        self._work: set[asyncio.Task[None]] = set()
 
     async def find(self, credential: Credential, labels: Mapping[str, str], address: str) -> Known | Deny:
         """Whose credential it is; opens the session where there is none. Two at once open one."""
@@ -120,12 +123,18 @@ class Directory:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._closing.wait()
             self._closing.clear()
-            await self._sweep()
+            self._sweep()
 
     async def close(self, reason: str) -> None:
         """Ends every session."""
         for entry in tuple(self._by_session.values()):
-            await self._dismiss(entry, reason)
+            self._dismiss(entry, reason)
+        await self.swept()
+
+    async def swept(self) -> None:
+        """Until everything that was begun here has been done."""
+        while self._work:
+            await asyncio.wait(self._work)
 
     def settled(self) -> None:
         """A request is over; a session that waited for that may end."""
@@ -161,6 +170,7 @@ class Directory:
             case PolicyChanged():
                 # Which parts of a request its policies read was said when it was opened.
                 if entry.admitted.enforcer.has_detached:
+                    entry.outdated = True
                     entry.known = dataclasses.replace(entry.known, input_paths=_EVERYTHING)
                 else:
                     self._forget(entry, "the policies have changed")
@@ -176,26 +186,41 @@ class Directory:
         self._ending.setdefault(entry.known.session, reason)
         self._closing.set()
 
-    async def _sweep(self) -> None:
+    def _sweep(self) -> None:
         serving, now = self._serving(), time.monotonic()
+        for entry in tuple(self._by_session.values()):
+            enforcer = entry.admitted.enforcer
+            if enforcer.has_overdue:
+                self._begin(enforcer.forget_overdue())
+            elif entry.outdated and not enforcer.has_detached:
+                self._forget(entry, "the policies have changed")
+            unused = now - entry.used > self._idle and entry.known.session not in serving
+            if unused and not enforcer.has_detached:
+                self._dismiss(entry, "it was not used")
         grace = 0.0 if self._runtime.stopping.is_set() else _GRACE_SECONDS
         for name, reason in tuple(self._ending.items()):
             entry = self._by_session[name]
             if name not in serving and now - entry.used >= grace:
-                await self._dismiss(entry, reason)
-        for entry in tuple(self._by_session.values()):
-            unused = now - entry.used > self._idle and entry.known.session not in serving
-            if unused and not entry.admitted.enforcer.has_detached:
-                await self._dismiss(entry, "it was not used")
+                self._dismiss(entry, reason)
 
-    async def _dismiss(self, entry: _Entry, reason: str) -> None:
+    def _dismiss(self, entry: _Entry, reason: str) -> None:
         name = entry.known.session
         self._ending.pop(name, None)
         if self._by_session.pop(name, None) is None:
             return
         if self._by_digest.get(entry.digest) is entry:
             del self._by_digest[entry.digest]
-        await self._runtime.dismiss(entry.admitted, reason)
+        self._begin(self._runtime.dismiss(entry.admitted, reason))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._runtime.log.error("a session could not be ended in order", error=type(error).__name__)
 
 
 def _digest(credential: Credential) -> bytes:

@@ -1,6 +1,8 @@
 """Approvals that nobody waits for on the wire: the client comes back with the same action."""
 
 import asyncio
+import dataclasses
+import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -15,6 +17,8 @@ from pep.core.sessions import SessionHandle
 from pep.core.wire import NEEDS_WHOLE, Ask, Decided
 from tests.pep.core.scripted import ALLOW, Scripted, Shelf, action, session_handle
 from tests.pep.core.test_enforcer import DENIED, HELD, PENDING, SUPPORTED
+
+LASTS = dataclasses.replace(PENDING, expires_at=1_060.0)
 
 
 class Standing(Scripted):
@@ -32,8 +36,13 @@ class Desk:
     def __init__(self, **script: Any) -> None:
         self.service = Standing(**script)
         self.shelf = Shelf()
+        self.now = 1_000.0
         self.enforcer = Enforcer(
-            self.service, session_handle(), Recorder(self.shelf, "s-1", "user:ada"), supported=SUPPORTED
+            self.service,
+            session_handle(),
+            Recorder(self.shelf, "s-1", "user:ada"),
+            supported=SUPPORTED,
+            now=lambda: self.now,
         )
         self._exchange = 0
 
@@ -177,5 +186,101 @@ def test_two_that_come_back_at_once_are_both_answered_and_one_is_granted():
         (refused,) = [outcome for outcome in outcomes if outcome is not granted]
         assert code(refused) == "approval-used"
         assert len(desk.service.redeemed) == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("state", ["denied", "expired", "redeemed", "unknown"])
+def test_an_approval_that_nobody_comes_back_for_is_forgotten_at_its_end(state: str):
+    async def run() -> None:
+        desk = Desk(decisions=[HELD], approvals=[LASTS])
+        await desk.ask()
+        desk.service.state = ApprovalUpdate(state)
+        desk.now = 1_059.0
+        assert not desk.enforcer.has_overdue
+        await desk.enforcer.forget_overdue()
+        assert desk.enforcer.has_detached
+        desk.now = 1_062.0
+        assert desk.enforcer.has_overdue
+        await desk.enforcer.forget_overdue()
+        assert not desk.enforcer.has_detached
+        last = json.loads(desk.shelf.kept[-1].data)
+        assert (last["type"], last["facts"]["state"]) == ("approval.resolved", state)
+        assert desk.service.cancelled == []
+
+    asyncio.run(run())
+
+
+def test_one_that_is_still_pending_at_its_end_is_withdrawn():
+    async def run() -> None:
+        desk = Desk(decisions=[HELD], approvals=[LASTS])
+        await desk.ask()
+        desk.now = 1_062.0
+        await desk.enforcer.forget_overdue()
+        assert not desk.enforcer.has_detached
+        assert [approval for approval, _ in desk.service.cancelled] == ["a-1"]
+
+    asyncio.run(run())
+
+
+def test_one_that_people_agreed_to_is_kept_as_long_as_the_service_says_so():
+    async def run() -> None:
+        desk = Desk(decisions=[HELD], approvals=[LASTS], redemptions=[ALLOW])
+        await desk.ask()
+        desk.service.state = ApprovalUpdate("approved")
+        for desk.now in (1_062.0, 1_200.0, 2_000.0):
+            assert desk.enforcer.has_overdue
+            await desk.enforcer.forget_overdue()
+            assert not desk.enforcer.has_overdue, "it is not asked again at once"
+        assert isinstance(await desk.ask(), Grant)
+
+    asyncio.run(run())
+
+
+def test_while_the_service_is_away_one_that_is_over_is_kept_a_while_and_no_longer():
+    async def run() -> None:
+        desk = Desk(decisions=[HELD], approvals=[LASTS])
+        await desk.ask()
+        desk.service.state = DecisionUnavailable("down")
+        desk.now = 1_062.0
+        await desk.enforcer.forget_overdue()
+        assert desk.enforcer.has_detached
+        desk.now = 1_200.0
+        await desk.enforcer.forget_overdue()
+        assert not desk.enforcer.has_detached
+
+    asyncio.run(run())
+
+
+def test_two_first_requests_for_one_action_at_once_put_it_forward_once():
+    async def run() -> None:
+        wait = asyncio.Event()
+        desk = Desk(decisions=[HELD, HELD], approvals=[wait, PENDING, PENDING])
+        first, second = asyncio.create_task(desk.ask()), asyncio.create_task(desk.ask())
+        await desk.service.waiting.wait()
+        while len(desk.service.asked) < 2:
+            await asyncio.sleep(0)
+        wait.set()
+        outcomes = await asyncio.gather(first, second)
+        assert [outcome.approval_id for outcome in outcomes] == ["a-1", "a-1"]
+        assert len(desk.service.requested) == 1
+        assert desk.service.cancelled == []
+
+    asyncio.run(run())
+
+
+def test_where_the_first_of_two_leaves_while_it_asks_the_second_asks_by_itself():
+    async def run() -> None:
+        never = asyncio.Event()
+        desk = Desk(decisions=[HELD, HELD], approvals=[never, PENDING, PENDING])
+        first, second = asyncio.create_task(desk.ask()), asyncio.create_task(desk.ask())
+        await desk.service.waiting.wait()
+        while len(desk.service.asked) < 2:
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert isinstance(await second, Held)
+        assert len(desk.service.cancelled) == 1, "what the first one asked for is withdrawn"
+        assert desk.enforcer.has_detached
 
     asyncio.run(run())

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from pep.core.decision_client import Bearer, ClientCertificate, Credential
 from pep.core.model import Action, Deny, Statement
 from pep.core.recorder import Recorder, process_chain
 from pep.core.serve import Runtime
+from pep.core.sessions import SessionHandle
 from pep.core.spool import Spool
 from pep.core.wire import Ask, PolicyChanged, Revoked
 from pep.http.config import HttpProxy
@@ -47,7 +49,11 @@ class Place:
         """As it would be in a while: nothing has just been found."""
         for entry in self.directory._by_session.values():
             entry.used -= 2.0
-        await self.directory._sweep()
+        await self.swept()
+
+    async def swept(self) -> None:
+        self.directory._sweep()
+        await self.directory.swept()
 
     def entry(self, name: str) -> Any:
         return self.directory._by_session[name]
@@ -216,7 +222,7 @@ def test_a_session_that_was_just_found_is_not_dismissed_under_its_request() -> N
     async def test(place: Place) -> None:
         first = await place.find("a")
         place.runtime.sessions._live[first].post(Revoked("killed", at_once=False))
-        await place.directory._sweep()
+        await place.swept()
         assert first in place.directory
 
     run(test)
@@ -228,7 +234,7 @@ def test_when_the_proxy_stops_every_session_ends() -> None:
         place.runtime.stopping.set()
         place.runtime.sessions.revoke_all("the proxy is stopping")
         assert {event.session for event in place.told} == {""}, "every connection is told"
-        await place.directory._sweep()
+        await place.swept()
         assert not [name for name in names if name in place.directory]
 
     run(test)
@@ -257,3 +263,98 @@ def test_no_two_credentials_have_one_name_and_none_is_in_it() -> None:
     assert len(set(names)) == len(names)
     assert _digest(Bearer("a")) == _digest(Bearer("a"))
     assert {len(name) for name in names} == {32}
+
+
+async def detached(place: Place, name: str) -> Any:
+    """An approval that nobody waits for; the enforcer of its session."""
+    place.stub.policy = lambda action: require_approval()
+    enforcer = place.directory.gate(name).enforcer
+    assert enforcer is not None
+    async for _ in enforcer.decide(Ask(1, (ACTION,), detached=True, session=name)):
+        pass
+    assert enforcer.has_detached
+    return enforcer
+
+
+def test_a_session_whose_approval_nobody_comes_back_for_ends_with_it() -> None:
+    async def test(place: Place) -> None:
+        first, other = await place.find("a"), await place.find("b")
+        enforcer = await detached(place, first)
+        place.entry(first).used -= 100.0
+        await place.sweep()
+        assert first in place.directory
+        enforcer._detached._now = lambda: time.time() + 3600.0
+        await place.sweep()
+        assert not enforcer.has_detached
+        await place.sweep()
+        assert first not in place.directory
+        assert other in place.directory
+        assert len(place.stub.cancelled) == 1
+
+    run(test)
+
+
+def test_a_session_that_only_an_approval_kept_through_a_change_of_policy_is_opened_again() -> None:
+    async def test(place: Place) -> None:
+        first = await place.find("a")
+        enforcer = await detached(place, first)
+        place.runtime.sessions._live[first].post(PolicyChanged("r-2"))
+        assert await place.find("a") == first
+        enforcer._detached._now = lambda: time.time() + 3600.0
+        await place.sweep()
+        await place.sweep()
+        assert await place.find("a") != first
+        assert first not in place.directory
+
+    run(test)
+
+
+def test_one_session_that_is_slow_to_close_delays_no_other() -> None:
+    async def test(place: Place) -> None:
+        slow, other = await place.find("a"), await place.find("b")
+        go_on, closed = asyncio.Event(), []
+
+        async def close_session(session: SessionHandle, reason: str, last_seq: int) -> None:
+            if session.session_id == slow:
+                await go_on.wait()
+            closed.append(session.session_id)
+
+        place.stub.close_session = close_session  # type: ignore[method-assign]
+        for name in (slow, other):
+            place.entry(name).used -= 100.0
+        place.directory._sweep()
+        while other not in closed:
+            await asyncio.sleep(0)
+        assert closed == [other]
+        go_on.set()
+        await place.directory.swept()
+        assert closed == [other, slow]
+
+    run(test)
+
+
+def test_a_session_that_was_opened_for_a_client_that_has_left_is_closed_again() -> None:
+    async def test(place: Place) -> None:
+        asked, answer, closed = asyncio.Event(), asyncio.Event(), []
+        opens = place.stub.open_session
+
+        async def open_session(login: Any) -> Any:
+            asked.set()
+            await answer.wait()
+            return await opens(login)
+
+        async def close_session(session: SessionHandle, reason: str, last_seq: int) -> None:
+            closed.append(session.session_id)
+
+        place.stub.open_session = open_session  # type: ignore[method-assign]
+        place.stub.close_session = close_session  # type: ignore[method-assign]
+        finding = asyncio.create_task(place.find("a"))
+        await asked.wait()
+        finding.cancel()
+        await asyncio.gather(finding, return_exceptions=True)
+        answer.set()
+        await place.runtime.settled()
+        assert closed == list(place.stub.sessions)
+        assert len(closed) == 1
+
+    run(test)
