@@ -22,6 +22,7 @@ import structlog
 
 from pep.core import wire
 from pep.core.enforcer import Enforcer
+from pep.core.executions import Executions
 from pep.core.leg import Leg
 from pep.core.mailbox import Answer, Item, Mailbox, Timer
 from pep.core.model import Grant, Held
@@ -86,9 +87,11 @@ async def run(
     recorder = gates("").recorder
     log = structlog.get_logger("pep.driver").bind(session=recorder.session)
     asked: dict[int, Enforcer] = {}
+    executions = Executions()
+    parts = (gates, asked, executions, lookups, at_once, cancel_upstream, mailbox)
     try:
         async with asyncio.TaskGroup() as tasks:
-            driver = _Driver(session, client, upstream, gates, asked, lookups, at_once, cancel_upstream, mailbox, tasks)
+            driver = _Driver(session, client, upstream, *parts, tasks)
             reason = await driver.consume(client_buffer, probe_seconds)
     except Exception as error:  # noqa: BLE001 - the one catch-all: record, close
         kind, where = _described(error)
@@ -99,10 +102,21 @@ async def run(
     except asyncio.CancelledError:
         client.abort()
         upstream.abort()
+        _record_unfinished(gates, executions, "the proxy stops")
         await _withdraw(asked, "the proxy stops")
         raise
+    _record_unfinished(gates, executions, reason)
     await asyncio.gather(client.finish(), upstream.finish(), _withdraw(asked, reason))
     return reason
+
+
+def _record_unfinished(gates: Gates, executions: Executions, why: str) -> None:
+    """How everything ended that was granted here and of which the session has said nothing."""
+    for session, event in executions.unfinished(why):
+        try:
+            gates(session).recorder.record(event)
+        except SpoolError as error:
+            structlog.get_logger("pep.driver").error("a record could not be written", session=session, error=str(error))
 
 
 async def _withdraw(asked: Mapping[int, Enforcer], reason: str) -> None:
@@ -121,6 +135,7 @@ class _Driver:
         upstream: Side,
         gates: Gates,
         asked: dict[int, Enforcer],
+        executions: Executions,
         lookups: wire.LookUps,
         at_once: AtOnce,
         cancel_upstream: Callable[[], Awaitable[None]],
@@ -132,6 +147,7 @@ class _Driver:
         self._upstream = upstream
         self._gates = gates
         self._asked = asked
+        self._executions = executions
         self._enforcers: set[Enforcer] = set()
         self._lookups = lookups
         self._at_once = at_once
@@ -293,6 +309,7 @@ class _Driver:
         """Why the record could not be written, said once; "" where it was, or where that is known already."""
         try:
             self._gates(record.session).recorder.record(record.event)
+            self._executions.recorded(record.event)
         except SpoolError as error:
             first, self._record_failed = not self._record_failed, True
             self._log.error("a record could not be written", error=str(error))
@@ -307,6 +324,7 @@ class _Driver:
         task = asyncio.current_task()
         async with contextlib.aclosing(enforcer.decide(ask)) as answers:
             async for answer in answers:
+                self._executions.answered(ask, answer)
                 self._mailbox.post(Answer(task, answer))
 
     def _fetch(self, exchange: int, question: object) -> None:

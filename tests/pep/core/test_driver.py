@@ -2,6 +2,7 @@
 else is forwarded as housekeeping; what the upstream says goes to the client as it is."""
 
 import asyncio
+import json
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,7 @@ class Lines:
     rest: bytes = b""
     asked: bytes = b""
     events: list[wire.Event] = field(default_factory=list)
+    executions: list[str] = field(default_factory=list)
 
     @property
     def backlog(self) -> int:
@@ -50,6 +52,7 @@ class Lines:
             case wire.UpstreamData(data):
                 yield wire.SendClient(data)
             case wire.Decided(outcome=Grant() as granted):
+                self.executions.append(granted.execution_id)
                 yield wire.SendUpstream(self.asked + b"\n", granted)
                 self.asked = b""
                 yield from self.go_on()
@@ -105,6 +108,8 @@ class Lines:
                     yield wire.SetTimer("short", 0.01)
                     yield wire.SetTimer("cleared", 0.001)
                     yield wire.SetTimer("cleared", None)
+                case b"+":
+                    yield wire.Record(RecordEvent(EventType.RESPONSE, facts={"execution_id": self.executions.pop()}))
                 case b"#":
                     raise RuntimeError("secret words of the client")
                 case _:
@@ -431,5 +436,63 @@ def test_what_was_written_before_the_end_is_flushed(run):
             await stage.reads(stage.client, block)
             await speaking
             assert await stage.reason == "the upstream left"
+
+    run(conversation())
+
+
+def ends(stage: Stage) -> list[tuple[str, str]]:
+    """The ends on record, and that there is one for every intent."""
+    events = [json.loads(sealed.data) for sealed in stage.shelf.kept]
+    intents = [event["facts"]["execution_id"] for event in events if event["type"] == "intent"]
+    ended = [event for event in events if event["type"] in ("response", "error") and event["facts"].get("execution_id")]
+    assert sorted(event["facts"]["execution_id"] for event in ended) == sorted(intents)
+    return [(event["type"], event["facts"].get("why", "")) for event in ended]
+
+
+@pytest.mark.parametrize(
+    ("last", "why"), [(b"# boom\n", "internal error"), (b"", "the upstream left")], ids=["failed", "cut"]
+)
+def test_what_ends_a_session_after_an_intent_is_on_record_for_it(run, last, why):
+    async def conversation() -> None:
+        async with Stage(Scripted(decisions=[ALLOW, ALLOW])) as stage:
+            await stage.send(b"? one\n+\n? two\n")
+            await stage.reads(stage.upstream, b"? one\n? two\n")
+            if last:
+                await stage.send(last)
+            else:
+                stage.upstream.close()
+            await stage.reason
+            assert ends(stage) == [("response", ""), ("error", why)]
+
+    run(conversation())
+
+
+def test_a_session_that_is_stopped_says_how_what_it_did_ended(run):
+    async def conversation() -> None:
+        async with Stage(Scripted(decisions=[ALLOW])) as stage:
+            await stage.send(b"? one\n")
+            await stage.reads(stage.upstream, b"? one\n")
+            stage._task.cancel()
+            await asyncio.gather(stage._task, return_exceptions=True)
+            assert ends(stage) == [("error", "the proxy stops")]
+            stage._task = asyncio.create_task(asyncio.sleep(0))
+
+    run(conversation())
+
+
+def test_a_grant_whose_client_has_left_says_that_nothing_came_of_it(run):
+    async def conversation() -> None:
+        decided = asyncio.Event()
+        service = Scripted(decisions=[decided, ALLOW])
+        async with Stage(service, client_buffer=8192, probe_seconds=3600) as stage:
+            await stage.send(b"? delete\n" + b"x" * 9000 + b"\n")
+            await until(lambda: stage.legs[0].paused_for("backlog"))
+            await service.waiting.wait()
+            stage.client.close()
+            await until(stage.legs[0].gone)
+            decided.set()
+            await stage.reason
+            assert await stage.upstream_got() == b""
+            assert ends(stage) == [("error", "the client left")]
 
     run(conversation())
