@@ -19,6 +19,12 @@ from pep.core.spool import Acknowledged, Shipment
 ALLOW = Allow("d-1", "r-1")
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Until it holds; for what nothing announces."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
 def session_handle(**changes: Any) -> SessionHandle:
     agent = Party("agent", "orders-reader")
     given = {

@@ -21,7 +21,7 @@ from pep.core.model import Deny, Grant, Held, Reason, RequireApproval, Requireme
 from pep.core.recorder import Recorder
 from pep.core.records import Event as RecordEvent
 from pep.core.records import EventType
-from tests.pep.core.scripted import ALLOW, Scripted, Shelf, action, session_handle
+from tests.pep.core.scripted import ALLOW, Scripted, Shelf, action, session_handle, until
 from tests.playbook import grant
 
 HELD = RequireApproval("d-5", "r-1", (Requirement("deletes", "needs_owner", ("group:owners",)),), 900.0)
@@ -254,12 +254,6 @@ def test_a_held_client_that_leaves_is_noticed_and_its_command_never_runs(run, le
             assert [each for each, _ in service.cancelled] == ["a-1"]
 
     run(conversation())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Until it holds; for what nothing announces."""
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("leave", [socket.socket.close, reset], ids=["FIN", "RST"])

@@ -15,7 +15,7 @@ from pep.core.model import Deny, Grant, Held, digest_of
 from pep.core.recorder import Recorder
 from pep.core.sessions import SessionHandle
 from pep.core.wire import NEEDS_WHOLE, Ask, Decided
-from tests.pep.core.scripted import ALLOW, Scripted, Shelf, action, session_handle
+from tests.pep.core.scripted import ALLOW, Scripted, Shelf, action, session_handle, until
 from tests.pep.core.test_enforcer import DENIED, HELD, PENDING, SUPPORTED
 
 LASTS = dataclasses.replace(PENDING, expires_at=1_060.0)
@@ -258,8 +258,7 @@ def test_two_first_requests_for_one_action_at_once_put_it_forward_once():
         desk = Desk(decisions=[HELD, HELD], approvals=[wait, PENDING, PENDING])
         first, second = asyncio.create_task(desk.ask()), asyncio.create_task(desk.ask())
         await desk.service.waiting.wait()
-        while len(desk.service.asked) < 2:
-            await asyncio.sleep(0)
+        await until(lambda: len(desk.service.asked) == 2)
         wait.set()
         outcomes = await asyncio.gather(first, second)
         assert [outcome.approval_id for outcome in outcomes] == ["a-1", "a-1"]
@@ -275,8 +274,7 @@ def test_where_the_first_of_two_leaves_while_it_asks_the_second_asks_by_itself()
         desk = Desk(decisions=[HELD, HELD], approvals=[never, PENDING, PENDING])
         first, second = asyncio.create_task(desk.ask()), asyncio.create_task(desk.ask())
         await desk.service.waiting.wait()
-        while len(desk.service.asked) < 2:
-            await asyncio.sleep(0)
+        await until(lambda: len(desk.service.asked) == 2)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         assert isinstance(await second, Held)

@@ -23,6 +23,7 @@ from pep.http.questions import Known
 from pep.http.server import SUPPORTED
 from pep.http.sessions import Directory, _digest
 from tests.http_relay import _config
+from tests.pep.core.scripted import until
 from tests.stub_service import StubDecisions, allow, require_approval
 
 ACTION = Action("request", "http", {"opaque": False}, Statement("DELETE /orders/7"))
@@ -323,8 +324,7 @@ def test_one_session_that_is_slow_to_close_delays_no_other() -> None:
         for name in (slow, other):
             place.entry(name).used -= 100.0
         place.directory._sweep()
-        while other not in closed:
-            await asyncio.sleep(0)
+        await until(lambda: other in closed)
         assert closed == [other]
         go_on.set()
         await place.directory.swept()
