@@ -14,13 +14,23 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pdp.v1.strict_yaml import (
     Address,
     ConfigError,
     Duration,
     FilePath,
+    Secret,
     SocketAddress,
     StrictModel,
     UnixAddress,
@@ -31,6 +41,7 @@ from pdp.v1.strict_yaml import (
 ADMINISTRATION: Final = "checkrein"
 """The id and the type of the resource that stands for this service itself."""
 
+_FILE: Final = "sqlite:///"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -267,10 +278,33 @@ class Approvals(StrictModel):
     max_sign_in_age: Span = datetime.timedelta(hours=12)
 
 
-class Store(StrictModel):
-    """Where sessions, approvals and records are kept."""
+def _store_url(value: str, info: ValidationInfo) -> str:
+    """A URL without a secret in it. A relative file is relative to the configuration's folder, as everywhere."""
+    # Imported here, so that commands of an installation without this section start without what a store is made of.
+    from pdp.store.url import holds_secret, read_url
 
-    url: Annotated[str, Field(pattern=r"^sqlite:///.+$")]
+    try:
+        if holds_secret(value):
+            raise ValueError(
+                "a password never stands in this file; say where the whole URL is: {env: NAME}, {file: PATH} or"
+                " {command: [...]}"
+            )
+        read_url(value)
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("pdp.store.url: ")) from None
+    base: Path | None = (info.context or {}).get("base")
+    if base is not None and value.startswith(_FILE):
+        return f"{_FILE}{base / value.removeprefix(_FILE)}"
+    return value
+
+
+class Store(StrictModel):
+    """Where sessions, approvals and records are kept: a URL, or where a URL with a password is to be found."""
+
+    url: Annotated[
+        Annotated[str, AfterValidator(_store_url), Tag("literal")] | Annotated[Secret, Tag("reference")],
+        Discriminator(lambda value: "literal" if isinstance(value, str) else "reference"),
+    ]
 
 
 class Limits(StrictModel):
@@ -345,10 +379,12 @@ class Config(StrictModel):
         """Where the service listens."""
         return self.pdp.listen or UnixAddress(self.state / "pdp.sock")
 
-    @property
     def store_url(self) -> str:
-        """The store, as SQLAlchemy names it."""
-        return self.pdp.store.url if self.pdp.store else f"sqlite:///{self.state / 'pdp.db'}"
+        """The store, as SQLAlchemy names it. Blocks where it has to be fetched; ConfigError says what to do."""
+        if self.pdp.store is None:
+            return f"{_FILE}{self.state / 'pdp.db'}"
+        url = self.pdp.store.url
+        return url if isinstance(url, str) else url.resolve()
 
     @property
     def grants(self) -> tuple[ProxyGrant, ...]:
@@ -361,11 +397,6 @@ class Config(StrictModel):
 def load_config(path: Path) -> Config:
     """The file, or ConfigError with every mistake in it."""
     config = load(path, Config)
-    if config.pdp.store is not None:
-        file = config.pdp.store.url.removeprefix("sqlite:///")
-        # A relative path is relative to the file, as everywhere; SQLite would take the working directory.
-        url = f"sqlite:///{path.resolve().parent / file}"
-        config = config.model_copy(update={"pdp": config.pdp.model_copy(update={"store": Store(url=url)})})
     try:
         socket_address(str(config.listen))
     except ValueError as error:

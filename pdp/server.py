@@ -1,7 +1,8 @@
 """The decision service as a process: what it is put together from, how it starts, and how it ends.
 
 `serve` is what `pdp serve` runs. `running` is the same without signals and the file that says it is ready. It answers
-`grpc.health.v1` with SERVING while OPA answers with a loaded policy; while it does not, actions are denied.
+`grpc.health.v1` with SERVING while OPA answers with a loaded policy and the store answers; while they do not, actions
+are denied.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ _GRACE: Final = 1.0
 _SWEEP: Final = 1.0
 _RENEW: Final = 3600.0
 _HEALTH: Final = 0.25
+_PROBE: Final = 1.0
 # A body of a record, with room for what is around it; what other calls carry is bounded where they are handled.
 _LARGEST_MESSAGE: Final = 65 << 20
 _OPTIONS: Final = (
@@ -97,7 +99,8 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
     """The service, listening. Ends calls, background work, OPA and the store in this order."""
     certificate = certificate_of(config)
     with only_one(config.state):
-        async with Database(config.store_url) as database, engine:
+        database = await asyncio.to_thread(Database, config.store_url)
+        async with database, engine:
             parts = await _parts(config, engine, database, now)
             server = grpc.aio.server(interceptors=[Refusals()], options=_OPTIONS)
             checks = health.aio.HealthServicer()
@@ -109,7 +112,8 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     background.create_task(every(_SWEEP, parts.approvals.expire)),
                     background.create_task(every(_RENEW, partial(_renew, config))),
                     background.create_task(_announce(engine, parts.watchers)),
-                    background.create_task(_report_health(engine, checks)),
+                    background.create_task(every(_PROBE, database.probe)),
+                    background.create_task(_report_health(engine, database, checks)),
                 ]
                 await server.start()
                 if isinstance(config.listen, UnixAddress):
@@ -287,12 +291,12 @@ async def _announce(engine: PolicyEngine, watchers: Watchers) -> None:
             watchers.revision(revision)
 
 
-async def _report_health(engine: PolicyEngine, checks: Any) -> None:
+async def _report_health(engine: PolicyEngine, database: Database, checks: Any) -> None:
     serving = health_pb2.HealthCheckResponse.SERVING
     not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
     last: int | None = None
     while True:
-        now = serving if engine.ready else not_serving
+        now = serving if engine.ready and not database.problem else not_serving
         if now != last:
             last = now
             for service in SERVICES:

@@ -12,6 +12,9 @@ from typing import Any
 import grpc
 import grpc.aio
 import structlog
+from sqlalchemy.exc import DataError
+
+from pdp.store.database import StoreUnavailable
 
 log = structlog.get_logger("pdp.service")
 
@@ -77,6 +80,13 @@ async def _abort(error: Exception, method: str, context: grpc.aio.ServicerContex
             await context.abort(code, text)
         case grpc.aio.AbortError():
             raise error
+        case StoreUnavailable():
+            log.warning("call not answered", method=method, why=str(error), cause=str(error.__cause__ or ""))
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        case DataError():
+            # A server's columns have lengths, and its texts no zero bytes.
+            log.info("call refused", method=method, why="the store cannot hold a value", cause=str(error.orig))
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a value is too long, or not one that can be stored")
         case _:
             log.error("call failed", method=method, exc_info=error)
             await context.abort(grpc.StatusCode.INTERNAL, "the decision service failed; its log says why")

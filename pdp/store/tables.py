@@ -38,6 +38,9 @@ class Instant(TypeDecorator[datetime.datetime]):
         return None if value is None else _EPOCH + value * _MICROSECOND
 
 
+# The name of a chain. Compared by bytes in every database, so that one prefix is one range.
+_CHAIN: Final = String(255).with_variant(String(255, collation="C"), "postgresql")
+
 metadata = MetaData()
 
 keys = Table(
@@ -125,7 +128,7 @@ records = Table(
     "records",
     metadata,
     # Not a foreign key: a proxy's own chain belongs to no session.
-    Column("session_id", String(255), primary_key=True),
+    Column("session_id", _CHAIN, primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("event", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
@@ -134,7 +137,7 @@ records = Table(
 bodies = Table(
     "bodies",
     metadata,
-    Column("session_id", String(255), primary_key=True),
+    Column("session_id", _CHAIN, primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("index", Integer, primary_key=True),
     Column("salt", LargeBinary, nullable=False),

@@ -217,7 +217,9 @@ class Secret(StrictModel):
             raise ValueError(  # noqa: TRY004 - pydantic reports only ValueError
                 "a secret never stands in this file; say where it is: {env: NAME}, {file: PATH} or {command: [...]}"
             )
-        return value
+        # Behind a validator like this one, a list is no longer taken for a tuple.
+        command = value.get("command")
+        return {**value, "command": tuple(command)} if isinstance(command, list) else value
 
     @model_validator(mode="after")
     def _one(self) -> Secret:

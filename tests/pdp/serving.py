@@ -34,6 +34,9 @@ from pdp.v1 import (
 )
 from pdp.v1.digests import action_digest
 
+# The URL of the store; empty for the default, a file in the state folder. See `tests/fix_store.py`.
+STORE = ""
+
 CONFIG = """
 version: 1
 state: {state}
@@ -279,6 +282,7 @@ def folder() -> Iterator[Path]:
 
 def configure(path: Path, *, identity: str = "", more: str = "") -> Config:
     file = path / "checkrein.yaml"
+    more += f"\n  store: {{url: '{STORE}'}}" if STORE else ""
     file.write_text(CONFIG.format(state="state", identity=identity, more=more))
     return load_config(file)
 

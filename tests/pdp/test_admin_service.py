@@ -13,6 +13,8 @@ from pdp.v1 import admin_service_pb2 as pb
 from tests.pdp.serving import AGENT, SELECT, Script, action, folder, result, serving, status_of
 from tests.pdp.test_records import sealed, shipped
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 ALL = {
     "ListApprovals": (pb.ListApprovalsRequest(), "approvals.read"),
     "GetApproval": (pb.GetApprovalRequest(approval_id="a-1"), "approvals.read"),

@@ -31,6 +31,8 @@ from tests.pdp.serving import (
     status_of,
 )
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 NOT_PERMITTED = grpc.StatusCode.PERMISSION_DENIED
 NOT_NOW = grpc.StatusCode.FAILED_PRECONDITION
 

@@ -31,7 +31,7 @@ def read(folder: Path, text: str) -> Config:
 def test_a_small_file_is_enough(tmp_path: Path):
     config = read(tmp_path, GOOD)
     assert config.listen == UnixAddress(tmp_path / "state" / "pdp.sock")
-    assert config.store_url == f"sqlite:///{tmp_path}/state/pdp.db"
+    assert config.store_url() == f"sqlite:///{tmp_path}/state/pdp.db"
     assert config.pdp.policies.dir == tmp_path / "rego/policies"
     assert config.grants == (ProxyGrant(certificate="shop-1", resources=("shop",)),)
 
@@ -40,7 +40,7 @@ def test_what_is_given_replaces_the_defaults(tmp_path: Path):
     more = "  listen: '127.0.0.1:7443'\n  store: {url: 'sqlite:///x.db'}\n  proxies: []\n"
     config = read(tmp_path, GOOD.replace("  resources:", more + "  resources:", 1))
     assert config.listen == TcpAddress("127.0.0.1", 7443)
-    assert config.store_url == f"sqlite:///{tmp_path}/x.db"
+    assert config.store_url() == f"sqlite:///{tmp_path}/x.db"
     assert config.grants == ()
 
 
@@ -96,3 +96,44 @@ def test_an_identity_that_cannot_be_trusted_is_refused(tmp_path: Path, identity:
 def test_a_socket_that_the_system_cannot_have_is_named_before_the_start(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"pdp\.listen: .* is a socket path of \d+ bytes"):
         read(tmp_path, GOOD.replace("state: state", f"state: {'x' * 100}"))
+
+
+def with_store(folder: Path, store: str) -> Config:
+    return read(folder, GOOD.replace("  resources:", f"  store: {{url: {store}}}\n  resources:", 1))
+
+
+def test_a_store_with_a_password_is_named_by_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    url = "postgresql+psycopg://checkrein:hunter2@127.0.0.1/checkrein"
+    (tmp_path / "url").write_text(f"{url}\n")
+    monkeypatch.setenv("STORE_URL", url)
+    for reference in ("{env: STORE_URL}", "{file: url}", "{command: [cat, url]}"):
+        monkeypatch.chdir(tmp_path)
+        assert with_store(tmp_path, reference).store_url() == url
+    monkeypatch.delenv("STORE_URL")
+    with pytest.raises(ConfigError, match="STORE_URL is not set"):
+        with_store(tmp_path, "{env: STORE_URL}").store_url()
+
+
+def test_a_store_without_a_password_may_stand_in_the_file(tmp_path: Path):
+    url = "postgresql+psycopg://checkrein@/checkrein?host=/run/postgresql"
+    assert with_store(tmp_path, f"'{url}'").store_url() == url
+
+
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [
+        ("'postgresql://me:hunter2@127.0.0.1/b'", "pdp.store.url: a password never stands in this file"),
+        ("'postgresql://me@127.0.0.1/b?password=hunter2'", "pdp.store.url: a password never stands in this file"),
+        ("'postgresql://me@hunter2.corp/b'", "so the URL needs sslmode=verify-full"),
+        ("'hunter2'", "pdp.store.url: must be sqlite:///PATH or postgresql"),
+        ("{vault: hunter2}", 'unknown key "vault" in pdp.store.url'),
+        ("{}", "needs exactly one of env, file and command"),
+    ],
+)
+def test_what_is_wrong_with_a_store_is_said_and_no_secret_with_it(tmp_path: Path, store: str, expected: str):
+    with pytest.raises(ConfigError) as raised:
+        with_store(tmp_path, store)
+    assert expected in str(raised.value)
+    assert "hunter2@" not in str(raised.value)
+    assert "=hunter2" not in str(raised.value)
+    assert "c.yaml:6: " in str(raised.value)

@@ -33,6 +33,8 @@ from tests.pdp.serving import (
     status_of,
 )
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import pytest
 import structlog
 from sqlalchemy import func, select
 
@@ -13,6 +14,8 @@ from pdp.store import tables
 from pdp.v1 import audit_service_pb2 as pb
 from pdp.v1.digests import GENESIS, body_digest, canonical_json, chain_hash
 from tests.pdp.serving import AGENT, Proxy, folder, serving, status_of
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 NOT_OURS = "the record is of a session that is not this proxy's"
 

@@ -17,6 +17,8 @@ from pdp.store.database import Database
 from pdp.v1.admin_service_pb2 import RecordedEvent
 from tests.pdp.serving import folder, serving
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 NOW = datetime.datetime(2030, 1, 2, 3, 4, 5, 678901, datetime.UTC)
 
 

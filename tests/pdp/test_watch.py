@@ -4,12 +4,15 @@ import asyncio
 import time
 
 import grpc
+import pytest
 
 from pdp.service.peers import Peer
 from pdp.service.watch import Watchers
 from pdp.v1 import admin_service_pb2
 from pdp.v1 import decision_service_pb2 as pb
 from tests.pdp.serving import SELECT, Clock, Proxy, Script, action, folder, serving, status_of
+
+pytestmark = pytest.mark.usefixtures("each_store")
 
 
 class Watching:

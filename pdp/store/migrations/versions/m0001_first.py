@@ -7,6 +7,9 @@ revision = "0001"
 down_revision = None
 
 
+_CHAIN = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
+
+
 def upgrade() -> None:
     op.create_table(
         "keys",
@@ -78,14 +81,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "records",
-        sa.Column("session_id", sa.String(255), primary_key=True),
+        sa.Column("session_id", _CHAIN, primary_key=True),
         sa.Column("seq", sa.BigInteger, primary_key=True),
         sa.Column("event", sa.LargeBinary, nullable=False),
         sa.Column("hash", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "bodies",
-        sa.Column("session_id", sa.String(255), primary_key=True),
+        sa.Column("session_id", _CHAIN, primary_key=True),
         sa.Column("seq", sa.BigInteger, primary_key=True),
         sa.Column("index", sa.Integer, primary_key=True),
         sa.Column("salt", sa.LargeBinary, nullable=False),
