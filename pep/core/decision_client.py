@@ -165,6 +165,8 @@ _FINAL_CODES: Final = frozenset(
     }
 )
 _FIRST_TRY: Final = 0.6
+# How long a stream waits for a connection where there is another address to try.
+_REACH_SECONDS: Final = 1.0
 _STATES: Final = {
     approval_service_pb2.APPROVAL_STATE_PENDING: "pending",
     approval_service_pb2.APPROVAL_STATE_APPROVED: "approved",
@@ -193,15 +195,14 @@ class GrpcDecisionClient:
         named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
         options = (*_OPTIONS, *named)
         targets = [addresses[index % len(addresses)] for index in range(max(2, len(addresses)))]
-        self._channels = [grpc.aio.secure_channel(target, credentials, options) for target in (*targets, addresses[0])]
+        calls = [grpc.aio.secure_channel(target, credentials, options) for target in targets]
+        streams = [grpc.aio.secure_channel(target, credentials, options) for target in addresses]
+        self._channels = [*calls, *streams]
         self._open_timeout = open_timeout
         self._decide_timeout = decide_timeout
-        *calls, streams = self._channels
         self._decisions = [decision_service_pb2_grpc.DecisionServiceStub(channel) for channel in calls]
         self._approvals = [approval_service_pb2_grpc.ApprovalServiceStub(channel) for channel in calls]
-        self._watching = decision_service_pb2_grpc.DecisionServiceStub(streams)
-        self._awaiting = approval_service_pb2_grpc.ApprovalServiceStub(streams)
-        self._shipping = audit_service_pb2_grpc.AuditServiceStub(streams)
+        self._streams = StreamChannels(streams)
         self._preferred = 0
 
     async def close(self) -> None:
@@ -276,14 +277,15 @@ class GrpcDecisionClient:
 
     async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
         request = approval_service_pb2.AwaitApprovalRequest(token=session.token, approval_id=approval_id)
-        call = self._awaiting.AwaitApproval(request, wait_for_ready=True)
-        try:
-            with _translated_errors():
-                async for answer in call:
-                    _whole(answer)
-                    yield ApprovalUpdate(_STATES.get(answer.state, "unknown"), answer.comment)
-        finally:
-            call.cancel()
+        async with self._streams.one() as channel:
+            call = approval_service_pb2_grpc.ApprovalServiceStub(channel).AwaitApproval(request, wait_for_ready=True)
+            try:
+                with _translated_errors():
+                    async for answer in call:
+                        _whole(answer)
+                        yield ApprovalUpdate(_STATES.get(answer.state, "unknown"), answer.comment)
+            finally:
+                call.cancel()
 
     async def cancel_approval(self, session: SessionHandle, approval_id: str, reason: str) -> None:
         request = approval_service_pb2.CancelApprovalRequest(
@@ -302,37 +304,21 @@ class GrpcDecisionClient:
         return translate.decision(answer.decision)
 
     async def watch(self) -> AsyncGenerator[WatchNews, None]:
-        call = self._watching.Watch(wait_for_ready=True)
-        try:
-            with _translated_errors():
-                await call.write(decision_service_pb2.WatchRequest(acknowledged=0))
-                async for answer in call:
-                    yield _news(_whole(answer))
-                    await call.write(decision_service_pb2.WatchRequest(acknowledged=answer.number))
-        finally:
-            call.cancel()
+        async with self._streams.one() as channel:
+            call = decision_service_pb2_grpc.DecisionServiceStub(channel).Watch(wait_for_ready=True)
+            try:
+                with _translated_errors():
+                    await call.write(decision_service_pb2.WatchRequest(acknowledged=0))
+                    async for answer in call:
+                        yield _news(_whole(answer))
+                        await call.write(decision_service_pb2.WatchRequest(acknowledged=answer.number))
+            finally:
+                call.cancel()
 
     async def ship(self, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
-        call = self._shipping.Record(wait_for_ready=True)
-
-        async def send() -> None:
-            async for shipment in shipments:
-                await call.write(_record(shipment))
-
-        try:
-            with _translated_errors():
-                try:
-                    async with asyncio.TaskGroup() as tasks:
-                        sending = tasks.create_task(send())
-                        async for answer in call:
-                            _whole(answer)
-                            acknowledged(Acknowledged(answer.session_id, answer.acknowledged_seq, answer.refused))
-                        sending.cancel()
-                except ExceptionGroup as errors:
-                    raise errors.exceptions[0] from None
-        finally:
-            call.cancel()
-        raise DecisionUnavailable("the decision service ended the stream of records")
+        async with self._streams.one() as channel:
+            await _ship(audit_service_pb2_grpc.AuditServiceStub(channel), shipments, acknowledged)
+            raise DecisionUnavailable("the decision service ended the stream of records")
 
     async def _call(self, calls: Sequence[Callable[..., Any]], request: Any, timeout: float) -> Any:
         """One answer within `timeout`, by two tries on two connections. Every call is harmless to repeat.
@@ -360,6 +346,61 @@ class GrpcDecisionClient:
             # A timer of our own as well: how long a client waits depends on nothing in the library.
             async with asyncio.timeout(timeout):
                 return _whole(await call(request, timeout=timeout, wait_for_ready=wait))
+
+
+async def _ship(stub: Any, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
+    call = stub.Record(wait_for_ready=True)
+
+    async def send() -> None:
+        async for shipment in shipments:
+            await call.write(_record(shipment))
+
+    try:
+        with _translated_errors():
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    sending = tasks.create_task(send())
+                    async for answer in call:
+                        _whole(answer)
+                        acknowledged(Acknowledged(answer.session_id, answer.acknowledged_seq, answer.refused))
+                    sending.cancel()
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+    finally:
+        call.cancel()
+
+
+class StreamChannels:
+    """Channels for streams, one for each address. When a stream breaks, the next one is opened at the next address."""
+
+    def __init__(self, channels: Sequence[grpc.aio.Channel]) -> None:
+        self._channels = channels
+        self._preferred = 0
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[grpc.aio.Channel]:
+        """The channel to take now. With several addresses one that cannot be reached soon is DecisionUnavailable."""
+        taken = self._preferred
+        channel = self._channels[taken]
+        try:
+            if len(self._channels) > 1:
+                await _reached(channel)
+            yield channel
+        except RequestRefused:
+            raise
+        except DecisionUnavailable:
+            # Only the first of the streams that broke together moves on.
+            if self._preferred == taken:
+                self._preferred = (taken + 1) % len(self._channels)
+            raise
+
+
+async def _reached(channel: grpc.aio.Channel) -> None:
+    try:
+        async with asyncio.timeout(_REACH_SECONDS):
+            await channel.channel_ready()
+    except TimeoutError:
+        raise DecisionUnavailable("the decision service is not reached at that address") from None
 
 
 def _whole(answer: Any) -> Any:

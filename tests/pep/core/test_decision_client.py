@@ -1,9 +1,10 @@
 """The client and the shipper against real gRPC servers with mutual TLS, in this process."""
 
 import asyncio
+import contextlib
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ from pep.core.records import Body, Event, EventType
 from pep.core.segments import EventEntry, decode
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
 from pep.core.shipper import Shipper
-from pep.core.spool import Spool
+from pep.core.spool import Shipment, Spool
 from pep.core.tls import channel_credentials
 from tests.certificates import make_authority
 from tests.pep.core.scripted import action, session_handle
@@ -145,10 +146,10 @@ async def serving(folder: Path, service: Service, socket: str = "s") -> AsyncIte
 
 
 @asynccontextmanager
-async def client(folder: Path, timeout: float = 2.0) -> AsyncIterator[GrpcDecisionClient]:
+async def client(folder: Path, timeout: float = 2.0, sockets: Sequence[str] = "s") -> AsyncIterator[GrpcDecisionClient]:
     tls = DecisionsTls(cert=folder / "pep.crt", key=folder / "pep.key", ca=folder / "ca.crt", server_name="pdp.test")
     made = GrpcDecisionClient(
-        [f"unix:{folder / 's'}"],
+        [f"unix:{folder / socket}" for socket in sockets],
         channel_credentials(tls),
         server_name="pdp.test",
         open_timeout=timeout,
@@ -398,6 +399,53 @@ def test_records_arrive_in_order_and_leave_the_spool(tmp_path: Path, options: An
     assert len(spool.segments) == 1
     spool.close()
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_stream_that_breaks_is_opened_again_at_the_next_address(tmp_path: Path):
+    async def scenario():
+        answers = [Service(streamed=[snapshot(name)]) for name in ("r-a", "r-b")]
+        async with serving(tmp_path, answers[1], "b"), client(tmp_path, sockets="ab") as decisions:
+            async with serving(tmp_path, answers[0], "a"):
+                # Asked for the next one, so that the first is acknowledged and the stream is known to be up.
+                assert await revisions(decisions) == ["r-a"]
+            seen: list[str] = []
+            while not seen:
+                seen = await revisions(decisions)
+            assert seen == ["r-b"]
+            # And so is everything that is a stream.
+            await shipped(decisions, answers[1])
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def snapshot(revision: str) -> decision_service_pb2.WatchResponse:
+    return decision_service_pb2.WatchResponse(
+        number=1, snapshot=decision_service_pb2.Snapshot(policy_revision=revision)
+    )
+
+
+async def revisions(decisions: GrpcDecisionClient) -> list[str]:
+    """What one stream says until it ends or breaks."""
+    seen = []
+    with contextlib.suppress(DecisionUnavailable):
+        async for news in decisions.watch():
+            seen.append(news.policy_revision)  # noqa: PERF401 - what came before an error is kept
+    return seen
+
+
+async def shipped(decisions: GrpcDecisionClient, service: Service) -> None:
+    """One record, to whoever is reached."""
+
+    async def one() -> AsyncIterator[Shipment]:
+        yield Shipment("s-1", 0, b"{}")
+        await asyncio.Event().wait()
+
+    got = asyncio.Event()
+    shipping = asyncio.create_task(decisions.ship(one(), lambda _: got.set()))
+    await got.wait()
+    shipping.cancel()
+    await asyncio.gather(shipping, return_exceptions=True)
+    assert service.stored == {"s-1": [b"{}"]}
 
 
 def test_shipping_goes_on_where_it_broke(tmp_path: Path):
