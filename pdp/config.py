@@ -31,6 +31,7 @@ from pdp.v1.strict_yaml import (
     Duration,
     FilePath,
     Secret,
+    Size,
     SocketAddress,
     StrictModel,
     UnixAddress,
@@ -307,6 +308,48 @@ class Store(StrictModel):
     ]
 
 
+class DecisionLog(StrictModel):
+    """Where the decision log goes, in the format of OPA's own. Without this section: to the service's own log."""
+
+    console: bool = False
+    file: FilePath | None = None
+    # How large the file gets before a new one is begun, and how many older ones stay.
+    rotate: Annotated[Size, Field(ge=1 << 12)] = 100 << 20
+    files: Annotated[int, Field(ge=1, le=1000)] = 5
+    # A receiver of OPA's decision logs.
+    url: str | None = None
+    batch: Span = datetime.timedelta(seconds=5)
+    token: Secret | None = None
+    ca: FilePath | None = None
+    # Of the input only who, what and on what; or all of it but statements, parameters and bodies.
+    input: Literal["short", "whole"] = "short"
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> DecisionLog:
+        if self.url is not None:
+            check_url(self.url)
+        elif self.token is not None or self.ca is not None:
+            raise ValueError("token and ca go with url")
+        if not self.console and self.file is None and self.url is None:
+            raise ValueError("needs at least one of console, file and url")
+        return self
+
+
+class KeptDecisions(StrictModel):
+    """How long decisions can be looked up, and how long explained: for that their inputs are needed."""
+
+    keep: Span = datetime.timedelta(days=30)
+    inputs: Span = datetime.timedelta(days=7)
+    most: Annotated[int, Field(ge=1000)] = 500_000
+
+
+class Records(StrictModel):
+    """What is kept of what happened."""
+
+    decision_log: DecisionLog | None = None
+    decisions: KeptDecisions = KeptDecisions()
+
+
 class Limits(StrictModel):
     """Shares, each for the person or workload at the end of a chain."""
 
@@ -327,6 +370,7 @@ class Service(StrictModel):
     identity: Identity = Identity()
     approvals: Approvals = Approvals()
     store: Store | None = None
+    records: Records = Records()
     limits: Limits = Limits()
 
     @field_validator("resources")

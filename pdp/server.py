@@ -27,6 +27,7 @@ from pdp.approvals.approvals import Approvals
 from pdp.audit.service_chain import STOPPED, ServiceChain
 from pdp.certificates import Authority, Certificate, private_folder, server_credentials
 from pdp.config import Config
+from pdp.decisions.log import DecisionLog
 from pdp.identity.authenticator import Authenticator
 from pdp.identity.tokens import Clock, now_utc, open_issuer
 from pdp.opa.engine import PolicyEngine
@@ -66,6 +67,7 @@ _SWEEP: Final = 1.0
 _RENEW: Final = 3600.0
 _HEALTH: Final = 0.25
 _PROBE: Final = 1.0
+_FORGET: Final = 60.0
 # A body of a record, with room for what is around it; what other calls carry is bounded where they are handled.
 _LARGEST_MESSAGE: Final = 65 << 20
 _OPTIONS: Final = (
@@ -92,6 +94,7 @@ class Running:
     watchers: Watchers
     database: Database
     chain: ServiceChain
+    decisions: DecisionLog
 
 
 @asynccontextmanager
@@ -114,17 +117,27 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     background.create_task(_announce(engine, parts.watchers)),
                     background.create_task(every(_PROBE, database.probe)),
                     background.create_task(_report_health(engine, database, checks)),
+                    background.create_task(parts.decisions.run()),
+                    background.create_task(every(_FORGET, parts.decisions.forget)),
                 ]
                 await server.start()
                 if isinstance(config.listen, UnixAddress):
                     config.listen.path.chmod(0o600)
                 try:
                     yield Running(
-                        address, engine, parts.sessions, parts.approvals, parts.watchers, database, parts.chain
+                        address,
+                        engine,
+                        parts.sessions,
+                        parts.approvals,
+                        parts.watchers,
+                        database,
+                        parts.chain,
+                        parts.decisions,
                     )
                 finally:
                     await checks.enter_graceful_shutdown()
                     await server.stop(_GRACE)
+                    await parts.decisions.close()
                     for task in tasks:
                         task.cancel()
                     await parts.chain.append(STOPPED, {})
@@ -204,6 +217,7 @@ class _Parts:
     decider: Decider
     engine: PolicyEngine
     chain: ServiceChain
+    decisions: DecisionLog
 
 
 async def _parts(config: Config, engine: PolicyEngine, database: Database, now: Clock) -> _Parts:
@@ -227,7 +241,9 @@ async def _parts(config: Config, engine: PolicyEngine, database: Database, now: 
 
     sessions.on_end(ended)
     await sessions.load()
-    return _Parts(database, sessions, approvals, watchers, Decider(engine, settings, now), engine, chain)
+    decisions = DecisionLog(settings.records, engine, database, now)
+    decider = Decider(engine, settings, now, decisions.add)
+    return _Parts(database, sessions, approvals, watchers, decider, engine, chain, decisions)
 
 
 def _add(server: grpc.aio.Server, config: Config, parts: _Parts, now: Clock, checks: Any) -> None:

@@ -12,6 +12,7 @@ from opa_client.opa_async import AsyncOpaClient  # type: ignore[import-untyped]
 
 ANSWER: Final = "checkrein.answer"
 BUILT: Final = "checkrein.built"
+LOG_MASKS: Final = "system.log.mask"
 
 _CONNECTIONS: Final = 64
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import structlog
 
 from pdp.input import Resource
-from pdp.opa.client import ANSWER, BUILT, OpaUnavailable
+from pdp.opa.client import ANSWER, BUILT, LOG_MASKS, OpaUnavailable
 from pdp.opa.program import OpaFailed
 from pdp.opa.supervisor import OpaChild
 from pdp.policies.bundle import Bundle, keep, last_good, library_version
@@ -203,6 +203,20 @@ class PolicyEngine:
             self._said = why
         message = f"No decision could be made: {why}."
         return denied(UNAVAILABLE, message[:240], retry=True, revision=revision)
+
+    async def log_masks(self, event: Mapping[str, Any]) -> Any:
+        """What `data.system.log.mask` says of an event of the decision log; None where no such policy is in force.
+
+        Raises OpaUnavailable where it cannot be found out.
+        """
+        active = self._active
+        if active is None:
+            raise OpaUnavailable("no policies are in force")
+        if not active.bundle.masks_log:
+            return None
+        with active.question():
+            rules = await active.child.client.ask(LOG_MASKS, event)
+        return [] if rules is None else rules
 
     async def input_paths(self, resource_id: str) -> tuple[str, ...]:
         """What travels on demand and the policies bound to the resource can read; all while nothing is in force."""

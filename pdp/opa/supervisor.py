@@ -49,7 +49,11 @@ allow if {
 
 _permitted if {
 	input.method == "POST"
-	input.path in [["v1", "data", "checkrein", "answer"], ["v1", "data", "checkrein", "built"]]
+	input.path in [
+		["v1", "data", "checkrein", "answer"],
+		["v1", "data", "checkrein", "built"],
+		["v1", "data", "system", "log", "mask"],
+	]
 }
 
 _permitted if {
@@ -79,7 +83,7 @@ class OpaChild:
         token = secrets.token_urlsafe(32)
         authz = self._folder / "authz"
         authz.mkdir()
-        (authz / ".manifest").write_text(json.dumps({"roots": ["system"], "rego_version": 1}), "utf-8")
+        (authz / ".manifest").write_text(json.dumps({"roots": ["system/authz"], "rego_version": 1}), "utf-8")
         (authz / "authz.rego").write_text(_AUTHZ % hashlib.sha256(token.encode()).hexdigest(), "utf-8")
         self.client = UnixOpaClient(self._socket, token=token, timeout=timeout)
         self._said: deque[str] = deque(maxlen=5)

@@ -26,9 +26,9 @@ from pdp.policies.bindings import expand, read
 from pdp.policies.checks import Checked
 from pdp.policies.problems import PolicyError
 from pdp.policies.reads import on_demand
-from pdp.policies.snapshot import DATA_FOLDERS, Snapshot, Source, digest, take
+from pdp.policies.snapshot import DATA_FOLDERS, LOG_FOLDER, Snapshot, Source, digest, take
 
-ROOTS: Final = ("checkrein", "policies", *DATA_FOLDERS)
+ROOTS: Final = ("checkrein", "policies", "system/log", *DATA_FOLDERS)
 
 # One document for one evaluation: the decision, and what made it.
 _ANSWER: Final = Source(
@@ -54,6 +54,8 @@ class Bundle:
     version: str
     bindings: Mapping[str, Sequence[Mapping[str, str]]]
     reads: Mapping[str, Sequence[str]]
+    # Whether it says what of the decision log is masked.
+    masks_log: bool = False
 
     def input_paths(self, resource_id: str) -> tuple[str, ...]:
         """What of it the policies bound to the resource can read; all for a resource that is not known."""
@@ -80,7 +82,7 @@ def build(
     snapshot: Snapshot, data: Mapping[str, Any], bindings: Any, checked: Checked, resources: Sequence[Resource]
 ) -> Bundle:
     """The bundle of checked files. `data` is without bindings, which are given as they were written."""
-    sources = [each for each in (*snapshot.library, *snapshot.policies) if not each.is_test]
+    sources = [each for each in snapshot.rego if not each.is_test]
     reads = {policy: list(paths) for policy, paths in checked.reads.items()}
     return _assemble([*sources, _ANSWER], data, bindings, reads, resources, library_version())
 
@@ -107,7 +109,8 @@ def _assemble(
     files = {each.name: each.content for each in sources}
     files[".manifest"] = json.dumps(manifest).encode()
     files["data.json"] = json.dumps(document, sort_keys=True).encode()
-    return Bundle(_pack(files), revision, version, expanded, reads)
+    masks_log = any(each.name.startswith(LOG_FOLDER) for each in sources)
+    return Bundle(_pack(files), revision, version, expanded, reads, masks_log)
 
 
 def _pack(files: Mapping[str, bytes]) -> bytes:

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from pdp.library import library_dir
 from pdp.opa.program import Finished, OpaFailed, capabilities, run_opa
-from pdp.policies.contract import Ast, wrong_package, wrong_rules
+from pdp.policies.contract import Ast, wrong_masks, wrong_package, wrong_rules
 from pdp.policies.problems import PolicyError, Problem
 from pdp.policies.reads import on_demand, policy_paths
-from pdp.policies.snapshot import Snapshot, Source
+from pdp.policies.snapshot import LOG_FOLDER, Snapshot, Source
 
 _PARSE: Final = "{name: rego.parse_module(name, text) | some name, text in input}"
 _PLACE: Final = re.compile(r"(?P<file>[^\s:]+\.rego):(?P<line>\d+): (?P<message>.*)", re.DOTALL)
@@ -52,17 +52,24 @@ class Checks:
         with tempfile.TemporaryDirectory(prefix="check-", dir=self._folder) as folder:
             work = Path(folder)
             await asyncio.to_thread(_write, work, snapshot, data, self._capabilities)
-            files = _Files(work, {each.name: each for each in (*snapshot.library, *snapshot.policies)})
-            checked, tested, parsed = await asyncio.gather(
+            files = _Files(work, {each.name: each for each in snapshot.rego})
+            # The input of a mask is an event of the decision log, which the schema of the policies' input does not fit.
+            beside = ["../log"] if snapshot.log else []
+            checked, tested, parsed, checked_log = await asyncio.gather(
                 self._opa(work, "check", "--strict", "--schema", "../input.json"),
-                self._opa(work, "test"),
+                self._opa(work, "test", *beside),
                 self._parse(work, files),
+                self._opa(work, "check", "--strict", *beside) if beside else _in_order(),
             )
             # In the order of causes: a wrong package makes the compiler complain about whatever it collides with, and
             # a rule of a wrong form about whoever reads it.
             for problems in (
                 await self._package_problems(parsed, files),
-                [*_check_problems(checked, files), *await self._rule_problems(parsed, files)],
+                [
+                    *_check_problems(checked, files),
+                    *_check_problems(checked_log, files),
+                    *await self._rule_problems(parsed, files),
+                ],
                 [
                     Problem(files.sources[name].path, 0, "cannot be parsed")
                     for name in files.sources
@@ -81,7 +88,8 @@ class Checks:
         with tempfile.TemporaryDirectory(prefix="test-", dir=self._folder) as folder:
             work = Path(folder)
             await asyncio.to_thread(_write, work, snapshot, data, self._capabilities)
-            arguments = ["test", "--capabilities", "../capabilities.json", *(["-v"] if verbose else []), "."]
+            where = [".", *(["../log"] if snapshot.log else [])]
+            arguments = ["test", "--capabilities", "../capabilities.json", *(["-v"] if verbose else []), *where]
             return await run_opa(self._program, arguments, folder=work / "files")
 
     async def _opa(self, work: Path, command: str, *arguments: str) -> Finished:
@@ -109,15 +117,17 @@ class Checks:
             source = files.sources[name]
             if source.is_test:
                 continue
-            if rules := list(wrong_rules(parsed.get(name, {}))):
+            wrong = wrong_masks if name.startswith(LOG_FOLDER) else wrong_rules
+            if rules := list(wrong(parsed.get(name, {}))):
                 located = (await self._located(name, files))["rules"]
                 problems += [Problem(source.path, located[index]["location"]["row"], why) for index, why in rules]
         return problems
 
     async def _located(self, name: str, files: _Files) -> Any:
         """The same tree with lines, which the builtin that parses many files at once does not give."""
+        folder = files.work / _top(name)
         arguments = ["parse", "--format", "json", "--json-include", "locations", name]
-        done = await run_opa(self._program, arguments, folder=files.work / "files")
+        done = await run_opa(self._program, arguments, folder=folder)
         if done.status != 0:
             raise OpaFailed(f"opa parse {name}: {done.err.decode(errors='replace').strip()}")
         return json.loads(done.out)
@@ -131,24 +141,34 @@ class _Files:
     @property
     def policies(self) -> list[str]:
         """The names that the contract is about."""
-        return [name for name in self.sources if name.startswith("policies/")]
+        return [name for name in self.sources if name.startswith(("policies/", LOG_FOLDER))]
 
     def path(self, name: str) -> Path:
         """Where a file that OPA names came from."""
-        name = str(PurePosixPath(name.removeprefix(str(self.work / "files") + "/")))
+        for top in ("files", "log"):
+            name = name.removeprefix(f"{self.work / top}/").removeprefix(f"../{top}/")
+        name = str(PurePosixPath(name))
         return self.sources[name].path if name in self.sources else Path(name)
 
 
 def _write(work: Path, snapshot: Snapshot, data: Mapping[str, Any], allowed: bytes) -> None:
     files = work / "files"
-    for each in (*snapshot.library, *snapshot.policies):
-        path = files / each.name
+    for each in snapshot.rego:
+        path = work / _top(each.name) / each.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(each.content)
     files.mkdir(exist_ok=True)
     (files / "data.json").write_text(json.dumps(data), "utf-8")
     (work / "capabilities.json").write_bytes(allowed)
     (work / "input.json").write_bytes((library_dir() / "schemas" / "input.json").read_bytes())
+
+
+def _top(name: str) -> str:
+    return "log" if name.startswith(LOG_FOLDER) else "files"
+
+
+async def _in_order() -> Finished:
+    return Finished(0, b"", b"")
 
 
 def _check_problems(done: Finished, files: _Files) -> Iterator[Problem]:

@@ -20,6 +20,9 @@ from pdp.policies.problems import PolicyError, Problem
 
 DATA_FOLDERS: Final = ("bindings", "classification", "exceptions", "hours", "owners", "parameters")
 
+# The masks of the decision log: the package system.log, as OPA has it.
+LOG_FOLDER: Final = "system/log/"
+
 # They belong to the repository and are not loaded: documentation of inputs, schemas, cases for other tools.
 _NOT_LOADED: Final = frozenset({"cases", "examples", "schemas"})
 _DATA_FILES: Final = frozenset({"data.json", "data.yaml", "data.yml"})
@@ -49,6 +52,12 @@ class Snapshot:
     library: tuple[Source, ...]
     policies: tuple[Source, ...]
     data: tuple[Source, ...]
+    log: tuple[Source, ...] = ()
+
+    @property
+    def rego(self) -> tuple[Source, ...]:
+        """Everything that is checked and tested."""
+        return (*self.library, *self.policies, *self.log)
 
     @property
     def names(self) -> frozenset[str]:
@@ -102,6 +111,7 @@ def take(directory: Path, library: Path) -> Snapshot:
         library=tuple(each for each in library_files if not each.name.endswith("_test.rego")),
         policies=tuple(policies),
         data=tuple(each for each in sources if each.name.split("/", 1)[0] in DATA_FOLDERS),
+        log=tuple(each for each in sources if each.name.startswith(LOG_FOLDER) and each.name.endswith(".rego")),
     )
 
 
@@ -150,9 +160,15 @@ def _misplaced(sources: Sequence[Source]) -> Iterator[Problem]:
         top = name.parts[0]
         if top == "checkrein":
             continue
+        if each.name.startswith(LOG_FOLDER) and name.suffix == ".rego" and len(name.parts) == 3:
+            continue
         if name.suffix == ".rego":
             if top != "policies" or len(name.parts) != 3:
-                yield Problem(each.path, 0, "Rego is loaded from policies/NAME/ only")
+                yield Problem(
+                    each.path,
+                    0,
+                    "Rego is loaded from policies/NAME/ only, and masks of the decision log from system/log/",
+                )
             elif not _NAME.match(name.parts[1]) or name.parts[1].endswith("_test"):
                 yield Problem(each.path, 0, f"{name.parts[1]} is no name for a policy: small letters, digits and _,"
                               " a letter first, not ending in _test")  # fmt: skip

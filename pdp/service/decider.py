@@ -1,7 +1,6 @@
 """One question to the policies: the input document is built, checked, asked, answered and logged here, and only here.
 
-The log entry has the shape of Open Policy Agent's decision log, without what a client wrote: no statement, no
-parameter, nothing of what the proxy says of the action.
+Every answer goes to the decision log (`pdp.decisions`) on its way, which it does not wait for.
 """
 
 from __future__ import annotations
@@ -9,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import structlog
 from pdp import input as policy_input
 from pdp.config import ADMINISTRATION, Service
 from pdp.decision_message import to_proto
+from pdp.decisions.decided import Decided
 from pdp.identity.subject import Subject
 from pdp.identity.tokens import Clock
 from pdp.opa.engine import PolicyEngine
@@ -26,10 +27,7 @@ from pdp.policy_result import PolicyResult, denied, expired
 from pdp.service.refusal import Refused
 from pdp.v1 import access_pb2, decision_pb2
 
-log = structlog.get_logger("pdp.decisions")
-
-_ENTRYPOINT = "checkrein/decision/result"
-_ERASED = ["/input/action/properties"]
+log = structlog.get_logger("pdp.decider")
 
 
 def new_id(kind: str) -> str:
@@ -68,8 +66,9 @@ def targets(settings: Service) -> list[policy_input.Resource]:
 class Decider:
     """Asks the policies."""
 
-    def __init__(self, engine: PolicyEngine, settings: Service, now: Clock) -> None:
+    def __init__(self, engine: PolicyEngine, settings: Service, now: Clock, told: Callable[[Decided], None]) -> None:
         self._engine = engine
+        self._told = told
         self._now = now
         self._resources = {each.id: each for each in targets(settings)}
         self._resources[ADMINISTRATION] = policy_input.Resource(ADMINISTRATION, ADMINISTRATION)
@@ -112,7 +111,14 @@ class Decider:
     def deny(self, asker: Asker | None, code: str, message: str, *, action: str, retry: bool = False) -> Answer:
         """A denial of this service itself, logged like every other."""
         result = denied(code, message, retry=retry, revision=self._engine.revision)
-        return self._logged(asker, action, result)
+        asked: dict[str, Any] = {"action": {"name": action}}
+        if asker is not None:
+            asked |= {
+                "subject": {"type": asker.subject.type, "id": asker.subject.id},
+                "resource": {"id": asker.resource},
+                "context": {"session": {"id": asker.session}},
+            }
+        return self._logged(asker, asked, result, 0)
 
     def _document(
         self, asker: Asker, action: access_pb2.Action, approval: Mapping[str, Any] | None, batch: tuple[int, int]
@@ -129,26 +135,27 @@ class Decider:
         return policy_input.build_input(action, asker.subject.document(), self._resources[asker.resource], context)
 
     async def _ask(self, asker: Asker, document: Mapping[str, Any]) -> Answer:
+        began = time.perf_counter_ns()
         result = await self._engine.decide(document)
-        return self._logged(asker, document["action"]["name"], expired(result, self._now()))
+        return self._logged(asker, document, expired(result, self._now()), time.perf_counter_ns() - began)
 
-    def _logged(self, asker: Asker | None, action: str, result: PolicyResult) -> Answer:
+    def _logged(self, asker: Asker | None, asked: Mapping[str, Any], result: PolicyResult, nanoseconds: int) -> Answer:
         decision = to_proto(result, new_id("d"))
-        reasons = [{"policy": each.policy, "code": each.code} for each in result.reasons]
-        asked: dict[str, Any] = {"action": {"name": action}}
-        if asker is not None:
-            asked |= {
-                "subject": {"type": asker.subject.type, "id": asker.subject.id},
-                "resource": {"id": asker.resource},
-                "context": {"session": {"id": asker.session}},
-            }
-        log.info(
-            "decision",
-            decision_id=decision.decision_id,
-            path=_ENTRYPOINT,
-            bundles={"checkrein": {"revision": result.revision}},
-            input=asked,
-            result={"verdict": result.verdict.value, "reasons": reasons},
-            erased=_ERASED,
+        self._told(
+            Decided(
+                id=decision.decision_id,
+                at=self._now(),
+                revision=result.revision,
+                action=asked["action"]["name"],
+                verdict=result.verdict.value,
+                reasons=[(each.policy, each.code) for each in result.reasons],
+                subject=f"{asker.subject.type}:{asker.subject.id}" if asker is not None else "",
+                resource=asker.resource if asker is not None else "",
+                session=asker.session if asker is not None else "",
+                client_address=asker.client_address if asker is not None else "",
+                input=asked,
+                answer=result.document,
+                nanoseconds=nanoseconds,
+            )
         )
         return Answer(decision, result)

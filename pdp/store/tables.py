@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     UniqueConstraint,
 )
@@ -142,4 +143,71 @@ bodies = Table(
     Column("index", Integer, primary_key=True),
     Column("salt", LargeBinary, nullable=False),
     Column("content", LargeBinary, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("at", Instant, nullable=False),
+    # Not a foreign key: a session that was refused was never stored.
+    Column("session_id", String(255), nullable=False),
+    Column("subject", String(600), nullable=False),
+    Column("resource", String(255), nullable=False),
+    Column("action", String(255), nullable=False),
+    Column("verdict", String(32), nullable=False),
+    # Policies that gave a reason, each between bars.
+    Column("policies", Text, nullable=False),
+    Column("revision", String(128), nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    # Whether OPA answered; otherwise the service did in its place.
+    Column("evaluated", Boolean, nullable=False),
+    Column("input_salt", LargeBinary, nullable=False),
+    Column("input_digest", LargeBinary, nullable=False),
+    Index("decisions_by_time", "at"),
+    Index("decisions_by_session", "session_id"),
+    Index("decisions_by_revision", "revision"),
+)
+
+# What was asked: apart, because it is erased earlier.
+decision_inputs = Table(
+    "decision_inputs",
+    metadata,
+    Column("decision_id", String(64), primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index("decision_inputs_by_time", "at"),
+)
+
+policy_bundles = Table(
+    "policy_bundles",
+    metadata,
+    Column("revision", String(128), primary_key=True),
+    Column("version", String(255), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("kept_at", Instant, nullable=False),
+)
+
+policy_history = Table(
+    "policy_history",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Instant, nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("revision", String(128), nullable=False),
+    Column("by", String(600), nullable=False),
+    Column("changes", JSON, nullable=False),
+    Column("problems", Text, nullable=False),
+)
+
+# At most one row: the revision that people went back to.
+policy_pin = Table(
+    "policy_pin",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", String(128), nullable=False),
+    # The digest of the policy files at that moment: others end it.
+    Column("files", String(128), nullable=False),
+    Column("by", String(600), nullable=False),
+    Column("at", Instant, nullable=False),
 )

@@ -136,6 +136,9 @@ class Script:
     async def input_paths(self, resource_id: str) -> tuple[str, ...]:
         return self.paths
 
+    async def log_masks(self, event: Document) -> Any:
+        return None
+
     async def revisions(self) -> AsyncIterator[str]:
         yield self.revision
         while self.announced is not None:

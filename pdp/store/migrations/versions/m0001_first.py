@@ -94,3 +94,58 @@ def upgrade() -> None:
         sa.Column("salt", sa.LargeBinary, nullable=False),
         sa.Column("content", sa.LargeBinary, nullable=False),
     )
+    _decisions()
+
+
+def _decisions() -> None:
+    op.create_table(
+        "decisions",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("session_id", sa.String(255), nullable=False),
+        sa.Column("subject", sa.String(600), nullable=False),
+        sa.Column("resource", sa.String(255), nullable=False),
+        sa.Column("action", sa.String(255), nullable=False),
+        sa.Column("verdict", sa.String(32), nullable=False),
+        sa.Column("policies", sa.Text, nullable=False),
+        sa.Column("revision", sa.String(128), nullable=False),
+        sa.Column("answer", sa.LargeBinary, nullable=False),
+        sa.Column("evaluated", sa.Boolean, nullable=False),
+        sa.Column("input_salt", sa.LargeBinary, nullable=False),
+        sa.Column("input_digest", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("decisions_by_time", "decisions", ["at"])
+    op.create_index("decisions_by_session", "decisions", ["session_id"])
+    op.create_index("decisions_by_revision", "decisions", ["revision"])
+    op.create_table(
+        "decision_inputs",
+        sa.Column("decision_id", sa.String(64), primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("decision_inputs_by_time", "decision_inputs", ["at"])
+    op.create_table(
+        "policy_bundles",
+        sa.Column("revision", sa.String(128), primary_key=True),
+        sa.Column("version", sa.String(255), nullable=False),
+        sa.Column("content", sa.LargeBinary, nullable=False),
+        sa.Column("kept_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "policy_history",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("event", sa.String(32), nullable=False),
+        sa.Column("revision", sa.String(128), nullable=False),
+        sa.Column("by", sa.String(600), nullable=False),
+        sa.Column("changes", sa.JSON, nullable=False),
+        sa.Column("problems", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "policy_pin",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("revision", sa.String(128), nullable=False),
+        sa.Column("files", sa.String(128), nullable=False),
+        sa.Column("by", sa.String(600), nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
