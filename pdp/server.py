@@ -68,6 +68,8 @@ _RENEW: Final = 3600.0
 _HEALTH: Final = 0.25
 _PROBE: Final = 1.0
 _FORGET: Final = 60.0
+# A session that is killed at another replica is to be cut within a second.
+_LOOK: Final = 0.3
 # A body of a record, with room for what is around it; what other calls carry is bounded where they are handled.
 _LARGEST_MESSAGE: Final = 65 << 20
 _OPTIONS: Final = (
@@ -116,6 +118,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     background.create_task(every(_RENEW, partial(_renew, config))),
                     background.create_task(_announce(engine, parts.watchers)),
                     background.create_task(every(_PROBE, database.probe)),
+                    *_looking(background, database, parts),
                     background.create_task(_report_health(engine, database, checks)),
                     background.create_task(parts.decisions.run()),
                     background.create_task(every(_FORGET, parts.decisions.forget)),
@@ -305,6 +308,13 @@ async def _announce(engine: PolicyEngine, watchers: Watchers) -> None:
             told = revision
             log.info("policies in force", revision=revision)
             watchers.revision(revision)
+
+
+def _looking(background: asyncio.TaskGroup, database: Database, parts: _Parts) -> list[asyncio.Task[None]]:
+    """Looks for what other replicas have changed; a store that is a file has none."""
+    if not database.shared:
+        return []
+    return [background.create_task(every(_LOOK, each)) for each in (parts.sessions.look, parts.approvals.look)]
 
 
 async def _report_health(engine: PolicyEngine, database: Database, checks: Any) -> None:

@@ -130,6 +130,12 @@ class Approvals:
         for event in self._waiting.get(id, ()):
             event.set()
 
+    async def look(self) -> None:
+        """Wakes those who wait here for what another replica has changed."""
+        if waited := [*self._waiting]:
+            for each in await self._database.short.run(lambda connection: stored.answered(connection, waited)):
+                self._changed(each)
+
     async def cancel(self, id: str, why: str) -> None:
         """Withdraws a question, or a yes that was not used; nothing if it has ended already."""
         cancelled = await self._database.short.run(

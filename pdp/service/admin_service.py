@@ -8,6 +8,7 @@ other person than the one who has it made.
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -168,7 +169,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             opa_ready=engine.ready,
             opa_restarts=engine.restarts,
             proxies=[pb.ProxyStatus(name=each.name, policy_revision=each.revision) for each in self._watchers.leases()],
-            open_sessions=self._sessions.open_count,
+            open_sessions=await self._sessions.count_open(),
             pending_approvals=await self._approvals.pending_count(),
             policies_changing=changing,
         )
@@ -214,7 +215,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
                 closed_at=timestamp(each.closed_at),
                 close_reason=each.close_reason,
                 events=counts.get(each.id, 0),
-                verdicts=dict(self._sessions.verdicts(each.id) or each.verdicts or {}),
+                verdicts=dict(Counter(each.verdicts) + Counter(self._sessions.verdicts(each.id))),
             )
             for each in sessions
         ]

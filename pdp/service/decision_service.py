@@ -159,7 +159,7 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         return pb.RefreshSessionResponse(token=token, token_expires_at=_timestamp(token_end))
 
     async def KeepSessions(self, request: pb.KeepSessionsRequest, context: Context) -> pb.KeepSessionsResponse:  # noqa: N802
-        ended = self._sessions.keep(request.session_ids, self._peers.calling(context))
+        ended = await self._sessions.keep(list(dict.fromkeys(request.session_ids)), self._peers.calling(context))
         return pb.KeepSessionsResponse(ended_session_ids=ended)
 
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:  # noqa: N802

@@ -1,7 +1,9 @@
 """The sessions that proxies hold: who they are of, whether they still live, and how they end.
 
-Kept in memory so that a decision waits for no disk, and in the store so that they outlive this process. A session
-that no proxy has named for a minute is lost.
+Kept in memory so that a decision waits for no disk, and in the store so that they outlive this process and other
+replicas can decide for them. What is in memory follows the store: a session that another replica opened is taken up
+when its token is first presented here, and one that another replica ended is looked for several times a second. Leases
+are the store's: a session that no proxy has named to any replica for a minute is lost.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
 import structlog
+from sqlalchemy import Connection
 
 from pdp.config import Limits
 from pdp.identity.subject import Authenticated, same_person
@@ -24,7 +27,7 @@ from pdp.service.peers import Peer
 from pdp.service.refusal import Refused
 from pdp.service.session_tokens import REFRESH_GRACE, SessionTokens, TokenRefused
 from pdp.store import sessions as stored
-from pdp.store.database import Database
+from pdp.store.database import Database, StoreUnavailable
 from pdp.store.sessions import SessionState, StoredSession
 
 log = structlog.get_logger("pdp.sessions")
@@ -32,6 +35,9 @@ log = structlog.get_logger("pdp.sessions")
 LEASE: Final = datetime.timedelta(seconds=60)
 _HELD_DECISIONS: Final = 256
 _LONGEST_REASON: Final = 500
+_NOT_KEPT: Final = "its proxy no longer keeps it"
+# Clocks of two replicas differ, and a transaction is seen only at its end.
+_LOOK_BACK: Final = datetime.timedelta(seconds=30)
 
 # Told of every session that ends from this side or from the proxy's.
 OnEnd = Callable[["LiveSession"], Awaitable[None]]
@@ -47,14 +53,14 @@ class Held:
 
 @dataclass(slots=True)
 class LiveSession:
-    """A session in memory."""
+    """A session in memory. `verdicts` are those that the store has not been told."""
 
     stored: StoredSession
-    kept_at: datetime.datetime
     state: SessionState = SessionState.OPEN
     ended_because: str = ""
     verdicts: Counter[str] = field(default_factory=Counter)
-    counted: bool = True
+    # Whether the store has it: not yet, while it is being opened.
+    kept: bool = True
     # It ended, and the store or somebody who must hear of it has not been told: tried again until they are.
     end_unfinished: bool = False
     held: OrderedDict[str, Held] = field(default_factory=OrderedDict)
@@ -76,7 +82,6 @@ class LiveSession:
 
     def count(self, verdict: str | None) -> None:
         self.verdicts[verdict or "deny"] += 1
-        self.counted = False
 
     def asker(self) -> Asker:
         kept = self.stored
@@ -104,20 +109,23 @@ class Sessions:
         self._now = now
         self._live: dict[str, LiveSession] = {}
         self._on_end: list[OnEnd] = []
+        # Before, nobody could renew a lease: this process did not run, or the store did not answer.
+        self._leases_from = now()
 
     def on_end(self, told: OnEnd) -> None:
         self._on_end.append(told)
 
     async def load(self) -> None:
         """Takes up the sessions that were open when the service last ran; their leases start now."""
+        self._leases_from = self._now()
         for each in await self._database.short.run(stored.open_sessions):
             self._live[each.id] = self._revived(each)
 
     def _revived(self, kept: StoredSession) -> LiveSession:
-        return LiveSession(kept, self._now(), kept.state, kept.close_reason, Counter(kept.verdicts or {}))
+        return LiveSession(kept, kept.state, kept.close_reason)
 
     def full(self, root: str) -> bool:
-        """Whether the person or workload has used up its share."""
+        """Whether the person or workload has used up its share, as far as is known here; `open` has the last word."""
         person = same_person(root)
         roots = (same_person(each.stored.subject.root.id) for each in self._live.values())
         return sum(each == person for each in roots) >= self._limits.sessions_per_subject
@@ -125,7 +133,7 @@ class Sessions:
     async def open(self, peer: Peer, who: Authenticated, opening: Opening, id: str) -> LiveSession:
         """Stores and remembers a session that was granted. Refused where others have used up the share meanwhile."""
         if self.full(who.subject.root.id):
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many sessions are open for this person or workload")
+            raise _too_many()
         kept = StoredSession(
             id=id,
             proxy=peer.uri,
@@ -139,14 +147,21 @@ class Sessions:
             opened_at=self._now(),
         )
         # It counts from here on: many that open at once must not each find the share free.
-        session = self._live[id] = LiveSession(kept, self._now())
+        session = self._live[id] = LiveSession(kept, kept=False)
         try:
-            await self._database.short.run(lambda connection: stored.insert(connection, kept))
+            await self._database.short.run(lambda connection: self._insert(connection, kept))
         except BaseException:
             del self._live[id]
             raise
+        session.kept = True
         log.info("session opened", session=id, subject=who.subject.key, resource=opening.resource, proxy=peer.name)
         return session
+
+    def _insert(self, connection: Connection, session: StoredSession) -> None:
+        root = same_person(session.subject.root.id)
+        if stored.count_open(connection, root) >= self._limits.sessions_per_subject:
+            raise _too_many()
+        stored.insert(connection, session)
 
     def token(self, session: LiveSession) -> tuple[str, datetime.datetime]:
         """A fresh token for the session, and its end."""
@@ -190,18 +205,19 @@ class Sessions:
         if (session := self._live.get(id)) is not None:
             return session
         kept = await self._database.short.run(lambda connection: stored.find(connection, id))
-        return None if kept is None else self._revived(kept)
+        if kept is None:
+            return None
+        if kept.state is not SessionState.OPEN:
+            return self._revived(kept)
+        # Opened by another replica. If it was ended since it was read, `look` finds that.
+        return self._live.setdefault(id, self._revived(kept))
 
-    def keep(self, ids: Iterable[str], peer: Peer) -> list[str]:
+    async def keep(self, ids: Sequence[str], peer: Peer) -> list[str]:
         """Renews the leases of this proxy's open sessions; returns those that are not open or not its own."""
-        ended = []
-        for each in ids:
-            session = self._live.get(each)
-            if session is None or session.stored.proxy != peer.uri or session.state is not SessionState.OPEN:
-                ended.append(each)
-            else:
-                session.kept_at = self._now()
-        return ended
+        now = self._now()
+        kept = await self._database.short.run(lambda connection: stored.keep(connection, ids, peer.uri, now))
+        over = {each for each in kept if (live := self._live.get(each)) and live.state is not SessionState.OPEN}
+        return [each for each in ids if each not in kept or each in over]
 
     async def end(self, session_id: str, state: SessionState, reason: str, last_seq: int | None = None) -> bool:
         """Ends an open session, here and for everybody who is told; False if it was not open.
@@ -253,32 +269,82 @@ class Sessions:
         for told in self._on_end:
             await told(session)
 
+    async def look(self) -> None:
+        """Takes up what other replicas have ended since: nothing more is decided for it here, and its proxy is told."""
+        since = self._now() - _LOOK_BACK
+        self._ended_elsewhere(await self._database.short.run(lambda connection: stored.ended_after(connection, since)))
+        await self._finish_all()
+
     async def sweep(self) -> None:
         """Marks as lost what no proxy keeps, finishes ends that broke off, and writes down what was counted."""
+        await self._finish_all()
+        now = self._now()
+        before = now - LEASE
+        try:
+            if before >= self._leases_from:
+                await self._lose(before, now)
+            if self._database.shared:
+                await self._follow()
+            await self._flush(self._live.values())
+        except StoreUnavailable:
+            # Proxies could not renew their leases either.
+            self._leases_from = self._now()
+            raise
+        await self._finish_all()
+
+    async def _lose(self, before: datetime.datetime, now: datetime.datetime) -> None:
+        for each in await self._database.short.run(lambda connection: stored.lose(connection, before, _NOT_KEPT, now)):
+            # It may be one of a replica that is gone: then it is for this one to tell of its end.
+            session = self._live.setdefault(each.id, self._revived(each))
+            if session.state is SessionState.OPEN:
+                session.state, session.ended_because, session.end_unfinished = SessionState.LOST, _NOT_KEPT, True
+
+    async def _follow(self) -> None:
+        """Ends here what the store says has ended, however long ago."""
+        known = [each.id for each in self._live.values() if each.kept and each.state is SessionState.OPEN]
+        still_open = await self._database.short.run(stored.open_ids)
+        gone = [each for each in known if each not in still_open]
+        if gone:
+            self._ended_elsewhere(await self._database.short.run(lambda connection: stored.find_all(connection, gone)))
+
+    def _ended_elsewhere(self, ended: Iterable[StoredSession]) -> None:
+        """In memory, at once; `_finish_all` tells the others. What is not known here is for whoever ended it."""
+        for each in ended:
+            session = self._live.get(each.id)
+            if session is not None and session.kept and session.state is SessionState.OPEN:
+                session.state, session.ended_because, session.end_unfinished = each.state, each.close_reason, True
+
+    async def _finish_all(self) -> None:
         for session in [each for each in self._live.values() if each.end_unfinished]:
             await self._finish(session)
-        late = self._now() - LEASE
-        late_ones = [each for each in self._live.values() if each.kept_at <= late]
-        for session in late_ones:
-            await self.end(session.id, SessionState.LOST, "its proxy no longer keeps it")
-        await self._flush(self._live.values())
 
     async def _flush(self, sessions: Iterable[LiveSession]) -> None:
-        changed = [each for each in sessions if not each.counted]
-        for each in changed:
-            each.counted = True
-        counts = {each.id: dict(each.verdicts) for each in changed}
-        if counts:
-            await self._database.short.run(lambda connection: stored.set_verdicts(connection, counts))
+        """Adds to the store what was counted. A store that fails gets it next time."""
+        counts = {each.id: Counter(each.verdicts) for each in sessions if each.verdicts and each.kept}
+        if not counts:
+            return
+        await self._database.short.run(lambda connection: stored.add_verdicts(connection, counts))
+        for each, added in counts.items():
+            if (session := self._live.get(each)) is not None:
+                session.verdicts -= added
 
-    def verdicts(self, session_id: str) -> Mapping[str, int] | None:
-        """The counts of an open session, which may be ahead of the store's."""
+    def verdicts(self, session_id: str) -> Mapping[str, int]:
+        """What was counted here and is not in the store's counts yet."""
         session = self._live.get(session_id)
-        return None if session is None else session.verdicts
+        return {} if session is None else session.verdicts
+
+    async def count_open(self) -> int:
+        """How many are open, here and at other replicas."""
+        return await self._database.short.run(stored.count_open)
 
     @property
     def open_count(self) -> int:
+        """How many are known here."""
         return len(self._live)
+
+
+def _too_many() -> Refused:
+    return Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many sessions are open for this person or workload")
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

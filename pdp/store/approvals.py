@@ -10,7 +10,7 @@ import datetime
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, select
 
@@ -18,6 +18,8 @@ from pdp.identity.subject import Subject, restored
 from pdp.store import tables
 
 _t = tables.approvals.c
+# A statement has only so many parameters.
+_SOME: Final = 500
 
 
 class ApprovalState(enum.StrEnum):
@@ -156,6 +158,15 @@ def expire(connection: Connection, now: datetime.datetime) -> list[str]:
     if ids:
         connection.execute(tables.approvals.update().where(_t.id.in_(ids)).values(state=ApprovalState.EXPIRED.value))
     return ids
+
+
+def answered(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Those among the approvals that are not pending any more."""
+    found: list[str] = []
+    for start in range(0, len(ids), _SOME):
+        some = _t.id.in_(ids[start : start + _SOME])
+        found += connection.execute(select(_t.id).where(some, _t.state != ApprovalState.PENDING.value)).scalars()
+    return found
 
 
 def held_by_session(connection: Connection, session_id: str) -> list[Approval]:

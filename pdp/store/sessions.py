@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import datetime
 import enum
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, select
 
-from pdp.identity.subject import Subject, restored
+from pdp.identity.subject import Subject, restored, same_person
 from pdp.store import tables
 
 _t = tables.sessions.c
+# A statement has only so many parameters.
+_SOME: Final = 500
 
 
 class SessionState(enum.StrEnum):
@@ -64,7 +67,9 @@ def insert(connection: Connection, session: StoredSession) -> None:
             subject=session.subject.stored(),
             run=session.run,
             credential_expires_at=session.credential_expires_at,
+            root=same_person(session.subject.root.id),
             opened_at=session.opened_at,
+            kept_at=session.opened_at,
             state=session.state.value,
             close_reason="",
             verdicts={},
@@ -97,6 +102,51 @@ def open_sessions(connection: Connection) -> list[StoredSession]:
     return [_session(row) for row in connection.execute(wanted)]
 
 
+def open_ids(connection: Connection) -> set[str]:
+    return set(connection.execute(select(_t.id).where(_t.state == SessionState.OPEN.value)).scalars())
+
+
+def find_all(connection: Connection, ids: Sequence[str]) -> list[StoredSession]:
+    found: list[StoredSession] = []
+    for start in range(0, len(ids), _SOME):
+        wanted = select(tables.sessions).where(_t.id.in_(ids[start : start + _SOME]))
+        found += [_session(row) for row in connection.execute(wanted)]
+    return found
+
+
+def count_open(connection: Connection, root: str | None = None) -> int:
+    """How many are open, of all or of one person or workload (as `same_person` gives it)."""
+    wanted = select(func.count()).select_from(tables.sessions).where(_t.state == SessionState.OPEN.value)
+    if root is not None:
+        wanted = wanted.where(_t.root == root)
+    return int(connection.execute(wanted).scalar_one())
+
+
+def keep(connection: Connection, ids: Sequence[str], proxy: str, now: datetime.datetime) -> set[str]:
+    """Notes that the proxy's sessions live; those among them that are open and its own."""
+    kept: set[str] = set()
+    for start in range(0, len(ids), _SOME):
+        of_proxy = (_t.id.in_(ids[start : start + _SOME]), _t.proxy == proxy, _t.state == SessionState.OPEN.value)
+        connection.execute(tables.sessions.update().where(*of_proxy).values(kept_at=now))
+        kept.update(connection.execute(select(_t.id).where(*of_proxy)).scalars())
+    return kept
+
+
+def lose(connection: Connection, before: datetime.datetime, reason: str, now: datetime.datetime) -> list[StoredSession]:
+    """Ends as lost every open session that no proxy has kept since; those that this ended."""
+    late = (_t.state == SessionState.OPEN.value, _t.kept_at <= before)
+    lost = [_session(row) for row in connection.execute(select(tables.sessions).where(*late))]
+    if lost:
+        ended = {"state": SessionState.LOST.value, "close_reason": reason, "closed_at": now}
+        connection.execute(tables.sessions.update().where(*late).values(ended))
+    return lost
+
+
+def ended_after(connection: Connection, since: datetime.datetime) -> list[StoredSession]:
+    wanted = select(tables.sessions).where(_t.state != SessionState.OPEN.value, _t.closed_at >= since)
+    return [_session(row) for row in connection.execute(wanted)]
+
+
 def ended_since(connection: Connection, proxy: str, since: datetime.datetime) -> list[StoredSession]:
     """Sessions of the proxy that were ended from this side."""
     states = [SessionState.KILLED.value, SessionState.LOST.value]
@@ -121,9 +171,13 @@ def end(
     return ended.rowcount == 1
 
 
-def set_verdicts(connection: Connection, verdicts: Mapping[str, Mapping[str, int]]) -> None:
+def add_verdicts(connection: Connection, verdicts: Mapping[str, Mapping[str, int]]) -> None:
+    """Adds to what is counted already: each replica counts what it has decided."""
     for session, counts in verdicts.items():
-        connection.execute(tables.sessions.update().where(_t.id == session).values(verdicts=dict(counts)))
+        kept = connection.execute(select(_t.verdicts).where(_t.id == session)).scalar_one_or_none()
+        if kept is not None:
+            total = dict(Counter(kept) + Counter(counts))
+            connection.execute(tables.sessions.update().where(_t.id == session).values(verdicts=total))
 
 
 def event_counts(connection: Connection, ids: Sequence[str]) -> dict[str, int]:

@@ -66,14 +66,19 @@ sessions = Table(
     Column("subject", JSON, nullable=False),
     Column("run", String(255), nullable=False),
     Column("credential_expires_at", Instant),
+    # Whoever stands at the end of the chain, in the form in which two spellings of one id are equal.
+    Column("root", String(600), nullable=False),
     Column("opened_at", Instant, nullable=False),
+    # When its proxy last said that it lives.
+    Column("kept_at", Instant, nullable=False),
     Column("closed_at", Instant),
     Column("state", String(16), nullable=False),
     Column("close_reason", String(500), nullable=False),
     Column("last_seq", BigInteger),
     Column("verdicts", JSON, nullable=False),
     Index("sessions_by_time", "opened_at"),
-    Index("sessions_by_state", "state"),
+    Index("sessions_by_state", "state", "root"),
+    Index("sessions_by_end", "closed_at"),
 )
 
 approvals = Table(

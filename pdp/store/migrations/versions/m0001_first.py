@@ -30,7 +30,9 @@ def upgrade() -> None:
         sa.Column("subject", sa.JSON, nullable=False),
         sa.Column("run", sa.String(255), nullable=False),
         sa.Column("credential_expires_at", sa.BigInteger),
+        sa.Column("root", sa.String(600), nullable=False),
         sa.Column("opened_at", sa.BigInteger, nullable=False),
+        sa.Column("kept_at", sa.BigInteger, nullable=False),
         sa.Column("closed_at", sa.BigInteger),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("close_reason", sa.String(500), nullable=False),
@@ -38,7 +40,8 @@ def upgrade() -> None:
         sa.Column("verdicts", sa.JSON, nullable=False),
     )
     op.create_index("sessions_by_time", "sessions", ["opened_at"])
-    op.create_index("sessions_by_state", "sessions", ["state"])
+    op.create_index("sessions_by_state", "sessions", ["state", "root"])
+    op.create_index("sessions_by_end", "sessions", ["closed_at"])
     op.create_table(
         "approvals",
         sa.Column("id", sa.String(64), primary_key=True),
