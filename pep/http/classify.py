@@ -124,7 +124,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class _Content:
+class Content:
     """What the body says. `bound` is what an approval is bound to that the properties do not say."""
 
     properties: dict[str, Any]
@@ -149,10 +149,16 @@ def needs_body(head: RequestHead, settings: ClassifySettings, paths: frozenset[s
     return _is_endpoint(segments, settings.mcp_paths) or _is_endpoint(segments, settings.graphql_paths)
 
 
-def classify(head: RequestHead, path: Path, body: bytes | None, settings: ClassifySettings) -> Request:
-    """The request's actions; `body` None where it was not read. Raises Unclassifiable, Ambiguous."""
+def classify(
+    head: RequestHead, path: Path, body: bytes | None, settings: ClassifySettings, content: Content | None = None
+) -> Request:
+    """The request's actions; `body` None where it was not read. Raises Unclassifiable, Ambiguous.
+
+    `content` is `content_of` the same request, where it is known already.
+    """
     pairs = () if head.query is None else query_pairs(head.query)
-    content = _content(head, path, pairs, body, settings)
+    if content is None:
+        content = content_of(head, path, body, settings)
     query: dict[str, list[str]] = {}
     for name, value in pairs:
         query.setdefault(name, []).append(value)
@@ -185,21 +191,17 @@ def classify(head: RequestHead, path: Path, body: bytes | None, settings: Classi
 # --- the body ---------------------------------------------------------------------------------------------------------
 
 
-def _content(
-    head: RequestHead,
-    path: Path,
-    pairs: tuple[tuple[str, str], ...],
-    data: bytes | None,
-    settings: ClassifySettings,
-) -> _Content:
-    is_graphql = _is_endpoint(path.segments, settings.graphql_paths)
+def content_of(head: RequestHead, path: Path, data: bytes | None, settings: ClassifySettings) -> Content:
+    """What the body says: the part of the work that grows with it. Raises Unclassifiable, Ambiguous."""
+    asks_graphql = is_graphql(path, settings)
     if data is None and _has_body(head):
         # Whatever a mask is due on later, what the query asked for is not known.
-        return _Content({"kind": "unread"}, graphql=graphql.unknown("its body was not read") if is_graphql else None)
+        return Content({"kind": "unread"}, graphql=graphql.unknown("its body was not read") if asks_graphql else None)
     if data is not None and len(data) > settings.body_limit:
         raise Unclassifiable(f"its body is longer than {settings.body_limit} bytes")
     body = bodies.read(head.fields, data or b"")
-    if is_graphql:
+    if asks_graphql:
+        pairs = () if head.query is None else query_pairs(head.query)
         return _graphql(body, dict(_asked_by_query(pairs)), data or b"")
     content = _plain(body, data or b"")
     if not isinstance(body, Nothing) and _is_endpoint(path.segments, settings.mcp_paths):
@@ -210,44 +212,44 @@ def _content(
             return _opaque(content, carried.opaque)
         if why := mcp.misrouted(head.fields, carried.calls):
             raise Unclassifiable(why)
-        return _Content(content.properties, content.forward, calls=carried.calls)
+        return Content(content.properties, content.forward, calls=carried.calls)
     if isinstance(body, Opaque) and _is_form_post(head) and _METHOD_ANYWHERE.search(unquote_plus(_loose(data))):
         # Without a type, or in a charset of its own, it may be a form for the target.
         return _opaque(content, content.opaque, names=("_method",))
     return content
 
 
-def _plain(body: bodies.Body, data: bytes) -> _Content:
+def _plain(body: bodies.Body, data: bytes) -> Content:
     """What a body of no protocol of its own says."""
     match body:
         case Nothing():
-            return _Content({"kind": "none"})
+            return Content({"kind": "none"})
         case Json(value, shown, forward):
             names = tuple(value) if isinstance(value, dict) else ()
-            return _Content({"kind": "json", "json": shown}, forward, names=names)
+            return Content({"kind": "json", "json": shown}, forward, names=names)
         case Form(pairs, forward):
             values: dict[str, list[str]] = {}
             for name, value in pairs:
                 values.setdefault(name, []).append(value)
-            return _Content({"kind": "form", "form": values}, forward, names=tuple(values))
+            return Content({"kind": "form", "form": values}, forward, names=tuple(values))
         case Multipart(names, forward):
-            return _Content({"kind": "multipart", "parts": list(names)}, forward, names=names, bound=_digest(forward))
+            return Content({"kind": "multipart", "parts": list(names)}, forward, names=names, bound=_digest(forward))
         case Text():
             # What a target makes of text is not known: some read JSON, whatever its type.
-            return _Content({"kind": "text"}, opaque="the body is text, which is not looked into", bound=_digest(data))
+            return Content({"kind": "text"}, opaque="the body is text, which is not looked into", bound=_digest(data))
         case Opaque(reason):
-            return _Content({"kind": "opaque"}, opaque=reason, bound=_digest(data))
+            return Content({"kind": "opaque"}, opaque=reason, bound=_digest(data))
         case never:
             assert_never(never)
 
 
-def _graphql(body: bodies.Body, asked: Mapping[str, str], data: bytes) -> _Content:
+def _graphql(body: bodies.Body, asked: Mapping[str, str], data: bytes) -> Content:
     """`asked` are GraphQL's parameters in the query, by their names."""
     said: dict[str, Any] = {}
     forward = None
     match body:
         case Nothing() if not asked:
-            return _Content({"kind": "none"}, graphql=graphql.unknown("the request holds no document"))
+            return Content({"kind": "none"}, graphql=graphql.unknown("the request holds no document"))
         case Nothing():
             members: dict[str, Any] = dict(asked)
             for name in ("variables", "extensions"):
@@ -263,18 +265,18 @@ def _graphql(body: bodies.Body, asked: Mapping[str, str], data: bytes) -> _Conte
         case Form() | Multipart() | Text() | Opaque():
             plain = _plain(body, data)
             reason = "a GraphQL request that is no JSON is not looked into"
-            return _Content(
+            return Content(
                 plain.properties, plain.forward, reason, plain.names, plain.bound, graphql=graphql.unknown(reason)
             )
         case never:
             assert_never(never)
     if document.opaque:
         kind = {"kind": "json" if said else "none"}
-        return _Content(kind | said, forward, document.opaque, graphql=document)
+        return Content(kind | said, forward, document.opaque, graphql=document)
     # An approval of what is no JSON is bound to the text.
     bound = _digest(forward) if forward is not None and not said else ()
     properties = {"kind": "graphql", **said, "graphql": document.properties()}
-    return _Content(properties, forward, bound=bound, graphql=document)
+    return Content(properties, forward, bound=bound, graphql=document)
 
 
 def _asked_by_query(pairs: tuple[tuple[str, str], ...]) -> Iterable[tuple[str, str]]:
@@ -294,8 +296,8 @@ def _loose(data: bytes | None) -> str:
     return (data or b"").decode("latin-1")
 
 
-def _opaque(content: _Content, reason: str, names: tuple[str, ...] = ()) -> _Content:
-    return _Content(content.properties, content.forward, reason, names or content.names, content.bound)
+def _opaque(content: Content, reason: str, names: tuple[str, ...] = ()) -> Content:
+    return Content(content.properties, content.forward, reason, names or content.names, content.bound)
 
 
 def _digest(data: bytes) -> tuple[Any, ...]:
@@ -314,6 +316,10 @@ def _is_form_post(head: RequestHead) -> bool:
         return False
     values = head.fields.all("Content-Type")
     return not values or any(value.partition(";")[0].strip().lower() in _FORM_TYPES for value in values)
+
+
+def is_graphql(path: Path, settings: ClassifySettings) -> bool:
+    return _is_endpoint(path.segments, settings.graphql_paths)
 
 
 def is_mcp(path: Path, settings: ClassifySettings) -> bool:
@@ -340,8 +346,12 @@ def _overrides(fields: Fields, names: Iterable[str]) -> list[str]:
     """What may make a server read another method or target, by name."""
     known: Callable[[str], bool] = (_METHOD_FIELDS | _TARGET_FIELDS).__contains__
     headers = [folded for name, _ in fields if known(folded := name.lower().replace("_", "-"))]
-    members = [name for name in names if _METHOD_NAME.fullmatch(name.casefold())]
-    return list(dict.fromkeys([*headers, *members]))
+    return list(dict.fromkeys([*headers, *overriding(names)]))
+
+
+def overriding(names: Iterable[str]) -> tuple[str, ...]:
+    """Those names of a form's or a document's members that may make a server read another method."""
+    return tuple(name for name in names if _METHOD_NAME.fullmatch(name.casefold()))
 
 
 def _line(method: str, path: Path, pairs: Iterable[tuple[str, str]]) -> str:

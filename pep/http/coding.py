@@ -181,17 +181,20 @@ class Decoder:
         self._size = 0
 
     def feed(self, data: bytes) -> bytes:
+        return b"".join(self.pieces(data))
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """What the data decodes to, in pieces of a bounded size; what is not coded is one piece."""
         if not self._total:
             if not self._stages:
-                return data
+                yield data
+                return
             self._size = 0
-        pieces: list[bytes] = []
         for piece in self._through(data, self._stages):
             self._size += len(piece)
             if self._size > self._limit:
                 raise CannotMask("the body is larger than what is looked at")
-            pieces.append(piece)
-        return b"".join(pieces)
+            yield piece
 
     def finish(self) -> None:
         for stage in self._stages:

@@ -21,10 +21,11 @@ from pep.http.codec import encode_request, end_to_end
 from pep.http.coding import accept_encoding
 from pep.http.connection import Connection
 from pep.http.identity import PRIVATE, presented
+from pep.http.large import Failed, is_large
 from pep.http.messages import Fields, Length, RequestHead
 from pep.http.obligations import CannotMask, Duties, duties_of
 from pep.http.paths import Ambiguous, Path, normalise
-from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Unreachable, WhoIs
+from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Read, Unreachable, WhoIs
 from pep.http.responses import relay
 from pep.http.stepping import Cut, Pending, Refused, Stale, Step
 
@@ -110,7 +111,7 @@ class _Exchange:
         body = None
         if needs_body(self._head, self._settings.classify, known.input_paths):
             body = yield from self._body(path)
-        request = self._classified(path, body)
+        request = yield from self._classified(path, body)
         if any(isinstance(duty, ReadOnly) for duty in known.duties):
             self._only_reads(request)
         detached = self._settings.respond_async and "respond-async" in self._head.fields.tokens("Prefer")
@@ -215,7 +216,7 @@ class _Exchange:
 
     def _body(self, path: Path) -> Step[bytes]:
         """The whole body, after the head alone was not denied."""
-        outline = self._classified(path, None)
+        outline = yield from self._classified(path, None)
         action = outline.actions[0]
         prepare = dataclasses.replace(action, name="prepare", properties={**action.properties, "awaits": [BODY_PATH]})
         outcome = yield from self._connection.ask((prepare,), execution=False)
@@ -233,9 +234,16 @@ class _Exchange:
             self._deny("body-too-large", f"its body has to be read whole, and is longer than {limit} bytes", 413)
         return body
 
-    def _classified(self, path: Path, body: bytes | None) -> Request:
+    def _classified(self, path: Path, body: bytes | None) -> Step[Request]:
+        settings = self._settings.classify
+        content = None
+        if is_large(self._head, path, body, settings):
+            session = self._connection.session
+            content = yield from self._connection.look_up(Read(session, self._head, path, body))
+            if isinstance(content, Failed):
+                self._deny("not-understood", f"it was not understood in full: {content.reason}")
         try:
-            return classify(self._head, path, body, self._settings.classify)
+            return classify(self._head, path, body, settings, content)
         except Ambiguous as ambiguous:
             self._connection.record_fault(400, str(ambiguous))
             raise Refused(denial.problem(400, f"the request can be read in more than one way: {ambiguous}")) from None

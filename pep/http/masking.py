@@ -46,6 +46,18 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """What a rewriter has done so far, on which depends what it goes on to do. `used` is rows by limit and place."""
+
+    masked: int = 0
+    rows: int = 0
+    arrays: int = 0
+    truncated: bool = False
+    redacted: int = 0
+    used: tuple[tuple[int, str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Everything:
     """A mask of the field "*"."""
 
@@ -57,6 +69,7 @@ class Rewriter:
     """Raises CannotMask on construction for an obligation that is not understood, later for a document."""
 
     def __init__(self, rule: Rule) -> None:
+        self.rule = rule
         self.masked = 0
         self.rows = 0
         self.arrays = 0
@@ -91,6 +104,24 @@ class Rewriter:
         except RecursionError:
             raise documents.too_deep() from None
         return documents.encoded("".join(out))
+
+    def redacted(self, data: bytes) -> bytes:
+        """A text without a structure, in which only a redactor finds anything."""
+        return data if self._redactor is None else documents.encoded(self._redactor.text(data.decode()))
+
+    @property
+    def counts(self) -> Counts:
+        used = tuple((number, place, count) for (number, place), count in self._used.items())
+        redacted = self._redactor.count if self._redactor else 0
+        return Counts(self.masked, self.rows, self.arrays, self.truncated, redacted, used)
+
+    def resume(self, counts: Counts) -> None:
+        """Goes on from what another rewriter of the same rule has done."""
+        self.masked, self.rows, self.arrays = counts.masked, counts.rows, counts.arrays
+        self.truncated = counts.truncated
+        self._used = {(number, place): count for number, place, count in counts.used}
+        if self._redactor is not None:
+            self._redactor.count = counts.redacted
 
     def admits_record(self) -> bool:
         """Counts a record of a stream that is itself a row: whether it may be shown. Raises CannotMask."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from pep.core.decision_client import Credential
 from pep.core.model import Action, Decision, Held, Obligation
-from pep.http.messages import Fields
+from pep.http import work
+from pep.http.messages import Fields, RequestHead
+from pep.http.paths import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +98,28 @@ class Standing:
     comment: str = ""
 
 
-Question = WhoIs | Connect | Release | WhatIf | HowStands
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Others go first. Answered by None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a request says whose body is large. Answered by `classify.Content` or `Failed`."""
+
+    session: str
+    head: RequestHead
+    path: Path
+    body: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A large document as the client of that session may see it. Answered by bytes or `Failed`."""
+
+    session: str
+    work: work.Rewrite = field(repr=False)
+
+
+Question = WhoIs | Connect | Release | WhatIf | HowStands | Turn | Read | Rewrite
 WhatIfAnswer = tuple[Decision, ...]

@@ -124,6 +124,8 @@ class Redactor:
 
     def __init__(self, detectors: Iterable[str], patterns: Iterable[str]) -> None:
         names = sorted(set(detectors))
+        self._made_of = tuple(names), tuple(patterns)
+        patterns = self._made_of[1]
         if not DETECTORS.issuperset(names):
             raise CannotMask("text has to be redacted by a detector that is not known here")
         finders = [(f"[redacted {name}]".encode(), *_DETECTORS[name]) for name in names]
@@ -132,6 +134,10 @@ class Redactor:
         # Most text has nothing in it, and most of the time goes into one call for each pattern.
         self._any = _compile(b"|".join(b"(?:%s)" % pattern for _, pattern, _ in finders)) if finders else None
         self.count = 0
+
+    def __reduce__(self) -> tuple[type[Redactor], tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Compiled patterns do not travel; what they are made of does."""
+        return Redactor, self._made_of
 
     def text(self, text: str) -> str:
         """A whole text. A lone half of a surrogate pair, which is no character, is left out."""

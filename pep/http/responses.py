@@ -6,16 +6,18 @@ sent at once unless the transform has to see the whole body first.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from pep.core.errors import UpstreamProtocolError
 from pep.core.model import Allow, Grant, Mask, RequireApproval, local_deny
 from pep.core.records import Body, Event, EventType
-from pep.core.wire import Continuation
+from pep.core.wire import Continuation, PauseUpstream, ResumeUpstream
 from pep.http import denial, mcp
+from pep.http import work as work_module
 from pep.http.classify import Request
 from pep.http.codec import LAST_CHUNK, chunk, encode_response
 from pep.http.connection import Connection
+from pep.http.large import Failed
 from pep.http.messages import (
     BodyData,
     Chunked,
@@ -29,11 +31,14 @@ from pep.http.messages import (
     UntilClose,
 )
 from pep.http.obligations import CannotMask, Duties, Plan, plan
-from pep.http.questions import Release, WhatIf
+from pep.http.questions import Release, Rewrite, Turn, WhatIf
 from pep.http.stepping import Cut, Refused, Stale, Step, Wait
 from pep.http.tunnel import Tunnel
+from pep.http.work import Pause, Work
 
 SAMPLE_BYTES: Final = 64 * 1024
+# A list of tools is read here, which takes some 75 ms for so much.
+MOST_LISTED: Final = 1 << 20
 
 
 def relay(
@@ -154,7 +159,7 @@ class _Response:
                 case ResponseHead() as head:
                     self._begin(head)
                 case BodyData(data):
-                    self._body(self._planned.body.feed(data))
+                    self._body((yield from self._worked(self._planned.body.feeding(data))))
                 case _:
                     yield from self._finish()
         except CannotMask as error:
@@ -218,6 +223,34 @@ class _Response:
             return
         self._emit(data)
 
+    def _worked(self, work: Work[bytes]) -> Step[bytes]:
+        """What comes of the work, others having had their turns; meanwhile no more of the response is read."""
+        connection = self._connection
+        answer: bytes | None = None
+        failed: Failed | None = None
+        paused = False
+        try:
+            while True:
+                try:
+                    wanted = work.send(answer) if failed is None else work.throw(CannotMask(failed.reason))
+                except StopIteration as end:
+                    done: bytes = end.value
+                    return done
+                if not paused:
+                    paused = True
+                    connection.emit(PauseUpstream())
+                match wanted:
+                    case Pause():
+                        found = yield from connection.look_up(Turn())
+                    case work_module.Rewrite():
+                        found = yield from connection.look_up(Rewrite(connection.session, wanted))
+                    case never:
+                        assert_never(never)
+                answer, failed = (None, found) if isinstance(found, Failed) else (found, None)
+        finally:
+            if paused:
+                connection.emit(ResumeUpstream())
+
     def _emit(self, data: bytes) -> None:
         if self._sampled < SAMPLE_BYTES:
             self._sample.append(data[: SAMPLE_BYTES - self._sampled])
@@ -226,7 +259,7 @@ class _Response:
 
     def _finish(self) -> Step[None]:
         planned, connection = self._planned, self._connection
-        self._body(planned.body.finish())
+        self._body((yield from self._worked(planned.body.finishing())))
         if planned.body.held or self._collects:
             whole = b"".join(self._collected)
             if self._collects:
@@ -305,6 +338,8 @@ class _Response:
         """An answer to tools/list, with the tools that policy would not let this client call left out."""
         if self._head is None or not 200 <= self._head.status < 300 or not whole:
             return whole
+        if len(whole) > MOST_LISTED:
+            raise CannotMask("the list of tools is longer than what is looked at")
         listing = mcp.Listing.read(whole, self._head.fields.first("Content-Type") or "")
         if listing is None:
             raise CannotMask("the list of tools is not understood")

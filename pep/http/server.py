@@ -12,6 +12,7 @@ import secrets
 from typing import Any, Final, assert_never
 
 from pep.core import driver
+from pep.core.children import ChildFailed, Children
 from pep.core.decision_client import ClientCertificate
 from pep.core.errors import DecisionUnavailable
 from pep.core.leg import Leg
@@ -28,16 +29,22 @@ from pep.core.model import (
 from pep.core.serve import Runtime
 from pep.core.tls import listener_context
 from pep.core.wire import ClientData, Revoked
+from pep.http import large
+from pep.http.classify import Content
 from pep.http.config import HttpProxy
 from pep.http.credentials import Injector, injector_of
+from pep.http.large import Failed
 from pep.http.questions import (
     Connect,
     Connected,
     HowStands,
     Outgoing,
     Question,
+    Read,
     Release,
+    Rewrite,
     Standing,
+    Turn,
     Unreachable,
     WhatIf,
     WhoIs,
@@ -86,6 +93,7 @@ class HttpServer:
         key = secrets.token_hex(32) if proxy.masks.hash_key is None else proxy.masks.hash_key.resolve()
         self._settings = settings_of(proxy, scrub, injects=injector.injects, hash_keys={"": key.encode()})
         self._exchanges = itertools.count(1)
+        self._children = Children(large.CHILD)
         self._clients: set[_Client] = set()
         self.directory = Directory(
             runtime,
@@ -96,6 +104,7 @@ class HttpServer:
         )
 
     async def close(self) -> None:
+        await self._children.close()
         await self.directory.close("the proxy stops")
         await self._pool.close()
 
@@ -140,6 +149,22 @@ class HttpServer:
         # It may be another one than before.
         self._scrub.learn(await self._injector.secrets())
         return Outgoing(request.method, target, request.host, fields)
+
+    async def large(self, question: Read | Rewrite) -> Content | bytes | Failed:
+        """What a child process makes of what is too large for this one's loop."""
+        share = self.directory.share(question.session)
+        try:
+            match question:
+                case Read(_, head, path, body):
+                    request = large.reading(head, path, body, self._settings.classify)
+                    return large.content(await self._children.ask(request, share))
+                case Rewrite(_, work):
+                    answer = await self._children.ask(large.rewriting(work), share)
+                    return large.rewritten(answer, work.rewriter)
+                case never:
+                    assert_never(never)
+        except ChildFailed as failed:
+            return Failed(str(failed))
 
     def rests(self, session: str) -> bool:
         """Whether a connection of that session may rest in the pool."""
@@ -191,6 +216,11 @@ class _LookUps:
                 return await enforcer.consider(actions)
             case HowStands(session, approval_id):
                 return await self._standing(session, approval_id)
+            case Turn():
+                await asyncio.sleep(0)
+                return None
+            case Read() | Rewrite() as large:
+                return await self._server.large(large)
             case never:
                 assert_never(never)
 

@@ -113,6 +113,11 @@ class Directory:
             return Gate(self._runtime.process)
         return Gate(entry.admitted.recorder, entry.admitted.enforcer)
 
+    def share(self, session: str) -> str:
+        """Who pays for what the session takes of what all share: the one at the end of its chain."""
+        entry = self._by_session.get(session)
+        return session if entry is None else entry.admitted.handle.subject.root.name
+
     def __contains__(self, session: str) -> bool:
         return session in self._by_session
 

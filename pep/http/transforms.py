@@ -2,21 +2,22 @@
 
 Every transform gives the same output however its input is cut. `held` says that nothing may be sent, not even the head,
 before `finish`: what is refused at the end has shown nothing. The others cut the stream where they raise CannotMask.
+What takes long is `work`: it pauses after so much of it, and asks for another process for a large document.
 NDJSON, RFC 7464 (JSON text sequences), the HTML standard's event streams.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from pep.http import documents
+from pep.http.buffer import Buffer
 from pep.http.coding import CannotMask, Decoder
 from pep.http.masking import Rewriter
 from pep.http.redaction import RedactedStream, Redactor
+from pep.http.work import Pause, Work, at_once, document, text
 
-_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 # Names of events and their ids that go on to the client: words of a protocol, not values of a target.
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:/=+\-]{0,200}")
 # How chat services end a stream of JSON.
@@ -24,11 +25,23 @@ _DONE: Final = "[DONE]"
 _SEPARATOR: Final = b"\x1e"
 
 
+# What is done at once, and how much is done before others have their turn: bytes of what is looked at one by one.
+_STEP: Final = 16 * 1024
+_TURN: Final = 32 * 1024
+# Where nothing but the beginning of a secret is looked for, so many times as much takes as long.
+_LIGHT: Final = 32
+_ESCAPES: Final = (b"%", b"\\", b"&")
+
+
 class Transform(Protocol):
-    """`feed` and `finish` raise CannotMask."""
+    """`feeding` and `finishing` raise CannotMask, and so do `feed` and `finish`, which are all of it at once."""
 
     @property
     def held(self) -> bool: ...
+
+    def feeding(self, data: bytes) -> Work[bytes]: ...
+
+    def finishing(self) -> Work[bytes]: ...
 
     def feed(self, data: bytes) -> bytes: ...
 
@@ -46,15 +59,26 @@ class Scrubbing(Protocol):
 
 
 class Body(Protocol):
-    """A body without its content codings."""
+    """A body without its content codings. `light`: `feed` does not look at the data."""
 
-    def feed(self, data: bytes) -> bytes: ...
+    @property
+    def light(self) -> bool: ...
 
-    def finish(self) -> bytes: ...
+    def feed(self, data: bytes) -> Work[bytes]: ...
+
+    def finish(self) -> Work[bytes]: ...
 
 
 class Identity:
     held: Final = False
+
+    def feeding(self, data: bytes) -> Work[bytes]:
+        yield from ()
+        return data
+
+    def finishing(self) -> Work[bytes]:
+        yield from ()
+        return b""
 
     def feed(self, data: bytes) -> bytes:
         return data
@@ -91,14 +115,47 @@ class Rewritten:
         return self._held
 
     def feed(self, data: bytes) -> bytes:
-        decoded = self._decoder.feed(data)
-        out = self._body.feed(decoded) if decoded else b""
-        return self._scrubbing.feed(out) if self._scrubbing else out
+        return at_once(self.feeding(data))
 
     def finish(self) -> bytes:
+        return at_once(self.finishing())
+
+    def feeding(self, data: bytes) -> Work[bytes]:
+        out: list[bytes] = []
+        spent = 0
+        for decoded in self._decoder.pieces(data):
+            size = max(_STEP, len(decoded)) if self._body.light else _STEP
+            for at in range(0, len(decoded), size):
+                if spent >= _TURN:
+                    spent = 0
+                    yield Pause()
+                piece = decoded[at : at + size]
+                rewritten = yield from self._body.feed(piece)
+                spent += len(piece) // _LIGHT if self._body.light else len(piece)
+                if rewritten:
+                    out.append((yield from self._scrubbed(rewritten)))
+        return b"".join(out)
+
+    def finishing(self) -> Work[bytes]:
         self._decoder.finish()
-        out = self._body.finish()
-        return self._scrubbing.feed(out) + self._scrubbing.finish() if self._scrubbing else out
+        out = yield from self._scrubbed((yield from self._body.finish()))
+        return out + self._scrubbing.finish() if self._scrubbing else out
+
+    def _scrubbed(self, data: bytes) -> Work[bytes]:
+        scrubbing = self._scrubbing
+        if scrubbing is None or not data:
+            return data
+        out: list[bytes] = []
+        spent = 0
+        for at in range(0, len(data), _STEP):
+            if spent >= _TURN:
+                spent = 0
+                yield Pause()
+            piece = data[at : at + _STEP]
+            # Escapes have to be undone, and that is what takes its time.
+            spent += len(piece) if any(each in piece for each in _ESCAPES) else len(piece) // _LIGHT
+            out.append(scrubbing.feed(piece))
+        return b"".join(out)
 
     def summary(self) -> dict[str, Any]:
         """For the record: how much was done, never what with."""
@@ -114,128 +171,106 @@ class Rewritten:
 class Plain:
     """Nothing is due but what comes before and after."""
 
-    def feed(self, data: bytes) -> bytes:
+    light: Final = True
+
+    def feed(self, data: bytes) -> Work[bytes]:
+        yield from ()
         return data
 
-    def finish(self) -> bytes:
+    def finish(self) -> Work[bytes]:
+        yield from ()
         return b""
 
 
 class RedactedText:
+    light: Final = False
+
     def __init__(self, redactor: Redactor) -> None:
         self._stream: RedactedStream = redactor.stream()
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> Work[bytes]:
+        yield from ()
         return self._stream.feed(data)
 
-    def finish(self) -> bytes:
+    def finish(self) -> Work[bytes]:
+        yield from ()
         return self._stream.finish()
 
 
 class Whole:
     """One JSON document. Its size is bounded by the decoder."""
 
+    light: Final = True
+
     def __init__(self, rewriter: Rewriter) -> None:
         self._rewriter = rewriter
         self._pieces: list[bytes] = []
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> Work[bytes]:
+        yield from ()
         self._pieces.append(data)
         return b""
 
-    def finish(self) -> bytes:
+    def finish(self) -> Work[bytes]:
         whole = b"".join(self._pieces)
-        return self._rewriter.document(whole) if whole else b""
-
-
-class _Buffer:
-    """What has arrived and is not complete, up to a limit."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._data = bytearray()
-        self._searched = 0
-
-    def until(self, data: bytes, separator: bytes) -> Iterator[bytes]:
-        """The pieces that the separator ends."""
-        self._data += data
-        begin = 0
-        while (end := self._data.find(separator, max(begin, self._searched))) >= 0:
-            self._check(end - begin)
-            yield bytes(self._data[begin:end])
-            begin = self._searched = end + 1
-        self._keep(begin)
-
-    def lines(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Lines and what ended them. A CR at the very end has ended its line; an LF behind it is an empty one's end."""
-        self._data += data
-        begin = 0
-        while found := _LINE_END.search(self._data, max(begin, self._searched)):
-            end, ending = found.start(), found[0]
-            self._check(end - begin)
-            line = bytes(self._data[begin:end])
-            begin = self._searched = found.end()
-            yield line, bytes(ending)
-        self._keep(begin)
-
-    def rest(self) -> bytes:
-        data = bytes(self._data)
-        self._data.clear()
-        return data
-
-    def _keep(self, begin: int) -> None:
-        del self._data[:begin]
-        self._searched = len(self._data)
-        self._check(self._searched)
-
-    def _check(self, size: int) -> None:
-        if size > self._limit:
-            raise CannotMask("a record of the response is larger than what is looked at")
+        self._pieces.clear()
+        return (yield from document(self._rewriter, whole)) if whole else b""
 
 
 class Lines:
     """NDJSON: one document on each line, and each is a row."""
 
+    light: Final = False
+
     def __init__(self, rewriter: Rewriter, limit: int) -> None:
         self._rewriter = rewriter
-        self._buffer = _Buffer(limit)
+        self._buffer = Buffer(limit)
 
-    def feed(self, data: bytes) -> bytes:
-        return b"".join(self._record(line, b"\n") for line in self._buffer.until(data, b"\n"))
+    def feed(self, data: bytes) -> Work[bytes]:
+        out = bytearray()
+        for line in self._buffer.until(data, b"\n"):
+            out += yield from self._record(line, b"\n")
+        return bytes(out)
 
-    def finish(self) -> bytes:
+    def finish(self) -> Work[bytes]:
         rest = self._buffer.rest()
-        return self._record(rest, b"") if rest else b""
+        return (yield from self._record(rest, b"")) if rest else b""
 
-    def _record(self, line: bytes, end: bytes) -> bytes:
+    def _record(self, line: bytes, end: bytes) -> Work[bytes]:
         if not line.strip(b" \t\r"):
             return end
-        shown = self._rewriter.document(line) if self._rewriter.admits_record() else None
-        return b"" if shown is None else shown + end
+        if not self._rewriter.admits_record():
+            return b""
+        return (yield from document(self._rewriter, line)) + end
 
 
 class Sequence:
     """A JSON text sequence: each document begins with a record separator, and each is a row."""
 
+    light: Final = False
+
     def __init__(self, rewriter: Rewriter, limit: int) -> None:
         self._rewriter = rewriter
-        self._buffer = _Buffer(limit)
+        self._buffer = Buffer(limit)
         self._begun = False
 
-    def feed(self, data: bytes) -> bytes:
-        return b"".join(self._record(piece) for piece in self._buffer.until(data, _SEPARATOR))
+    def feed(self, data: bytes) -> Work[bytes]:
+        out = bytearray()
+        for piece in self._buffer.until(data, _SEPARATOR):
+            out += yield from self._record(piece)
+        return bytes(out)
 
-    def finish(self) -> bytes:
-        return self._record(self._buffer.rest())
+    def finish(self) -> Work[bytes]:
+        return (yield from self._record(self._buffer.rest()))
 
-    def _record(self, piece: bytes) -> bytes:
+    def _record(self, piece: bytes) -> Work[bytes]:
         if not self._begun and piece.strip():
             # Nothing stands before the first separator.
             raise CannotMask("the body is no sequence of JSON texts, though it says so, and cannot be masked")
         self._begun = True
         if not piece.strip() or not self._rewriter.admits_record():
             return b""
-        return _SEPARATOR + self._rewriter.document(piece) + b"\n"
+        return _SEPARATOR + (yield from document(self._rewriter, piece)) + b"\n"
 
 
 class Events:
@@ -244,18 +279,20 @@ class Events:
     Comments and fields that the standard does not know carry nothing on; names and ids go on if they are words.
     """
 
+    light: Final = False
+
     def __init__(self, rewriter: Rewriter, redactor: Redactor | None, limit: int, *, json_only: bool) -> None:
         self._rewriter = rewriter
         self._redactor = redactor
         self._limit = limit
         self._json_only = json_only
-        self._buffer = _Buffer(limit)
+        self._buffer = Buffer(limit)
         self._fields: list[tuple[str, str]] = []
         self._size = 0
         self._after_cr = False
         self._begun = False
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> Work[bytes]:
         if not data:
             return b""
         if self._after_cr:
@@ -263,24 +300,24 @@ class Events:
             self._after_cr = False
         pieces: list[bytes] = []
         for line, ending in self._buffer.lines(data):
-            pieces.append(self._line(line))
+            pieces.append((yield from self._line(line)))
             self._after_cr = ending == b"\r"
         # An LF that follows later belongs to the CR only if nothing came between.
         self._after_cr = self._after_cr and data.endswith(b"\r")
         return b"".join(pieces)
 
-    def finish(self) -> bytes:
+    def finish(self) -> Work[bytes]:
         """An event that no empty line has ended: clients differ about it, so it is treated as one, and not ended."""
         rest = self._buffer.rest()
-        out = self._line(rest) if rest else b""
-        return out + self._event()
+        out = (yield from self._line(rest)) if rest else b""
+        return out + (yield from self._event())
 
-    def _line(self, line: bytes) -> bytes:
+    def _line(self, line: bytes) -> Work[bytes]:
         if not self._begun and line.startswith(b"\xef\xbb\xbf"):
             raise CannotMask("an event stream with a byte order mark is not looked at")
         self._begun = True
         if not line:
-            out = self._event()
+            out = yield from self._event()
             return out + b"\n" if out else b""
         if line.startswith(b":"):
             return b":\n"
@@ -294,10 +331,10 @@ class Events:
         self._fields.append((name, value.removeprefix(" ")))
         return b""
 
-    def _event(self) -> bytes:
+    def _event(self) -> Work[bytes]:
         fields, self._fields, self._size = self._fields, [], 0
         data = [value for name, value in fields if name == "data"]
-        shown = self._data("\n".join(data)) if data else ""
+        shown = (yield from self._data("\n".join(data))) if data else ""
         if shown is None:
             return b""
         out: list[str] = []
@@ -308,17 +345,17 @@ class Events:
             out += (f"data: {line}\n" for line in shown.split("\n"))
         return documents.encoded("".join(out))
 
-    def _data(self, text: str) -> str | None:
+    def _data(self, data: str) -> Work[str | None]:
         """The data of an event as it is shown; None where the event is one row too many."""
-        if text in ("", _DONE):
-            return text
+        if data in ("", _DONE):
+            return data
         arrays = self._rewriter.arrays
         try:
-            shown = self._rewriter.document(text.encode()).decode()
+            shown = (yield from document(self._rewriter, data.encode())).decode()
         except CannotMask:
-            if self._json_only or self._redactor is None or documents.begins_like_json(text):
+            if self._json_only or self._redactor is None or documents.begins_like_json(data):
                 raise
-            return self._redactor.text(text)
+            return (yield from text(self._rewriter, data.encode())).decode()
         if self._rewriter.arrays == arrays and not self._rewriter.admits_record():
             return None
         return shown
