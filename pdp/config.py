@@ -343,9 +343,17 @@ class KeptDecisions(StrictModel):
     most: Annotated[int, Field(ge=1000)] = 500_000
 
 
+class Checkpoints(StrictModel):
+    """How soon what a running session has on record comes under a signature: whichever is reached first."""
+
+    every: Span = datetime.timedelta(seconds=60)
+    events: Annotated[int, Field(ge=1)] = 1000
+
+
 class Records(StrictModel):
     """What is kept of what happened."""
 
+    checkpoints: Checkpoints = Checkpoints()
     decision_log: DecisionLog | None = None
     decisions: KeptDecisions = KeptDecisions()
 

@@ -24,7 +24,9 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pdp.approvals.approvals import Approvals
+from pdp.audit.notary import Notary
 from pdp.audit.service_chain import STOPPED, ServiceChain
+from pdp.audit.trust import Authorities
 from pdp.certificates import Authority, Certificate, private_folder, server_credentials
 from pdp.config import Config
 from pdp.decisions.log import DecisionLog
@@ -97,6 +99,7 @@ class Running:
     database: Database
     chain: ServiceChain
     decisions: DecisionLog
+    notary: Notary
 
 
 @asynccontextmanager
@@ -109,12 +112,13 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
             parts = await _parts(config, engine, database, now)
             server = grpc.aio.server(interceptors=[Refusals()], options=_OPTIONS)
             checks = health.aio.HealthServicer()
-            _add(server, config, parts, now, checks)
+            _add(server, config, certificate, parts, now, checks)
             address = _listen(server, config, certificate)
             async with asyncio.TaskGroup() as background:
                 tasks = [
                     background.create_task(every(_SWEEP, parts.sessions.sweep)),
                     background.create_task(every(_SWEEP, parts.approvals.expire)),
+                    background.create_task(every(_SWEEP, parts.notary.round)),
                     background.create_task(every(_RENEW, partial(_renew, config))),
                     background.create_task(_announce(engine, parts.watchers)),
                     background.create_task(every(_PROBE, database.probe)),
@@ -136,6 +140,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                         database,
                         parts.chain,
                         parts.decisions,
+                        parts.notary,
                     )
                 finally:
                     await checks.enter_graceful_shutdown()
@@ -144,6 +149,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     for task in tasks:
                         task.cancel()
                     await parts.chain.append(STOPPED, {})
+                    await parts.notary.round()
 
 
 def policy_engine(config: Config) -> PolicyEngine:
@@ -221,6 +227,7 @@ class _Parts:
     engine: PolicyEngine
     chain: ServiceChain
     decisions: DecisionLog
+    notary: Notary
 
 
 async def _parts(config: Config, engine: PolicyEngine, database: Database, now: Clock) -> _Parts:
@@ -228,6 +235,8 @@ async def _parts(config: Config, engine: PolicyEngine, database: Database, now: 
     keys = await database.short.run(lambda connection: signing_keys(connection, PURPOSE, now()))
     chain = ServiceChain(database, now)
     await chain.begin()
+    checkpoints = settings.records.checkpoints
+    notary = await Notary.open(database, now, every=checkpoints.every, events=checkpoints.events)
     sessions = Sessions(database, SessionTokens(keys, settings.session_tokens.ttl, now), settings.limits, now)
     approvals = Approvals(
         database,
@@ -246,10 +255,12 @@ async def _parts(config: Config, engine: PolicyEngine, database: Database, now: 
     await sessions.load()
     decisions = DecisionLog(settings.records, engine, database, now)
     decider = Decider(engine, settings, now, decisions.add)
-    return _Parts(database, sessions, approvals, watchers, decider, engine, chain, decisions)
+    return _Parts(database, sessions, approvals, watchers, decider, engine, chain, decisions, notary)
 
 
-def _add(server: grpc.aio.Server, config: Config, parts: _Parts, now: Clock, checks: Any) -> None:
+def _add(
+    server: grpc.aio.Server, config: Config, certificate: Certificate, parts: _Parts, now: Clock, checks: Any
+) -> None:
     settings = config.pdp
     peers = Peers(config.grants)
     issuer = open_issuer(config, now)
@@ -274,7 +285,8 @@ def _add(server: grpc.aio.Server, config: Config, parts: _Parts, now: Clock, che
     )
     decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(decisions, server)
     approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server(approvals, server)
-    audit = AuditService(peers=peers, database=parts.database)
+    authorities = Authorities(certificate.authority)
+    audit = AuditService(peers=peers, database=parts.database, authorities=authorities, now=now)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

@@ -2,11 +2,16 @@
 
 An event is stored as the bytes that came; its hash follows from the one before. A repeat of the same bytes is no
 matter; other bytes at a number that is taken are refused, and the log raises an alarm, because one of the two is a
-forgery or a fault. What is acknowledged is stored with all its bodies. Nothing here knows what an event means.
+forgery or a fault. What is acknowledged is stored with all its bodies.
+
+Of what an event means, this is known here: a session's chain begins with who opened it for what, and that has to be the
+session which this service opened; which events end a chain; and what a proxy signed of its chain (`pdp.v1.checkpoints`)
+has to be what is stored.
 """
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,8 +20,13 @@ import orjson
 import structlog
 from sqlalchemy import Connection
 
+from pdp.audit.signatures import NotTrusted
+from pdp.audit.trust import Origin
+from pdp.store import checkpoints, sessions
 from pdp.store import records as stored
+from pdp.store.checkpoints import Begun, Mark
 from pdp.store.database import Database
+from pdp.store.sessions import StoredSession
 from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, chain_hash
 
 log = structlog.get_logger("pdp.audit")
@@ -25,15 +35,28 @@ _LARGEST_EVENT: Final = 4 << 20
 _LARGEST_BODY: Final = 64 << 20
 # Chains that a stream remembers the end of; one that is forgotten is read from the store again.
 _REMEMBERED: Final = 1024
+_LONGEST_NAME: Final = 255
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedSignature:
+    """What the proxy signed of the chain after the event with this number; certificates in DER."""
+
+    session: str
+    seq: int
+    hash: bytes
+    certificates: tuple[bytes, ...]
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ShippedEvent:
-    """An event as it came."""
+    """An event as it came, perhaps signed."""
 
     session: str
     seq: int
     data: bytes
+    signed: ShippedSignature | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +70,17 @@ class ShippedBody:
     content: bytes
 
 
-Shipped = ShippedEvent | ShippedBody
+@dataclass(frozen=True, slots=True)
+class ShippedMark:
+    """The proxy's word on how far its records are complete; `session` is the chain of its process."""
+
+    session: str
+    complete_until: datetime.datetime
+    sessions: int
+    refused: int
+
+
+Shipped = ShippedEvent | ShippedBody | ShippedSignature | ShippedMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +105,10 @@ class Chain:
     hash: bytes = GENESIS
     # Digests of bodies that the last event names and that have not come yet, by position.
     owed: dict[int, str] = field(default_factory=dict)
+    ended: bool = False
+    # What is to be noted of the chain at the end of the batch.
+    grown: bool = False
+    begun: Begun | None = None
 
     @property
     def acknowledged(self) -> int:
@@ -81,8 +118,9 @@ class Chain:
 class Intake:
     """The records of one stream. One transaction for each batch; a failure stores nothing of it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, origin: Origin) -> None:
         self._database = database
+        self._origin = origin
         self._chains: dict[str, Chain] = {}
 
     async def store(self, batch: Sequence[Shipped]) -> list[Receipt]:
@@ -101,15 +139,26 @@ class Intake:
             try:
                 match shipped:
                     case ShippedEvent():
-                        _take_event(connection, chain, shipped)
+                        self._take_event(connection, chain, shipped)
                     case ShippedBody():
                         _take_body(connection, chain, shipped)
+                    case ShippedSignature():
+                        self._take_signature(connection, chain, shipped)
+                    case ShippedMark():
+                        self._take_mark(connection, shipped)
             except RefusedRecord as error:
                 why = str(error)
-                log.critical("record refused", session=shipped.session, seq=shipped.seq, why=why, alarm=True)
+                seq = None if isinstance(shipped, ShippedMark) else shipped.seq
+                log.critical("record refused", session=shipped.session, seq=seq, why=why, alarm=True)
                 receipts.append(Receipt(shipped.session, chain.acknowledged, why))
         sessions = dict.fromkeys(each.session for each in batch)
         receipts += [Receipt(session, self._chains[session].acknowledged) for session in sessions]
+        for chain in (self._chains[session] for session in sessions if self._chains[session].grown):
+            proxy = self._origin.name
+            checkpoints.note(
+                connection, chain.session, proxy=proxy, seq=chain.last, ended=chain.ended, begun=chain.begun
+            )
+            chain.grown = False
         for forgotten in [*self._chains][: max(len(self._chains) - _REMEMBERED, 0)]:
             del self._chains[forgotten]
         return receipts
@@ -125,22 +174,68 @@ class Intake:
                 chain.owed = {index: sha for index, sha in _bodies(event).items() if index not in there}
         return chain
 
+    def _take_event(self, connection: Connection, chain: Chain, event: ShippedEvent) -> None:
+        if len(event.data) > _LARGEST_EVENT:
+            raise RefusedRecord("the event is too large")
+        if event.seq <= chain.last:
+            if stored.event(connection, chain.session, event.seq) != event.data:
+                raise RefusedRecord("another event with this number is stored")
+            if event.signed is not None:
+                self._take_signature(connection, chain, event.signed)
+            return
+        if event.seq != chain.last + 1:
+            raise RefusedRecord(f"the event with number {chain.last + 1} has not come")
+        if chain.owed:
+            raise RefusedRecord(f"bodies of the event with number {chain.last} have not come")
+        document, named = _named(event)
+        if event.seq == 0:
+            chain.begun = self._begun(connection, chain.session, document)
+        digest = chain_hash(chain.hash, chain.session, event.seq, event.data)
+        if event.signed is not None and event.signed.hash != digest:
+            raise RefusedRecord("the proxy signed another chain than the one that it ships")
+        stored.add(connection, chain.session, event.seq, event.data, digest)
+        chain.last, chain.hash, chain.owed = event.seq, digest, named
+        chain.ended, chain.grown = ends(document), True
+        if event.signed is not None:
+            self._keep_signature(connection, event.signed)
 
-def _take_event(connection: Connection, chain: Chain, event: ShippedEvent) -> None:
-    if len(event.data) > _LARGEST_EVENT:
-        raise RefusedRecord("the event is too large")
-    if event.seq <= chain.last:
-        if stored.event(connection, chain.session, event.seq) != event.data:
-            raise RefusedRecord("another event with this number is stored")
-        return
-    if event.seq != chain.last + 1:
-        raise RefusedRecord(f"the event with number {chain.last + 1} has not come")
-    if chain.owed:
-        raise RefusedRecord(f"bodies of the event with number {chain.last} have not come")
-    named = _named(event)
-    digest = chain_hash(chain.hash, chain.session, event.seq, event.data)
-    stored.add(connection, chain.session, event.seq, event.data, digest)
-    chain.last, chain.hash, chain.owed = event.seq, digest, named
+    def _begun(self, connection: Connection, session_id: str, document: Mapping[str, Any]) -> Begun | None:
+        """Of a session's chain, which process began it; RefusedRecord if it does not begin as the session did."""
+        session = sessions.find(connection, session_id)
+        if session is None:
+            return None
+        if wrong := differences(session, document):
+            raise RefusedRecord(f"the first event is not of the session that was opened: another {', '.join(wrong)}")
+        facts = document["facts"]
+        process, number = facts.get("process"), facts.get("number")
+        if isinstance(process, str) and len(process) <= _LONGEST_NAME and type(number) is int and 0 < number < 1 << 62:
+            return Begun(process, number)
+        return None
+
+    def _take_signature(self, connection: Connection, chain: Chain, signed: ShippedSignature) -> None:
+        if signed.seq > chain.last:
+            raise RefusedRecord("the event that is signed has not come")
+        if stored.hash_at(connection, chain.session, signed.seq) != signed.hash:
+            raise RefusedRecord("the proxy signed another chain than the one that is stored")
+        self._keep_signature(connection, signed)
+
+    def _keep_signature(self, connection: Connection, signed: ShippedSignature) -> None:
+        """A signature that proves nothing is not kept; the event is, and its chain is then found unsigned."""
+        try:
+            certificate = self._origin.check(
+                signed.certificates, signed.session, signed.seq, signed.hash, signed.signature
+            )
+        except NotTrusted as error:
+            log.critical("signature refused", session=signed.session, seq=signed.seq, why=str(error), alarm=True)
+            return
+        checkpoints.add_certificate(connection, certificate.fingerprint, certificate.chain)
+        checkpoints.sign(connection, signed.session, signed.seq, certificate.fingerprint, signed.signature)
+
+    def _take_mark(self, connection: Connection, mark: ShippedMark) -> None:
+        now = self._origin.now()
+        until = min(mark.complete_until, now)
+        given = Mark(mark.session, self._origin.name, until, mark.sessions, mark.refused, now)
+        checkpoints.mark(connection, given)
 
 
 def _take_body(connection: Connection, chain: Chain, body: ShippedBody) -> None:
@@ -167,15 +262,48 @@ def _check_body(body: ShippedBody, digest: str) -> None:
         raise RefusedRecord("the body is not the one that its event names")
 
 
-def _named(event: ShippedEvent) -> dict[int, str]:
-    """The bodies that a new event names; RefusedRecord if it is not an event of this place."""
+def _named(event: ShippedEvent) -> tuple[Mapping[str, Any], dict[int, str]]:
+    """A new event, read, and the bodies that it names; RefusedRecord if it is not an event of this place."""
     try:
         document = orjson.loads(event.data)
         if (document["session"], document["seq"]) != (event.session, event.seq):
             raise RefusedRecord("the event says that it stands elsewhere")
-        return _bodies(event.data)
+        return document, _bodies(event.data)
     except (ValueError, KeyError, TypeError):
         raise RefusedRecord("the event is torn or not of the agreed form") from None
+
+
+def ends(document: Mapping[str, Any]) -> bool:
+    """Whether this event is its chain's last."""
+    match document.get("type"):
+        case "session.closed" | "session.lost" | "service.stopped":
+            return True
+        case "process":
+            facts = document.get("facts")
+            return isinstance(facts, dict) and facts.get("what") in ("stopped", "lost")
+        case _:
+            return False
+
+
+def differences(session: StoredSession, document: Mapping[str, Any]) -> list[str]:
+    """In what a chain's first event is not that of the session as it was opened."""
+    facts = document.get("facts")
+    if document.get("type") != "session.opened" or not isinstance(facts, dict):
+        return ["type"]
+    subject = session.subject
+    wanted = {
+        "subject": f"{subject.type}:{subject.id}",
+        "resource": session.resource,
+        "protocol": session.protocol,
+        "proxy": session.proxy.rpartition("/")[2],
+    }
+    wrong = [name for name, value in wanted.items() if facts.get(name) != value]
+    wrong += [
+        name
+        for name, value in (("decision_id", session.decision_id), ("policy_revision", session.policy_revision))
+        if document.get(name, "") != value
+    ]
+    return [name.replace("_", " ") for name in wrong]
 
 
 def _bodies(event: bytes) -> dict[int, str]:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from pdp.identity.tokens import Clock
+from pdp.store import checkpoints
 from pdp.store import records as stored
 from pdp.store.database import Database
 from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, canonical_json, chain_hash
@@ -118,5 +119,6 @@ class ServiceChain:
             ]
         data = canonical_json(document)
         stored.add(connection, self.id, seq, data, chain_hash(previous, self.id, seq, data))
+        checkpoints.note(connection, self.id, proxy="", seq=seq, ended=type == STOPPED)
         for index, each in enumerate(bodies):
             stored.add_body(connection, self.id, seq, index, each.salt, each.content)

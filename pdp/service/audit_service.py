@@ -7,6 +7,7 @@ this service does not know holds up no other.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import re
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
@@ -17,7 +18,17 @@ import grpc
 import grpc.aio
 import structlog
 
-from pdp.audit.intake import Intake, Receipt, Shipped, ShippedBody, ShippedEvent
+from pdp.audit.intake import (
+    Intake,
+    Receipt,
+    Shipped,
+    ShippedBody,
+    ShippedEvent,
+    ShippedMark,
+    ShippedSignature,
+)
+from pdp.audit.trust import Authorities, Origin
+from pdp.identity.tokens import Clock
 from pdp.service.peers import Peer, Peers
 from pdp.service.refusal import Refused
 from pdp.store import sessions as stored
@@ -37,6 +48,8 @@ _BATCH: Final = 256
 _WAITING_BYTES: Final = 8 << 20
 _OVERHEAD: Final = 200
 _LONGEST_NAME: Final = 255
+# What a number in the store has room for.
+_MOST: Final = (1 << 63) - 1
 # How many chains a stream remembers the owner of; one that is forgotten is looked up again.
 _REMEMBERED: Final = 4096
 
@@ -90,7 +103,7 @@ def _size(item: Shipped | Foreign) -> int:
             return _OVERHEAD + len(item.data)
         case ShippedBody():
             return _OVERHEAD + len(item.content)
-        case Foreign():
+        case Foreign() | ShippedSignature() | ShippedMark():
             return _OVERHEAD
         case never:
             assert_never(never)
@@ -99,15 +112,17 @@ def _size(item: Shipped | Foreign) -> int:
 class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
     """The call that ships records."""
 
-    def __init__(self, *, peers: Peers, database: Database) -> None:
+    def __init__(self, *, peers: Peers, database: Database, authorities: Authorities, now: Clock) -> None:
         self._peers = peers
         self._database = database
+        self._authorities = authorities
+        self._now = now
 
     async def Record(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.RecordRequest], context: Context
     ) -> AsyncIterator[pb.RecordResponse]:
         peer = self._peers.calling(context)
-        intake = Intake(self._database)
+        intake = Intake(self._database, Origin(peer.uri, peer.name, self._authorities, self._now))
         inbox = Inbox()
         reading = asyncio.create_task(self._read(request_iterator, inbox, peer))
         try:
@@ -161,11 +176,21 @@ async def _receipts(intake: Intake, batch: Sequence[Shipped | Foreign]) -> list[
 
 
 def _shipped(request: pb.RecordRequest) -> Shipped:
+    session, seq = request.session_id, request.seq
+    signed = None
+    if request.HasField("checkpoint"):
+        given = request.checkpoint
+        signed = ShippedSignature(session, seq, given.hash, tuple(given.certificates), given.signature)
     match request.WhichOneof("item"):
         case "event":
-            return ShippedEvent(request.session_id, request.seq, request.event)
-        case "body":
+            return ShippedEvent(session, seq, request.event, signed)
+        case "body" if signed is None:
             body = request.body
-            return ShippedBody(request.session_id, request.seq, body.index, body.salt, body.content)
+            return ShippedBody(session, seq, body.index, body.salt, body.content)
+        case "mark" if signed is None:
+            until = request.mark.complete_until.ToDatetime(datetime.UTC)
+            return ShippedMark(session, until, min(request.mark.sessions, _MOST), min(request.mark.refused, _MOST))
+        case None if signed is not None:
+            return signed
         case _:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "neither an event nor a body")
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "not one of an event, a body, a mark and a checkpoint")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -117,6 +118,8 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         obligations = _obligations(answer.decision)
         if obligations is None:
             return pb.OpenSessionResponse(decision=answer.decision)
+        decided = answer.decision
+        opening = replace(opening, decision_id=decided.decision_id, policy_revision=decided.policy_revision)
         session = await self._sessions.open(peer, who, opening, session_id)
         token, token_end = self._sessions.token(session)
         return pb.OpenSessionResponse(

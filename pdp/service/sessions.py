@@ -97,6 +97,8 @@ class Opening:
     client_address: str
     labels: Mapping[str, str]
     supported: tuple[str, ...]
+    decision_id: str = ""
+    policy_revision: str = ""
 
 
 class Sessions:
@@ -145,6 +147,8 @@ class Sessions:
             subject=who.subject,
             credential_expires_at=who.expires_at,
             opened_at=self._now(),
+            decision_id=opening.decision_id,
+            policy_revision=opening.policy_revision,
         )
         # It counts from here on: many that open at once must not each find the share free.
         session = self._live[id] = LiveSession(kept, kept=False)

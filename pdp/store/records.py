@@ -53,6 +53,12 @@ def event(connection: Connection, session_id: str, seq: int) -> bytes | None:
     return connection.execute(wanted).scalar_one_or_none()
 
 
+def hash_at(connection: Connection, session_id: str, seq: int) -> bytes | None:
+    wanted = select(_records.hash).where(_records.session_id == session_id, _records.seq == seq)
+    found: bytes | None = connection.execute(wanted).scalar_one_or_none()
+    return found
+
+
 def add(connection: Connection, session_id: str, seq: int, data: bytes, hash: bytes) -> None:
     connection.execute(tables.records.insert().values(session_id=session_id, seq=seq, event=data, hash=hash))
 

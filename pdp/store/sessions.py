@@ -47,6 +47,9 @@ class StoredSession:
     close_reason: str = ""
     last_seq: int | None = None
     verdicts: Mapping[str, int] | None = None
+    # The decision that let it open, and the policies that decided.
+    decision_id: str = ""
+    policy_revision: str = ""
 
     @property
     def run(self) -> str:
@@ -73,6 +76,8 @@ def insert(connection: Connection, session: StoredSession) -> None:
             state=session.state.value,
             close_reason="",
             verdicts={},
+            decision_id=session.decision_id,
+            policy_revision=session.policy_revision,
         )
     )
 
@@ -204,4 +209,6 @@ def _session(row: Row[Any]) -> StoredSession:
         close_reason=row.close_reason,
         last_seq=row.last_seq,
         verdicts=row.verdicts,
+        decision_id=row.decision_id,
+        policy_revision=row.policy_revision,
     )

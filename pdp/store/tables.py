@@ -76,6 +76,9 @@ sessions = Table(
     Column("close_reason", String(500), nullable=False),
     Column("last_seq", BigInteger),
     Column("verdicts", JSON, nullable=False),
+    # The decision that let it open, and the policies that decided: its record has to begin with them.
+    Column("decision_id", String(64), nullable=False),
+    Column("policy_revision", String(255), nullable=False),
     Index("sessions_by_time", "opened_at"),
     Index("sessions_by_state", "state", "root"),
     Index("sessions_by_end", "closed_at"),
@@ -215,4 +218,75 @@ policy_pin = Table(
     Column("files", String(128), nullable=False),
     Column("by", String(600), nullable=False),
     Column("at", Instant, nullable=False),
+)
+
+# How far each chain is stored, and how far it is under a signed checkpoint. An index of `records`, never evidence.
+chains = Table(
+    "chains",
+    metadata,
+    Column("session_id", String(255), primary_key=True),
+    # The proxy's name; empty for the service's own chains.
+    Column("proxy", String(255), nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    # Whether its last event is one that ends a chain.
+    Column("ended", Boolean, nullable=False),
+    # For a session's: the chain of the process that began it, and as its which.
+    Column("begun_by", String(255), nullable=False),
+    Column("begun_as", BigInteger, nullable=False),
+    # Whether there is something that no checkpoint covers.
+    Column("behind", Boolean, nullable=False),
+    Column("checked_seq", BigInteger, nullable=False),
+    Column("checked_at", Instant),
+    Index("chains_by_behind", "behind"),
+    Index("chains_by_process", "begun_by", "begun_as"),
+)
+
+# A log of signed checkpoints, each naming the digest of the one before. The number is the compare-and-set: of two
+# replicas that write the same one, one is refused.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("session_id", String(255), nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Index("checkpoints_by_session", "session_id", "number"),
+)
+
+# What proxies signed of their chains, and the certificates of the keys that did.
+proxy_signatures = Table(
+    "proxy_signatures",
+    metadata,
+    Column("session_id", String(255), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+proxy_certificates = Table(
+    "proxy_certificates",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    # PEM: the proxy's own certificate, then those between it and the authority.
+    Column("chain", LargeBinary, nullable=False),
+)
+
+# Up to when everything that a process of a proxy recorded is here.
+proxy_marks = Table(
+    "proxy_marks",
+    metadata,
+    Column("process", String(255), primary_key=True),
+    Column("proxy", String(255), nullable=False),
+    Column("complete_until", Instant, nullable=False),
+    Column("sessions", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+# How far the log of checkpoints has been brought to each place outside.
+anchors = Table(
+    "anchors",
+    metadata,
+    Column("sink", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),
 )

@@ -22,21 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apdp/v1/audit_service.proto\x12\x06pdp.v1\"g\n\rRecordRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x0f\n\x05\x65vent\x18\x03 \x01(\x0cH\x00\x12\x1c\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x0c.pdp.v1.BodyH\x00\x42\x06\n\x04item\"4\n\x04\x42ody\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\"O\n\x0eRecordResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x18\n\x10\x61\x63knowledged_seq\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\t2K\n\x0c\x41uditService\x12;\n\x06Record\x12\x15.pdp.v1.RecordRequest\x1a\x16.pdp.v1.RecordResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apdp/v1/audit_service.proto\x12\x06pdp.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x01\n\rRecordRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\x0f\n\x05\x65vent\x18\x03 \x01(\x0cH\x00\x12\x1c\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x0c.pdp.v1.BodyH\x00\x12\x1c\n\x04mark\x18\x06 \x01(\x0b\x32\x0c.pdp.v1.MarkH\x00\x12&\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x12.pdp.v1.CheckpointB\x06\n\x04item\"C\n\nCheckpoint\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x14\n\x0c\x63\x65rtificates\x18\x02 \x03(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"]\n\x04Mark\x12\x32\n\x0e\x63omplete_until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sessions\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x04\"4\n\x04\x42ody\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\"O\n\x0eRecordResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x18\n\x10\x61\x63knowledged_seq\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\t2K\n\x0c\x41uditService\x12;\n\x06Record\x12\x15.pdp.v1.RecordRequest\x1a\x16.pdp.v1.RecordResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pdp.v1.audit_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORDREQUEST']._serialized_start=38
-  _globals['_RECORDREQUEST']._serialized_end=141
-  _globals['_BODY']._serialized_start=143
-  _globals['_BODY']._serialized_end=195
-  _globals['_RECORDRESPONSE']._serialized_start=197
-  _globals['_RECORDRESPONSE']._serialized_end=276
-  _globals['_AUDITSERVICE']._serialized_start=278
-  _globals['_AUDITSERVICE']._serialized_end=353
+  _globals['_RECORDREQUEST']._serialized_start=72
+  _globals['_RECORDREQUEST']._serialized_end=245
+  _globals['_CHECKPOINT']._serialized_start=247
+  _globals['_CHECKPOINT']._serialized_end=314
+  _globals['_MARK']._serialized_start=316
+  _globals['_MARK']._serialized_end=409
+  _globals['_BODY']._serialized_start=411
+  _globals['_BODY']._serialized_end=463
+  _globals['_RECORDRESPONSE']._serialized_start=465
+  _globals['_RECORDRESPONSE']._serialized_end=544
+  _globals['_AUDITSERVICE']._serialized_start=546
+  _globals['_AUDITSERVICE']._serialized_end=621
 # @@protoc_insertion_point(module_scope)

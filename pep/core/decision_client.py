@@ -28,7 +28,8 @@ from pep.core import translate
 from pep.core.errors import DecisionUnavailable
 from pep.core.model import Action, Allow, Decision, Deny, Mask, Reason, RequireApproval
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
-from pep.core.spool import Acknowledged, Shipment
+from pep.core.signer import Signed
+from pep.core.spool import Acknowledged, Countersign, Mark, Shipment
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,11 @@ class DecisionClient(Protocol):
     def watch(self) -> AsyncGenerator[WatchNews, None]:
         """News, each acknowledged when the next one is asked for."""
 
-    async def ship(self, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
+    async def ship(
+        self,
+        shipments: AsyncIterator[Shipment | Countersign | Mark],
+        acknowledged: Callable[[Acknowledged], None],
+    ) -> None:
         """Sends records in order and says which are stored; ends only by an error."""
 
 
@@ -315,7 +320,11 @@ class GrpcDecisionClient:
             finally:
                 call.cancel()
 
-    async def ship(self, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
+    async def ship(
+        self,
+        shipments: AsyncIterator[Shipment | Countersign | Mark],
+        acknowledged: Callable[[Acknowledged], None],
+    ) -> None:
         async with self._streams.one() as channel:
             await _ship(audit_service_pb2_grpc.AuditServiceStub(channel), shipments, acknowledged)
             raise DecisionUnavailable("the decision service ended the stream of records")
@@ -348,7 +357,11 @@ class GrpcDecisionClient:
                 return _whole(await call(request, timeout=timeout, wait_for_ready=wait))
 
 
-async def _ship(stub: Any, shipments: AsyncIterator[Shipment], acknowledged: Callable[[Acknowledged], None]) -> None:
+async def _ship(
+    stub: Any,
+    shipments: AsyncIterator[Shipment | Countersign | Mark],
+    acknowledged: Callable[[Acknowledged], None],
+) -> None:
     call = stub.Record(wait_for_ready=True)
 
     async def send() -> None:
@@ -424,14 +437,31 @@ def _translated_errors() -> Any:
         raise (RequestRefused if code in _FINAL_CODES else DecisionUnavailable)(words) from None
 
 
-def _record(item: Shipment) -> audit_service_pb2.RecordRequest:
-    """A spooled record as a message, bytes unchanged."""
-    message = audit_service_pb2.RecordRequest(session_id=item.session, seq=item.seq)
-    if item.body is None:
-        message.event = item.data
-    else:
-        message.body.index, message.body.salt, message.body.content = item.body, item.salt, item.data
+def _record(item: Shipment | Countersign | Mark) -> audit_service_pb2.RecordRequest:
+    """What is shipped as a message; the bytes of a spooled record are unchanged."""
+    match item:
+        case Mark():
+            until = Timestamp()
+            until.FromMicroseconds(int(item.complete_until * 1_000_000))
+            mark = audit_service_pb2.Mark(complete_until=until, sessions=item.sessions, refused=item.refused)
+            return audit_service_pb2.RecordRequest(session_id=item.process, mark=mark)
+        case Countersign():
+            message = audit_service_pb2.RecordRequest(session_id=item.session, seq=item.seq)
+        case Shipment():
+            message = audit_service_pb2.RecordRequest(session_id=item.session, seq=item.seq)
+            if item.body is None:
+                message.event = item.data
+            else:
+                message.body.index, message.body.salt, message.body.content = item.body, item.salt, item.data
+        case never:
+            assert_never(never)
+    if item.signed is not None:
+        message.checkpoint.CopyFrom(_checkpoint(item.signed))
     return message
+
+
+def _checkpoint(signed: Signed) -> audit_service_pb2.Checkpoint:
+    return audit_service_pb2.Checkpoint(hash=signed.hash, certificates=signed.certificates, signature=signed.signature)
 
 
 def _opened(answer: decision_service_pb2.OpenSessionResponse, login: Login) -> SessionHandle | Deny:

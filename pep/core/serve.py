@@ -31,7 +31,8 @@ from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, local_deny
 from pep.core.recorder import Recorder, SpoolError, process_chain
 from pep.core.records import Body, Event, EventType
 from pep.core.sessions import SessionHandle, Sessions
-from pep.core.shipper import Shipper
+from pep.core.shipper import Shipper, Signing
+from pep.core.signer import Signer
 from pep.core.spool import Spool
 from pep.core.tls import channel_credentials
 from pep.core.wire import PolicyChanged, Revoked
@@ -73,6 +74,8 @@ class Runtime:
         self.stopping = stopping
         self.sessions = Sessions(decisions)
         self._background: set[asyncio.Task[None]] = set()
+        # Sessions that this process has put on record: each has its number there, so that one is missed.
+        self.begun = 0
         self.log = structlog.get_logger("pep").bind(proxy=proxy.name)
         limits = proxy.limits
         self.listener = Listener(
@@ -119,14 +122,14 @@ class Runtime:
             answer = await asyncio.shield(opening)
         except asyncio.CancelledError:
             # The client has left; what the decision service opens for it all the same is closed again.
-            self._in_background(self._close_unused(opening))
+            self._in_background(self._close_unused(opening, login, supported))
             raise
         if isinstance(answer, Deny):
             return self._refused(answer, login)
         recorder = Recorder(self.spool, answer.session_id, answer.subject.root.name)
         denied = self._opened(answer, login, recorder, supported)
         if denied is not None:
-            await self._close(answer, recorder, "the session could not begin")
+            await self._end(answer, recorder, "the session could not begin")
             return self._refused(denied, login)
         mailbox = Mailbox()
         self.sessions.add(answer, mailbox.post if post is None else post)
@@ -136,11 +139,7 @@ class Runtime:
         """The session is over."""
         self.sessions.remove(admitted.handle.session_id)
         await admitted.enforcer.close(reason)
-        try:
-            admitted.recorder.record(Event(EventType.SESSION_CLOSED, facts={"reason": reason}))
-        except SpoolError as error:
-            self.log.error("a session's end could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
-        await self._close(admitted.handle, admitted.recorder, reason)
+        await self._end(admitted.handle, admitted.recorder, reason)
 
     async def settled(self) -> None:
         """Until every session that was opened for nobody is closed again."""
@@ -152,11 +151,14 @@ class Runtime:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _close_unused(self, opening: asyncio.Future[SessionHandle | Deny]) -> None:
+    async def _close_unused(
+        self, opening: asyncio.Future[SessionHandle | Deny], login: Login, supported: frozenset[type]
+    ) -> None:
         answer = await opening
         if isinstance(answer, SessionHandle):
             recorder = Recorder(self.spool, answer.session_id, answer.subject.root.name)
-            await self._close(answer, recorder, "the client left before it was opened")
+            self._opened(answer, login, recorder, supported)
+            await self._end(answer, recorder, "the client left before it was opened")
 
     async def _open(self, login: Login) -> SessionHandle | Deny:
         if len(self.sessions) >= self.proxy.limits.sessions:
@@ -175,10 +177,6 @@ class Runtime:
     def _opened(
         self, handle: SessionHandle, login: Login, recorder: Recorder, supported: frozenset[type]
     ) -> Deny | None:
-        foreign = [duty for duty in handle.obligations if type(duty) not in supported & _SESSION_DUTIES]
-        if foreign:
-            reason = Reason("obligation-unsupported", "this proxy cannot perform what policy demands of the session")
-            return Deny(handle.decision_id, handle.policy_revision, (reason,))
         facts = {
             "subject": handle.subject.name,
             "root": handle.subject.root.name,
@@ -188,6 +186,8 @@ class Runtime:
             "proxy": self.proxy.name,
             "client_address": login.client_address,
             "obligations": [OBLIGATION_NAMES[type(duty)] for duty in handle.obligations],
+            "process": self.process.session,
+            "number": self.begun + 1,
         }
         # The client's own words are a body: they may be anything.
         bodies = (Body("labels", canonical_json(dict(login.labels))),) if login.labels else ()
@@ -197,6 +197,10 @@ class Runtime:
         except SpoolError as error:
             self.log.error("a session could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
             return _deny("record-unavailable", "the session cannot be put on record", retry=True)
+        self.begun += 1
+        if any(type(duty) not in supported & _SESSION_DUTIES for duty in handle.obligations):
+            reason = Reason("obligation-unsupported", "this proxy cannot perform what policy demands of the session")
+            return Deny(handle.decision_id, handle.policy_revision, (reason,))
         return None
 
     def _refused(self, deny: Deny, login: Login) -> Deny:
@@ -211,6 +215,15 @@ class Runtime:
         except SpoolError as error:
             self.log.error("a refused login could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
         return deny
+
+    async def _end(self, handle: SessionHandle, recorder: Recorder, reason: str) -> None:
+        """Puts the end on record where the beginning is, and reports it."""
+        try:
+            if recorder.last_seq >= 0:
+                recorder.record(Event(EventType.SESSION_CLOSED, facts={"reason": reason}))
+        except SpoolError as error:
+            self.log.error("a session's end could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
+        await self._close(handle, recorder, reason)
 
     async def _close(self, handle: SessionHandle, recorder: Recorder, reason: str) -> None:
         try:
@@ -265,7 +278,8 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
     try:
         recorder = Recorder(spool, process_chain(proxy.name), "")
         runtime = Runtime(proxy, decisions, spool, recorder, stopping)
-        shipper = Shipper(spool, decisions)
+        signer = Signer(tls.cert, tls.key)
+        shipper = Shipper(spool, decisions, signing=Signing(signer, recorder.session, lambda: runtime.begun))
         recorder.record(_process_event("started", proxy))
         async with asyncio.TaskGroup() as background:
             running = [background.create_task(each) for each in (runtime.sessions.run(), spool.run(), shipper.run())]
@@ -273,7 +287,7 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
                 await _until_stopped(server(proxy, runtime), runtime)
             finally:
                 with contextlib.suppress(SpoolError):
-                    recorder.record(_process_event("stopped", proxy))
+                    recorder.record(_process_event("stopped", proxy, sessions=runtime.begun))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_CLOSE_SECONDS):
                         await runtime.settled()
@@ -336,8 +350,9 @@ def target(address: SocketAddress) -> str:
             return str(address)
 
 
-def _process_event(what: str, proxy: ProxyConfig) -> Event:
+def _process_event(what: str, proxy: ProxyConfig, **more: int) -> Event:
     facts = {
+        **more,
         "what": what,
         "proxy": proxy.name,
         "pid": os.getpid(),

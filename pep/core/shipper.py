@@ -2,13 +2,18 @@
 
 At most a window of bytes is on the way unacknowledged. After an error everything that is not acknowledged is sent
 again: the service ignores a record that it has. Nothing waits for the shipper; a spool that is full denies by itself.
+
+On the way the chains are signed: their first and last event, and one in so many or at such an interval; a tail that has
+grown no further is signed by itself. Beside them goes a mark: up to when everything on record here was acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -16,7 +21,8 @@ import structlog
 from pep.core.decision_client import DecisionClient
 from pep.core.errors import DecisionUnavailable
 from pep.core.recorder import SpoolError
-from pep.core.spool import Acknowledged, Segment, Shipment, Spool
+from pep.core.signer import Signer
+from pep.core.spool import Acknowledged, Countersign, Mark, Segment, Shipment, Spool
 
 WINDOW_BYTES: Final = 4 << 20
 _BACK_OFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -25,13 +31,47 @@ _BACK_OFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _Position = tuple[int, int]
 
 
-class Shipper:
-    """Ships one spool. `run` does the work, `drained` waits for it."""
+# What a chain ends with. A fact cannot look like it but by its own name, and then there is a signature too many.
+_LAST: Final = (b'"type":"session.closed"', b'"type":"session.lost"', b'"type":"process"')
 
-    def __init__(self, spool: Spool, decisions: DecisionClient, *, window: int = WINDOW_BYTES) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Who signs the chains and how often; and for the mark, the chain of this process and how many it has begun."""
+
+    signer: Signer
+    process: str
+    sessions: Callable[[], int]
+    every: float = 60.0
+    events: int = 1000
+    mark_every: float = 5.0
+
+
+@dataclass(slots=True)
+class _Tail:
+    """How far a chain has been shipped and signed, and when it was signed."""
+
+    seq: int
+    hash: bytes
+    signed: int
+    at: float
+
+
+class Shipper:
+    """Ships one spool. `run` does the work, `drained` waits for it. Without `signing` nothing is signed or marked."""
+
+    def __init__(
+        self, spool: Spool, decisions: DecisionClient, *, window: int = WINDOW_BYTES, signing: Signing | None = None
+    ) -> None:
         self._spool = spool
         self._decisions = decisions
         self._window = window
+        self._signing = signing
+        self._tails: dict[str, _Tail] = {}
+        # Where the spool's last event ended at that time: once it is acknowledged, so is everything before that time.
+        self._watermarks: deque[tuple[float, _Position]] = deque()
+        self._complete_until = 0.0
+        self._marked_at = float("-inf")
         self._acknowledged: dict[str, int] = {}
         self._given_up: set[str] = set()
         # What is on the way, in order: where it ends, whose it is, its number, whether it is an event, its size.
@@ -69,14 +109,15 @@ class Shipper:
             return False
         return True
 
-    async def _shipments(self) -> AsyncIterator[Shipment]:
+    async def _shipments(self) -> AsyncIterator[Shipment | Countersign | Mark]:
         """Every record that is not known to be stored, in order; then what is appended."""
         ordinal, offset = -1, 0
         while True:
             segment = self._next_segment(ordinal, offset)
+            for aside in self._aside(idle=segment is None):
+                yield aside
             if segment is None:
-                self._spool.changed.clear()
-                await self._spool.changed.wait()
+                await self._change()
                 continue
             if segment.ordinal != ordinal:
                 ordinal, offset = segment.ordinal, 0
@@ -88,7 +129,60 @@ class Shipper:
                 elif not self._is_stored(shipment, (ordinal, end)):
                     await self._room(len(shipment.data))
                     self._note_sent(shipment, (ordinal, end))
-                    yield shipment
+                    yield self._signed(shipment)
+
+    async def _change(self) -> None:
+        """Until something is appended, or it is time for a mark."""
+        self._spool.changed.clear()
+        try:
+            async with asyncio.timeout(None if self._signing is None else self._signing.mark_every):
+                await self._spool.changed.wait()
+        except TimeoutError:
+            pass
+
+    def _signed(self, shipment: Shipment) -> Shipment:
+        if self._signing is None or shipment.body is not None:
+            return shipment
+        now = time.monotonic()
+        tail = self._tails.get(shipment.session)
+        last = any(mark in shipment.data for mark in _LAST)
+        due = (
+            tail is None
+            or last
+            # Sent again, so it did not arrive before.
+            or shipment.seq == tail.signed
+            or shipment.seq - tail.signed >= self._signing.events
+            or now - tail.at >= self._signing.every
+        )
+        if not due:
+            assert tail is not None
+            tail.seq, tail.hash = shipment.seq, shipment.hash
+            return shipment
+        if last:
+            self._tails.pop(shipment.session, None)
+        else:
+            self._tails[shipment.session] = _Tail(shipment.seq, shipment.hash, shipment.seq, now)
+        return replace(shipment, signed=self._signing.signer.sign(shipment.session, shipment.seq, shipment.hash))
+
+    def _aside(self, *, idle: bool) -> Iterator[Countersign | Mark]:
+        """What goes beside the records, where it is time for it."""
+        signing, now = self._signing, time.monotonic()
+        if signing is None or now - self._marked_at < signing.mark_every:
+            return
+        self._marked_at = now
+        for session, tail in self._tails.items() if idle else ():
+            stored = tail.signed < tail.seq <= self._acknowledged.get(session, -1)
+            if stored and session not in self._given_up and now - tail.at >= signing.every:
+                tail.signed, tail.at = tail.seq, now
+                yield Countersign(session, tail.seq, signing.signer.sign(session, tail.seq, tail.hash))
+        self._watermarks.append((time.time(), self._spool.last_event))
+        if idle and not any(segment.pending for segment in self._spool.segments):
+            self._complete_until = self._watermarks[-1][0]
+            self._watermarks.clear()
+        while self._watermarks and self._watermarks[0][1] <= self._settled:
+            self._complete_until = self._watermarks.popleft()[0]
+        if self._complete_until:
+            yield Mark(signing.process, self._complete_until, signing.sessions(), len(self._given_up))
 
     def _next_segment(self, ordinal: int, offset: int) -> Segment | None:
         """The first segment with something behind that position."""

@@ -26,6 +26,7 @@ from pdp.v1.digests import chain_hash
 from pep.core.recorder import PROCESS_PREFIX, SpoolError, is_final, utc_now
 from pep.core.records import Chain, Event, EventType, Sealed
 from pep.core.segments import BodyEntry, Entry, EventEntry, OpenEntry, decode, encode
+from pep.core.signer import Signed
 
 SEGMENT_BYTES: Final = 4 << 20
 _LOCK: Final = "lock"
@@ -36,13 +37,34 @@ _RESERVE: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """An event, or a body where `body` is its position among the bodies of event `seq`."""
+    """An event, or a body where `body` is its position among the bodies of event `seq`; `hash` is an event's."""
 
     session: str
     seq: int
     data: bytes = field(repr=False)
     body: int | None = None
     salt: bytes = b""
+    hash: bytes = b""
+    signed: Signed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Up to when (epoch seconds) everything on record here has been acknowledged; for the chain of the process."""
+
+    process: str
+    complete_until: float
+    sessions: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Countersign:
+    """A signature of a chain whose event has been shipped before."""
+
+    session: str
+    seq: int
+    signed: Signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +84,7 @@ class Segment:
     path: Path
     size: int = 0
     last_body: int = -1
+    last_event: int = -1
     complete: bool = False
     refused: bool = False
     sessions: set[str] = field(default_factory=set)
@@ -74,6 +97,7 @@ class Segment:
             case EventEntry(session=session, seq=seq):
                 self.sessions.add(session)
                 self.pending[session] = seq
+                self.last_event = end
             case BodyEntry():
                 self.last_body = end
             case OpenEntry():
@@ -138,6 +162,12 @@ class Spool:
     def failed(self) -> str:
         """Why nothing can be recorded any more; "" while all is well."""
         return self._failed
+
+    @property
+    def last_event(self) -> tuple[int, int]:
+        """Where the last event ends that is still here: the segment's ordinal, and the offset in it."""
+        found = ((each.ordinal, each.last_event) for each in reversed(self.segments) if each.last_event >= 0)
+        return next(found, (-1, 0))
 
     def append(self, records: Sequence[Sealed], *, root: str, final: bool = False) -> None:
         """Make the records durable, all or none. `root` pays for them; `final` ends the session's chain.
@@ -356,7 +386,7 @@ def _shipment(entry: Entry) -> Shipment:
         case BodyEntry():
             return Shipment(entry.session, entry.seq, entry.content, entry.index, entry.salt)
         case EventEntry():
-            return Shipment(entry.session, entry.seq, entry.data)
+            return Shipment(entry.session, entry.seq, entry.data, hash=entry.hash)
         case OpenEntry():
             return Shipment(entry.session, -1, b"")
 

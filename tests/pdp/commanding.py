@@ -4,14 +4,15 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pdp.identity.subject import Party
 from pdp.v1 import audit_service_pb2
-from pep.core.records import Chain, Event
-from tests.pdp.serving import Proxy, Service
+from pep.core.records import Chain, Event, EventType, Sealed
+from pep.core.signer import Signer
+from tests.pdp.serving import BEGINNINGS, Proxy, Service
 
 OWNER = Party("user", "olga", ("owners",))
 
@@ -55,13 +56,19 @@ async def as_(service: Service, who: Party, *arguments: str, stdin: str | None =
 
 
 async def record(proxy: Proxy, session: str, events: Sequence[Event]) -> None:
-    """Ships events as a proxy does. Their times are a tenth of a second apart."""
+    """Ships events as a proxy does, signed at the first and the last. Their times are a tenth of a second apart."""
     times = (f"2030-01-31T10:00:{number / 10:06.3f}+00:00" for number in range(10_000))
     chain = Chain(session, lambda: next(times))
     requests: list[Any] = []
     for event in events:
+        if event.type is EventType.SESSION_OPENED:
+            begun = BEGINNINGS[session]
+            event = replace(event, **{**begun, "facts": {**event.facts, **begun["facts"]}})
         sealed = chain.seal(event)
-        requests.append(audit_service_pb2.RecordRequest(session_id=session, seq=sealed.seq, event=sealed.data))
+        message = audit_service_pb2.RecordRequest(session_id=session, seq=sealed.seq, event=sealed.data)
+        if event in (events[0], events[-1]) or sealed.seq == 0:
+            message.checkpoint.CopyFrom(signature(proxy, sealed))
+        requests.append(message)
         requests += [
             audit_service_pb2.RecordRequest(
                 session_id=session,
@@ -72,3 +79,10 @@ async def record(proxy: Proxy, session: str, events: Sequence[Event]) -> None:
         ]
     answers = [each async for each in proxy.audit.Record(iter(requests))]
     assert not any(each.refused for each in answers)
+
+
+def signature(proxy: Proxy, sealed: Sealed) -> audit_service_pb2.Checkpoint:
+    """What the proxy signs after that event."""
+    files = proxy.service.authority.issue(proxy.name)
+    signed = Signer(files.certificate, files.key).sign(sealed.session, sealed.seq, sealed.hash)
+    return audit_service_pb2.Checkpoint(hash=signed.hash, certificates=signed.certificates, signature=signed.signature)

@@ -173,7 +173,7 @@ class Service:
 
     async def proxy(self, name: str = "shop") -> "Proxy":
         channel = client_channel(self.config.listen, self.authority.issue(name))
-        return Proxy(self, await self.stack.enter_async_context(channel))
+        return Proxy(self, await self.stack.enter_async_context(channel), name)
 
     async def person(self, id: str, *groups: str, type: str = "user", **more: Any) -> "Person":
         channel = client_channel(self.config.listen, self.authority.command_line())
@@ -189,11 +189,16 @@ AGENT = Party("agent", "planner", ("agents",))
 ALICE = Party("user", "alice", ("staff",))
 
 
+# What the first event of each session's record has to say, by the session's id; proxies of tests note it on opening.
+BEGINNINGS: dict[str, dict[str, Any]] = {}
+
+
 class Proxy:
     """What an enforcement point would call."""
 
-    def __init__(self, service: Service, channel: grpc.aio.Channel) -> None:
+    def __init__(self, service: Service, channel: grpc.aio.Channel, name: str) -> None:
         self.service = service
+        self.name = name
         self.channel = channel
         self.decisions: Any = decision_service_pb2_grpc.DecisionServiceStub(channel)
         self.approvals: Any = approval_service_pb2_grpc.ApprovalServiceStub(channel)
@@ -205,6 +210,17 @@ class Proxy:
         fields: dict[str, Any] = {"bearer": credential, "resource": "shop", "protocol": "postgres"}
         answer = await self.decisions.OpenSession(decision_service_pb2.OpenSessionRequest(**(fields | more)))
         assert isinstance(answer, decision_service_pb2.OpenSessionResponse)
+        if answer.session_id:
+            BEGINNINGS[answer.session_id] = {
+                "decision_id": answer.decision.decision_id,
+                "policy_revision": answer.decision.policy_revision,
+                "facts": {
+                    "subject": f"{answer.subject.type}:{answer.subject.id}",
+                    "resource": (fields | more)["resource"],
+                    "protocol": (fields | more)["protocol"],
+                    "proxy": self.name,
+                },
+            }
         return answer
 
     async def decide(self, token: str, *actions: access_pb2.Action) -> Sequence[Any]:

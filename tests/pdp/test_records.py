@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from pdp.store import tables
 from pdp.v1 import audit_service_pb2 as pb
 from pdp.v1.digests import GENESIS, body_digest, canonical_json, chain_hash
-from tests.pdp.serving import AGENT, Proxy, folder, serving, status_of
+from tests.pdp.serving import AGENT, BEGINNINGS, Proxy, folder, serving, status_of
 
 pytestmark = pytest.mark.usefixtures("each_store")
 
@@ -43,6 +43,8 @@ def sealed(session: str, count: int, *, said: str = "x", size: int = 0) -> list[
             "facts": {"said": said},
             "bodies": [{"kind": "statement", "size": len(body), "sha256": body_digest(salt, body).hex()}],
         }
+        if seq == 0 and session in BEGINNINGS:
+            document |= {"type": "session.opened", **BEGINNINGS[session]}
         data = canonical_json(document)
         digest = chain_hash(digest, session, seq, data)
         events.append(Event(session, seq, data, digest, salt, body))

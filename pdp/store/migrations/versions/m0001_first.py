@@ -38,6 +38,8 @@ def upgrade() -> None:
         sa.Column("close_reason", sa.String(500), nullable=False),
         sa.Column("last_seq", sa.BigInteger),
         sa.Column("verdicts", sa.JSON, nullable=False),
+        sa.Column("decision_id", sa.String(64), nullable=False),
+        sa.Column("policy_revision", sa.String(255), nullable=False),
     )
     op.create_index("sessions_by_time", "sessions", ["opened_at"])
     op.create_index("sessions_by_state", "sessions", ["state", "root"])
@@ -98,6 +100,7 @@ def upgrade() -> None:
         sa.Column("content", sa.LargeBinary, nullable=False),
     )
     _decisions()
+    _checkpoints()
 
 
 def _decisions() -> None:
@@ -151,4 +154,55 @@ def _decisions() -> None:
         sa.Column("files", sa.String(128), nullable=False),
         sa.Column("by", sa.String(600), nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
+    )
+
+
+def _checkpoints() -> None:
+    op.create_table(
+        "chains",
+        sa.Column("session_id", sa.String(255), primary_key=True),
+        sa.Column("proxy", sa.String(255), nullable=False),
+        sa.Column("last_seq", sa.BigInteger, nullable=False),
+        sa.Column("ended", sa.Boolean, nullable=False),
+        sa.Column("begun_by", sa.String(255), nullable=False),
+        sa.Column("begun_as", sa.BigInteger, nullable=False),
+        sa.Column("behind", sa.Boolean, nullable=False),
+        sa.Column("checked_seq", sa.BigInteger, nullable=False),
+        sa.Column("checked_at", sa.BigInteger),
+    )
+    op.create_index("chains_by_behind", "chains", ["behind"])
+    op.create_index("chains_by_process", "chains", ["begun_by", "begun_as"])
+    op.create_table(
+        "checkpoints",
+        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("session_id", sa.String(255), nullable=False),
+        sa.Column("document", sa.LargeBinary, nullable=False),
+        sa.Column("signature", sa.LargeBinary, nullable=False),
+    )
+    op.create_index("checkpoints_by_session", "checkpoints", ["session_id", "number"])
+    op.create_table(
+        "proxy_signatures",
+        sa.Column("session_id", sa.String(255), primary_key=True),
+        sa.Column("seq", sa.BigInteger, primary_key=True),
+        sa.Column("fingerprint", sa.String(64), nullable=False),
+        sa.Column("signature", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "proxy_certificates",
+        sa.Column("fingerprint", sa.String(64), primary_key=True),
+        sa.Column("chain", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "proxy_marks",
+        sa.Column("process", sa.String(255), primary_key=True),
+        sa.Column("proxy", sa.String(255), nullable=False),
+        sa.Column("complete_until", sa.BigInteger, nullable=False),
+        sa.Column("sessions", sa.BigInteger, nullable=False),
+        sa.Column("refused", sa.BigInteger, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "anchors",
+        sa.Column("sink", sa.String(64), primary_key=True),
+        sa.Column("number", sa.BigInteger, nullable=False),
     )
