@@ -122,17 +122,19 @@ class Intake:
         self._database = database
         self._origin = origin
         self._chains: dict[str, Chain] = {}
+        self._ahead = False
 
     async def store(self, batch: Sequence[Shipped]) -> list[Receipt]:
         """Stores what can be stored; one receipt for each session in the batch, and one for each refusal."""
-        try:
-            return await self._database.bulk.run(lambda connection: self._store(connection, batch))
-        except BaseException:
-            # What is remembered may now be ahead of the store.
-            self._chains.clear()
-            raise
+        receipts = await self._database.bulk.run(lambda connection: self._store(connection, batch))
+        self._ahead = False
+        return receipts
 
     def _store(self, connection: Connection, batch: Sequence[Shipped]) -> list[Receipt]:
+        if self._ahead:
+            # It is run again, or the batch before failed: what is remembered may be ahead of the store.
+            self._chains.clear()
+        self._ahead = True
         receipts = []
         for shipped in batch:
             chain = self._chain(connection, shipped.session)

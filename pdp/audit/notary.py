@@ -28,8 +28,10 @@ from pdp.v1.digests import GENESIS, chain_hash
 
 log = structlog.get_logger("pdp.notary")
 
-# Chains of one transaction, and events that one look at a chain reads: records come in between.
+# Chains of one transaction (fewer where it may collide with others), and events that one look at a chain reads:
+# records come in between.
 _CHAINS: Final = 32
+_CHAINS_SHARED: Final = 4
 _EVENTS: Final = 500
 
 
@@ -50,6 +52,7 @@ class Notary:
         events: int,
     ) -> None:
         self._database = database
+        self._most = _CHAINS_SHARED if database.shared else _CHAINS
         self._key = keys[0]
         self._public = {name: key.public_key() for name, key in keys}
         self._now = now
@@ -79,7 +82,7 @@ class Notary:
 
     def _sign_due(self, connection: Connection) -> bool:
         before = self._now() - self._every
-        due = stored.due(connection, events=self._events, before=before, limit=_CHAINS, but=sorted(self._broken))
+        due = stored.due(connection, events=self._events, before=before, limit=self._most, but=sorted(self._broken))
         if not due:
             return False
         try:
