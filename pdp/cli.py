@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pdp.commands import approvals, check, serve, sessions, status, tokens
+from pdp.commands import approvals, check, revocations, serve, sessions, status, tokens
 from pdp.commands.failure import Failure, Status
 from pdp.opa.program import OpaFailed, OpaMissing
 from pdp.policies.problems import PolicyError
@@ -50,6 +50,18 @@ app.add_typer(tokens.certificates, name="certificate")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(policy, name="policy")
+app.command(
+    "revoke",
+    short_help="Let a subject, key, token, certificate or proxy in no more.",
+    epilog=revocations.REVOKE_EXAMPLE,
+)(revocations.revoke)
+app.command("restore", short_help="Take a revocation back.", epilog="Example: pdp restore subject user:ana")(
+    revocations.restore
+)
+app.command("revocations", short_help="List what is revoked.", epilog="Example: pdp revocations")(
+    revocations.revocations
+)
+app.add_typer(revocations.keys, name="keys")
 
 
 @app.callback()

@@ -86,6 +86,8 @@ class SessionTokens(StrictModel):
     """What proxies present with each call."""
 
     ttl: Span = datetime.timedelta(minutes=15)
+    # How old the key that signs them may become.
+    rotate: Span = datetime.timedelta(days=1)
 
 
 class Opa(StrictModel):
@@ -159,11 +161,13 @@ class Issuer(StrictModel):
     algorithms: tuple[Algorithm, ...] = ()
     jwks: Jwks = Jwks()
     subject: SubjectClaims | None = None
+    # Each token opens one session: its `jti` is remembered until it ends. Tokens without one are refused.
+    one_time: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> Issuer:
         if self.own:
-            if self.issuer or self.audience or self.algorithms or self.subject or self.jwks != Jwks():
+            if self.issuer or self.audience or self.algorithms or self.subject or self.jwks != Jwks() or self.one_time:
                 raise ValueError("an issuer with self: true takes name and token_ttl only")
             return self
         if self.token_ttl is not None:
@@ -424,6 +428,8 @@ class Config(StrictModel):
         for proxy in self.proxies:
             if proxy.resource not in self.pdp.resources:
                 raise ValueError(f"proxies: {proxy.name} serves {proxy.resource}, which pdp.resources does not name")
+        # The last part of the URI is the name that a proxy's own chain of records has.
+        _no_twice("pdp.proxies: the name", [each.certificate.rpartition("/")[2] for each in self.grants])
         return self
 
     @property

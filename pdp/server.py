@@ -39,19 +39,23 @@ from pdp.service.approval_service import ApprovalService
 from pdp.service.audit_service import AuditService
 from pdp.service.decider import Decider, targets
 from pdp.service.decision_service import DecisionService
+from pdp.service.doors import LOOK, Cutter, Doors
 from pdp.service.peers import Peers
+from pdp.service.people import People
 from pdp.service.refusal import Refusals
+from pdp.service.revocation_service import RevocationService
 from pdp.service.session_tokens import PURPOSE, SessionTokens
 from pdp.service.sessions import LiveSession, Sessions, every
 from pdp.service.watch import Watchers
 from pdp.store.database import Database
-from pdp.store.keys import signing_keys
+from pdp.store.keys import rotate, signing_keys
 from pdp.store.sessions import SessionState
 from pdp.v1 import (
     admin_service_pb2_grpc,
     approval_service_pb2_grpc,
     audit_service_pb2_grpc,
     decision_service_pb2_grpc,
+    revocation_service_pb2_grpc,
 )
 from pdp.v1.strict_yaml import ConfigError, UnixAddress
 
@@ -63,6 +67,7 @@ SERVICES: Final = (
     "pdp.v1.ApprovalService",
     "pdp.v1.AuditService",
     "pdp.v1.AdminService",
+    "pdp.v1.RevocationService",
 )
 _GRACE: Final = 1.0
 _SWEEP: Final = 1.0
@@ -72,6 +77,8 @@ _PROBE: Final = 1.0
 _FORGET: Final = 60.0
 # A session that is killed at another replica is to be cut within a second.
 _LOOK: Final = 0.3
+# Oftener than `keys.AHEAD`: a replica knows a new key before it signs.
+_ROTATE: Final = 10.0
 # A body of a record, with room for what is around it; what other calls carry is bounded where they are handled.
 _LARGEST_MESSAGE: Final = 65 << 20
 _OPTIONS: Final = (
@@ -120,6 +127,9 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     background.create_task(every(_SWEEP, parts.approvals.expire)),
                     background.create_task(every(_SWEEP, parts.notary.round)),
                     background.create_task(every(_RENEW, partial(_renew, config))),
+                    background.create_task(every(LOOK, parts.cutter.look)),
+                    background.create_task(every(_FORGET, parts.doors.forget)),
+                    background.create_task(every(_ROTATE, partial(_rotate, config, database, parts.tokens, now))),
                     background.create_task(_announce(engine, parts.watchers)),
                     background.create_task(every(_PROBE, database.probe)),
                     *_looking(background, database, parts),
@@ -228,6 +238,9 @@ class _Parts:
     chain: ServiceChain
     decisions: DecisionLog
     notary: Notary
+    tokens: SessionTokens
+    doors: Doors
+    cutter: Cutter
 
 
 async def _parts(config: Config, engine: PolicyEngine, database: Database, now: Clock) -> _Parts:
@@ -237,7 +250,8 @@ async def _parts(config: Config, engine: PolicyEngine, database: Database, now: 
     await chain.begin()
     checkpoints = settings.records.checkpoints
     notary = await Notary.open(database, now, every=checkpoints.every, events=checkpoints.events)
-    sessions = Sessions(database, SessionTokens(keys, settings.session_tokens.ttl, now), settings.limits, now)
+    tokens = SessionTokens(keys, settings.session_tokens.ttl, now)
+    sessions = Sessions(database, tokens, settings.limits, now)
     approvals = Approvals(
         database,
         now,
@@ -253,18 +267,25 @@ async def _parts(config: Config, engine: PolicyEngine, database: Database, now: 
 
     sessions.on_end(ended)
     await sessions.load()
+    doors = Doors(database, now)
+    cutter = Cutter(database, doors, sessions, approvals)
+    # Before anybody can call: what was revoked while this service was away is in force from the first login on.
+    await cutter.look()
     decisions = DecisionLog(settings.records, engine, database, now)
     decider = Decider(engine, settings, now, decisions.add)
-    return _Parts(database, sessions, approvals, watchers, decider, engine, chain, decisions, notary)
+    return _Parts(
+        database, sessions, approvals, watchers, decider, engine, chain, decisions, notary, tokens, doors, cutter
+    )
 
 
 def _add(
     server: grpc.aio.Server, config: Config, certificate: Certificate, parts: _Parts, now: Clock, checks: Any
 ) -> None:
     settings = config.pdp
-    peers = Peers(config.grants)
+    peers = Peers(config.grants, authority=certificate.authority, now=now, why_not=parts.doors.why)
     issuer = open_issuer(config, now)
-    authenticator = Authenticator(settings.identity, issuer, now)
+    authenticator = Authenticator(settings.identity, issuer, now, parts.doors)
+    people = People(authenticator, parts.decider)
     shared: dict[str, Any] = {"sessions": parts.sessions, "decider": parts.decider, "engine": parts.engine}
     decisions = DecisionService(
         peers=peers,
@@ -276,7 +297,7 @@ def _add(
     )
     approvals = ApprovalService(peers=peers, approvals=parts.approvals, settings=settings.approvals, now=now, **shared)
     admin = AdminService(
-        authenticator=authenticator,
+        people=people,
         issuer=issuer,
         approvals=parts.approvals,
         watchers=parts.watchers,
@@ -289,6 +310,16 @@ def _add(
     audit = AuditService(peers=peers, database=parts.database, authorities=authorities, now=now)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+    revocations = RevocationService(
+        people=people,
+        doors=parts.doors,
+        cutter=parts.cutter,
+        tokens=parts.tokens,
+        chain=parts.chain,
+        database=parts.database,
+        now=now,
+    )
+    revocation_service_pb2_grpc.add_RevocationServiceServicer_to_server(revocations, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
 
 
@@ -310,6 +341,16 @@ def _listen(server: grpc.aio.Server, config: Config, certificate: Certificate) -
 async def _renew(config: Config) -> None:
     """Renews certificates of the local authority that near their end; the listener reads them again by itself."""
     await asyncio.to_thread(certificate_of, config)
+
+
+async def _rotate(config: Config, database: Database, tokens: SessionTokens, now: Clock) -> None:
+    """A new key for the tokens of sessions where one is due, and what other replicas have made."""
+    after = config.pdp.session_tokens.rotate
+    tokens.use(
+        await database.short.run(
+            lambda connection: rotate(connection, PURPOSE, now(), after=after, keep=tokens.longest)
+        )
+    )
 
 
 async def _announce(engine: PolicyEngine, watchers: Watchers) -> None:

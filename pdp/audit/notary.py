@@ -65,7 +65,7 @@ class Notary:
     async def open(cls, database: Database, now: Clock, *, every: datetime.timedelta, events: int) -> Notary:
         """With the keys of the store; one is made where there is none."""
         keys = await database.short.run(lambda connection: signing_keys(connection, PURPOSE, now()))
-        return cls(database, keys, now, every=every, events=events)
+        return cls(database, [(each.id, each.private) for each in keys], now, every=every, events=events)
 
     async def round(self) -> None:
         """Signs everything that is due."""

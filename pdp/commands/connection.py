@@ -31,6 +31,9 @@ from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, socket_ad
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# Generated: a service as its callers see it.
+Stub = Callable[[grpc.aio.Channel], Any]
+
 DEFAULT_CONFIG: Final = Path("checkrein.yaml")
 _CALL_SECONDS: Final = 15.0
 _STREAM_SECONDS: Final = 300.0
@@ -132,20 +135,26 @@ class Connection:
     def __init__(self, channel: grpc.aio.Channel, address: str, reach: Reach) -> None:
         self.address = address
         self.reach = reach
-        self._admin = admin_service_pb2_grpc.AdminServiceStub(channel)
+        self._channel = channel
         self._health: Any = health_pb2_grpc.HealthStub(channel)
         self._metadata: tuple[tuple[str, str], ...] | None = None
 
-    async def call(self, method: str, request: Any, *, action: str) -> Any:
-        """One call of AdminService; `action` is its name in the policies. Failure if it is not answered."""
+    async def call(
+        self, method: str, request: Any, *, action: str, stub: Stub = admin_service_pb2_grpc.AdminServiceStub
+    ) -> Any:
+        """One call of a service for people; `action` is its name in the policies. Failure if it is not answered."""
         try:
-            return await getattr(self._admin, method)(request, metadata=self._authorization(), timeout=_CALL_SECONDS)
+            asked = getattr(stub(self._channel), method)
+            return await asked(request, metadata=self._authorization(), timeout=_CALL_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise self._failure(error, action) from None
 
-    async def stream(self, method: str, request: Any, *, action: str) -> AsyncIterator[Any]:
+    async def stream(
+        self, method: str, request: Any, *, action: str, stub: Stub = admin_service_pb2_grpc.AdminServiceStub
+    ) -> AsyncIterator[Any]:
         """The same for a call that answers in pieces."""
-        answers = getattr(self._admin, method)(request, metadata=self._authorization(), timeout=_STREAM_SECONDS)
+        asked = getattr(stub(self._channel), method)
+        answers = asked(request, metadata=self._authorization(), timeout=_STREAM_SECONDS)
         try:
             async for answer in answers:
                 yield answer
@@ -183,6 +192,8 @@ class Connection:
                 return Failure(f"{said}\n{_HOW_TO_GET_ONE}", Status.NOT_PERMITTED)
             case grpc.StatusCode.NOT_FOUND | grpc.StatusCode.FAILED_PRECONDITION:
                 return Failure(said, Status.NOT_POSSIBLE)
+            case grpc.StatusCode.INVALID_ARGUMENT:
+                return Failure(said, Status.USAGE)
             case code:
                 return Failure(f"the decision service could not do it ({code.name}): {said}")
 

@@ -55,6 +55,7 @@ def token(
     thread: Annotated[str | None, _Claim] = None,
     task: Annotated[str | None, _Claim] = None,
     ttl: Annotated[str | None, typer.Option(metavar="TIME", help="How long it is good, like 10m; at most 24h.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="It is good for one use: one session.")] = False,
     config: ConfigFile = DEFAULT_CONFIG,
     address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ask the service there for it, with your own token.")
@@ -81,6 +82,7 @@ def token(
         on_behalf_of=None if on_behalf_of is None else _party(on_behalf_of, behalf_group or (), "--on-behalf-of"),
         workflow=workflow,
         lifetime=_lifetime(ttl),
+        once=once,
     )
     if address is None:
         typer.echo(_mint_here(wanted, load_config(config), config))
@@ -120,6 +122,7 @@ async def _mint_there(wanted: TokenRequest, reach: Reach) -> str:
         groups=wanted.subject.groups,
         audience=wanted.audience,
         workflow=dict(wanted.workflow),
+        once=wanted.once,
     )
     if wanted.on_behalf_of is not None:
         behind = wanted.on_behalf_of

@@ -2,6 +2,9 @@
 
 Which issuer a token claims to be of only selects the rules by which it is then verified. Algorithms are pinned for
 each issuer, a key serves one algorithm, and nothing in a token's header chooses a key but its id.
+
+Nobody is let in past `Doors`: who is revoked, and what was to be used once and has been, is asked of it for every kind
+of credential, here, so that no caller can forget to.
 """
 
 from __future__ import annotations
@@ -11,18 +14,19 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import jwt
 
 from pdp.config import Identity, Issuer, StaticKey
+from pdp.identity import strict_tokens
 from pdp.identity.claims import foreign_subject, own_subject
 from pdp.identity.client_certificates import ClientCertificates
 from pdp.identity.key_sets import KeySet
-from pdp.identity.subject import Authenticated, AuthenticationFailed, Subject
+from pdp.identity.subject import Authenticated, AuthenticationFailed, OneTime, Subject
 from pdp.identity.tokens import TOKEN_TYPE, Clock, OwnIssuer, now_utc
 
-_LONGEST_TOKEN: Final = 16 << 10
+_LONGEST_TOKEN_ID: Final = 255
 # The times and the audience are checked here, by one clock and more strictly: a token is for one resource.
 _SIGNATURE_AND_ISSUER: Final[jwt.types.Options] = {
     "require": ["exp", "iat", "iss", "aud"],
@@ -34,39 +38,60 @@ _SIGNATURE_AND_ISSUER: Final[jwt.types.Options] = {
 _STATIC = re.compile(r"ck_([A-Za-z0-9-]{1,63})_([A-Za-z0-9_-]{16,128})")
 
 
-class Authenticator:
-    """Judges every kind of credential that this version knows."""
+class Doors(Protocol):
+    """What is known of credentials beside what they say of themselves."""
 
-    def __init__(self, settings: Identity, own: OwnIssuer | None, now: Clock = now_utc) -> None:
+    def revoked(self, who: Authenticated) -> str | None:
+        """Why this credential or anybody behind it is not let in; None if nothing speaks against it."""
+
+    async def spend(self, once: OneTime, use: str) -> bool:
+        """Takes the one use of the token; False if it was taken by another than this very `use`."""
+
+
+class Authenticator:
+    """Judges every kind of credential that this version knows. Without `doors`, a token for one use has none."""
+
+    def __init__(
+        self, settings: Identity, own: OwnIssuer | None, now: Clock = now_utc, doors: Doors | None = None
+    ) -> None:
         self._skew = settings.clock_skew
         self._own = own
         self._issuers = {each.issuer: (each, KeySet(each)) for each in settings.issuers if each.issuer}
         self._keys = {each.id: each for each in settings.keys}
         self._certificates = ClientCertificates(settings.certificates, now)
         self._now = now
+        self._doors = doors
 
-    async def bearer(self, credential: str, resource: str) -> Authenticated:
-        """A token or a static key, whichever it is. AuthenticationFailed says why it is not accepted."""
+    async def bearer(self, credential: str, resource: str, *, use: str = "") -> Authenticated:
+        """A token or a static key, whichever it is. AuthenticationFailed says why it is not accepted.
+
+        A call that is repeated with the same `use` is one use of a token that is good for one; "" is never the same.
+        """
         if credential.startswith("ck_"):
             return self.static_key(credential, resource)
-        return await self.token(credential, resource)
+        return await self.token(credential, resource, use=use)
 
-    async def token(self, token: str, resource: str) -> Authenticated:
+    async def token(self, token: str, resource: str, *, use: str = "") -> Authenticated:
         """A JSON Web Token that is good for the resource."""
-        if len(token) > _LONGEST_TOKEN:
-            raise AuthenticationFailed("the token is too long")
-        try:
-            header = jwt.get_unverified_header(token)
-            claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise AuthenticationFailed("not a token") from error
-        if "crit" in header or "b64" in header:
-            raise AuthenticationFailed("the token asks for extensions")
+        header, said = strict_tokens.read(token)
+        claimed = said.get("iss")
         if self._own is not None and claimed == self._own.name:
-            return self._own_token(token, header, resource)
-        if not isinstance(claimed, str) or claimed not in self._issuers:
+            who = self._own_token(token, header, resource)
+        elif isinstance(claimed, str) and claimed in self._issuers:
+            who = await self._foreign_token(token, header, resource, *self._issuers[claimed])
+        else:
             raise AuthenticationFailed("the token's issuer is not configured")
-        return await self._foreign_token(token, header, resource, *self._issuers[claimed])
+        # Asked before the use is taken, so that a revoked one is refused as that.
+        self._let_in(who)
+        if who.once is not None and (self._doors is None or not await self._doors.spend(who.once, use)):
+            raise AuthenticationFailed("the token was good for one use, and has been used")
+        return who
+
+    def _let_in(self, who: Authenticated) -> Authenticated:
+        """Whoever is not revoked."""
+        if self._doors is not None and (why := self._doors.revoked(who)) is not None:
+            raise AuthenticationFailed(why)
+        return who
 
     def _own_token(self, token: str, header: Mapping[str, Any], resource: str) -> Authenticated:
         assert self._own is not None
@@ -75,28 +100,31 @@ class Authenticator:
             raise AuthenticationFailed("the token is not of this issuer's kind or key")
         claims = self._verified(token, self._own.public_key, "EdDSA", self._own.name)
         _one_audience(claims, resource)
-        return self._authenticated(claims, own_subject(claims, self._own.name), claims.get("auth_time"))
+        subject = own_subject(claims, self._own.name)
+        once = claims.get("once", False)
+        if not isinstance(once, bool):
+            raise AuthenticationFailed("once is neither true nor false")
+        return self._authenticated(claims, subject, claims.get("auth_time"), once=once)
 
     async def _foreign_token(
         self, token: str, header: Mapping[str, Any], resource: str, issuer: Issuer, keys: KeySet
     ) -> Authenticated:
+        strict_tokens.check_kind(header)
         algorithm = header.get("alg")
         if algorithm not in issuer.algorithms:
             raise AuthenticationFailed("the token's algorithm is not one of its issuer's")
         assert isinstance(algorithm, str)
         assert issuer.issuer is not None
         assert issuer.subject is not None
-        key_id = header.get("kid")
-        if key_id is not None and not isinstance(key_id, str):
-            raise AuthenticationFailed("the token's key id is not a string")
-        key = await keys.key(key_id, algorithm)
+        key = await keys.key(header.get("kid"), algorithm)
         claims = self._verified(token, key.key, algorithm, issuer.issuer)
         if issuer.audience is None:
             _one_audience(claims, resource)
         elif issuer.audience not in _audiences(claims):
             raise AuthenticationFailed("the token is for somebody else")
         signed_in = claims.get("auth_time", claims["iat"])
-        return self._authenticated(claims, foreign_subject(claims, issuer.name, issuer.subject), signed_in)
+        subject = foreign_subject(claims, issuer.name, issuer.subject)
+        return self._authenticated(claims, subject, signed_in, once=issuer.one_time)
 
     def _verified(self, token: str, key: Any, algorithm: str, issuer: str) -> dict[str, Any]:
         try:
@@ -120,15 +148,30 @@ class Authenticator:
         if any(start - self._skew > now for start in starts):
             raise AuthenticationFailed("the token is not valid yet")
 
-    def _authenticated(self, claims: Mapping[str, Any], subject: Subject, signed_in: Any) -> Authenticated:
+    def _authenticated(
+        self, claims: Mapping[str, Any], subject: Subject, signed_in: Any, *, once: bool
+    ) -> Authenticated:
+        token_id = claims.get("jti")
+        named = isinstance(token_id, str) and 0 < len(token_id) <= _LONGEST_TOKEN_ID
+        if once and not named:
+            raise AuthenticationFailed("a token for one use needs an id (jti)")
         try:
-            return Authenticated(subject, _instant(claims["exp"]), None if signed_in is None else _instant(signed_in))
+            ends = _instant(claims["exp"])
+            # It verifies until the skew is over as well, and so long it must be remembered.
+            one_time = OneTime(subject.issuer, str(token_id), ends + self._skew) if once else None
+            return Authenticated(
+                subject,
+                ends,
+                None if signed_in is None else _instant(signed_in),
+                credential=f"token:{subject.issuer}:{token_id}" if named else "",
+                once=one_time,
+            )
         except (OverflowError, ValueError, TypeError, OSError) as error:
             raise AuthenticationFailed("a time in the token is no time") from error
 
     def certificate(self, chain: Sequence[bytes], proxy: str) -> Authenticated:
         """A client certificate, in DER, of whose key that proxy saw proof. It opens whatever the proxy serves."""
-        return self._certificates.authenticate(chain, proxy)
+        return self._let_in(self._certificates.authenticate(chain, proxy))
 
     def static_key(self, credential: str, resource: str) -> Authenticated:
         """A key `ck_<id>_<secret>` that is good for the resource."""
@@ -142,7 +185,7 @@ class Authenticator:
             raise AuthenticationFailed("the key has run out")
         if known.audience != resource:
             raise AuthenticationFailed("the key is for another resource")
-        return Authenticated(_key_subject(known), known.expires, None)
+        return self._let_in(Authenticated(_key_subject(known), known.expires, None, credential=f"key:{known.id}"))
 
 
 def _key_subject(key: StaticKey) -> Subject:

@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from pdp.certificates import proxy_uri
@@ -51,7 +52,8 @@ class ClientCertificates:
             raise AuthenticationFailed("this proxy's word on certificates of that trust domain is not taken")
         verified = domain.verified(leaf, between, self._now())
         ends = min(each.not_valid_after_utc for each in verified)
-        return Authenticated(domain.subject(found[2]), ends, None)
+        fingerprint = leaf.fingerprint(hashes.SHA256()).hex()
+        return Authenticated(domain.subject(found[2]), ends, None, credential=f"certificate:{fingerprint}")
 
 
 class _Domain:

@@ -8,6 +8,7 @@ an issuer. A token has no say in where keys come from: its jku, x5u, jwk and x5c
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ _TIMEOUT: Final = (3.0, 5.0)
 _LARGEST: Final = 1 << 20
 _SHORTEST_RSA: Final = 2048
 _BETWEEN_FORCED: Final = 10.0
+# While there is no key at all: often enough to start soon after the issuer does, seldom enough not to keep it down.
+_BETWEEN_FIRST: Final = 1.0
 
 log = structlog.get_logger("pdp.identity")
 
@@ -58,16 +61,21 @@ class KeySet:
 
     def _find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
         fitting = [key for key in self._keys.values() if key.algorithm_name == algorithm]
-        if key_id is None:
-            return fitting[0] if len(fitting) == 1 else None
-        return next((key for key in fitting if key.key_id == key_id), None)
+        if key_id is not None:
+            fitting = [key for key in fitting if key.key_id == key_id]
+        # Two keys of one id: which of them a token means cannot be told.
+        return fitting[0] if len(fitting) == 1 else None
 
     async def _refresh(self, *, forced: bool) -> None:
+        if self._one_at_a_time.locked() and not forced and self._age() < self._issuer.jwks.stale.total_seconds():
+            # Another login fetches; an issuer that is slow to answer holds up nobody whose key is at hand.
+            return
         async with self._one_at_a_time:
             now = self._now()
             age = None if self._fetched is None else now - self._fetched
             wanted = age is None or forced or age >= self._issuer.jwks.refresh.total_seconds()
-            if wanted and (self._tried is None or now - self._tried >= _BETWEEN_FORCED or age is None):
+            pause = _BETWEEN_FIRST if age is None else _BETWEEN_FORCED
+            if wanted and (self._tried is None or now - self._tried >= pause):
                 self._tried = now
                 try:
                     self._keys = await asyncio.to_thread(self._read)
@@ -78,6 +86,9 @@ class KeySet:
             if age is None or age >= self._issuer.jwks.stale.total_seconds():
                 self._keys = {}
                 raise AuthenticationFailed(f"the keys of issuer {self._issuer.name} cannot be had", retry=True)
+
+    def _age(self) -> float:
+        return math.inf if self._fetched is None else self._now() - self._fetched
 
     def _read(self) -> Mapping[str, jwt.PyJWK]:
         jwks = self._issuer.jwks

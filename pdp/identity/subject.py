@@ -103,12 +103,27 @@ def restored(document: Mapping[str, Any]) -> Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class OneTime:
+    """A token that is good for one use, and until when it has to be remembered that it was used."""
+
+    issuer: str
+    token_id: str
+    until: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Authenticated:
-    """A subject, when its credential ends (None: never), and when the person signed in (None: not interactively)."""
+    """A subject, when its credential ends (None: never), and when the person signed in (None: not interactively).
+
+    `credential` names the credential without telling it: `key:ID`, `certificate:SHA-256`, `token:ISSUER:ID`, or
+    nothing where a token has no id.
+    """
 
     subject: Subject
     expires_at: datetime.datetime | None
     signed_in_at: datetime.datetime | None
+    credential: str = ""
+    once: OneTime | None = None
 
 
 def same_person(id: str) -> str:

@@ -7,6 +7,7 @@ A token's form (EdDSA, `typ` is `checkrein-identity+jwt`):
     sub, sub_profile, groups      the person if the token names one, else the subject itself
     act {sub, sub_profile, groups}  the agent, where `sub` is the person it works for
     workflow {graph, node, run, thread, task, agent, tool}, purpose {text, ticket}
+    once                          true if it is good for one use; its jti is then remembered
     minted_by [ids]               who had it made, with everybody behind them: they never approve what it asks for
 
 The key is a file in the state folder, for this user alone: whoever can read it can be anybody.
@@ -51,6 +52,7 @@ class TokenRequest:
     lifetime: datetime.timedelta | None = None
     # Whoever mints at the state folder is there in person; a token made with another token inherits its sign-in.
     signed_in_at: datetime.datetime | Literal["now"] | None = "now"
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class OwnIssuer:
         if request.signed_in_at is not None:
             signed_in = now if request.signed_in_at == "now" else request.signed_in_at
             claims["auth_time"] = int(signed_in.timestamp())
+        if request.once:
+            claims["once"] = True
         for name in ("workflow", "purpose"):
             if value := dict(getattr(request, name)):
                 claims[name] = value

@@ -7,28 +7,25 @@ other person than the one who has it made.
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
 import grpc.aio
-import orjson
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from pdp.approvals.approvals import Approvals, NotPermitted, NotPossible
-from pdp.config import ADMINISTRATION
-from pdp.identity.authenticator import Authenticator
-from pdp.identity.subject import Authenticated, AuthenticationFailed, Party, same_person
+from pdp.identity.subject import Authenticated, Party, same_person
 from pdp.identity.tokens import OwnIssuer, TokenRequest
 from pdp.opa.engine import PolicyEngine
 from pdp.service.approval_service import STATES
-from pdp.service.decider import Asker, Decider, new_id
+from pdp.service.decider import Decider
+from pdp.service.people import People
 from pdp.service.refusal import Refused
 from pdp.service.sessions import Sessions
 from pdp.service.subjects import subject_message
+from pdp.service.times import timestamp
 from pdp.service.watch import Watchers
 from pdp.store import records as stored_records
 from pdp.store import sessions as stored
@@ -54,7 +51,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     def __init__(
         self,
         *,
-        authenticator: Authenticator,
+        people: People,
         issuer: OwnIssuer | None,
         sessions: Sessions,
         approvals: Approvals,
@@ -63,7 +60,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         watchers: Watchers,
         database: Database,
     ) -> None:
-        self._authenticator = authenticator
+        self._people = people
         self._issuer = issuer
         self._sessions = sessions
         self._approvals = approvals
@@ -73,21 +70,23 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         self._database = database
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: Context) -> pb.ListApprovalsResponse:  # noqa: N802
-        await self._permitted(context, "approvals.read")
+        await self._people.permitted(context, "approvals.read")
         states = [_BY_NUMBER[state] for state in request.states if state in _BY_NUMBER] or [ApprovalState.PENDING]
         found = await self._approvals.list(states)
         return pb.ListApprovalsResponse(approvals=[approval_message(each) for each in found])
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: Context) -> pb.GetApprovalResponse:  # noqa: N802
         found = await self._approvals.find_by_prefix(request.approval_id) if request.approval_id else []
-        await self._permitted(context, "approvals.read", _target([each.id for each in found], request.approval_id))
+        await self._people.permitted(
+            context, "approvals.read", _target([each.id for each in found], request.approval_id)
+        )
         approval = _only(found, "approval")
         return pb.GetApprovalResponse(approval=approval_message(approval))
 
     async def ResolveApproval(  # noqa: N802
         self, request: pb.ResolveApprovalRequest, context: Context
     ) -> pb.ResolveApprovalResponse:
-        who = await self._permitted(context, "approve", request.approval_id)
+        who = await self._people.permitted(context, "approve", request.approval_id)
         match request.WhichOneof("answer"):
             case "yes":
                 refusal = None
@@ -105,7 +104,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.ResolveApprovalResponse(approval=approval_message(approval))
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:  # noqa: N802
-        await self._permitted(context, "sessions.read")
+        await self._people.permitted(context, "sessions.read")
         limit = min(request.limit or 50, _MOST_SESSIONS)
         found = await self._database.short.run(
             lambda connection: stored.newest(connection, limit=limit, open_only=request.open_only, run=request.run)
@@ -141,7 +140,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.KillSessionResponse()
 
     async def MintToken(self, request: pb.MintTokenRequest, context: Context) -> pb.MintTokenResponse:  # noqa: N802
-        who = await self._permitted(context, "token.mint", f"{request.subject_type}:{request.subject_id}")
+        who = await self._people.permitted(context, "token.mint", f"{request.subject_type}:{request.subject_id}")
         if self._issuer is None:
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "identity.issuers has none with self: true")
         try:
@@ -157,7 +156,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.MintTokenResponse(token=minted.token, expires_at=timestamp(minted.expires_at))
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002, N802
-        await self._permitted(context, "status.read")
+        await self._people.permitted(context, "status.read")
         engine = self._engine
         # Asked first: files that change from here on are a change that comes after this answer.
         changing = await engine.changing()
@@ -174,29 +173,12 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             policies_changing=changing,
         )
 
-    async def _permitted(self, context: Context, action: str, target: str = "") -> Authenticated:
-        """Who calls, if the policies allow them this; Refused otherwise."""
-        try:
-            who = await self._authenticator.bearer(_token(context), ADMINISTRATION)
-        except AuthenticationFailed as error:
-            log.warning("authentication failed", why=str(error), action=action)
-            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "the token was not accepted") from None
-        properties = {"target": target} if target else {}
-        asked = access_pb2.Action(name=action, protocol=ADMINISTRATION, properties_json=orjson.dumps(properties))
-        asker = Asker(who.subject, ADMINISTRATION, new_id("admin"))
-        (answer,) = await self._decider.decide(asker, [asked])
-        if answer.decision.WhichOneof("verdict") != "allow" or answer.decision.allow.obligations:
-            said = "; ".join(reason.message for reason in answer.decision.reasons if reason.message)
-            text = f"{said or 'the policies do not allow it'} ({answer.decision.decision_id})"
-            raise Refused(grpc.StatusCode.PERMISSION_DENIED, text)
-        return who
-
     async def _session(self, context: Context, action: str, prefix: str) -> tuple[Authenticated, StoredSession]:
         """Who calls and the session they mean, if the policies allow them this with that very session."""
         found: Sequence[StoredSession] = []
         if prefix:
             found = await self._database.short.run(lambda connection: stored.find_by_prefix(connection, prefix))
-        who = await self._permitted(context, action, _target([each.id for each in found], prefix))
+        who = await self._people.permitted(context, action, _target([each.id for each in found], prefix))
         return who, _only(found, "session")
 
     async def _session_messages(self, sessions: Sequence[StoredSession]) -> list[pb.Session]:
@@ -253,6 +235,7 @@ def token_request(request: pb.MintTokenRequest, who: Authenticated) -> TokenRequ
         lifetime=request.lifetime.ToTimedelta() if request.HasField("lifetime") else None,
         # A token does not make its bearer any fresher.
         signed_in_at=who.signed_in_at,
+        once=request.once,
     )
 
 
@@ -291,22 +274,6 @@ def approval_message(approval: Approval) -> pb.Approval:
         decision_id=approval.decision_id,
         comment=approval.comment,
     )
-
-
-def timestamp(instant: datetime.datetime | None) -> Timestamp | None:
-    """An instant as a message; None stays unset."""
-    if instant is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(instant)
-    return stamp
-
-
-def _token(context: Context) -> str:
-    for name, value in context.invocation_metadata() or ():
-        if name == "authorization" and isinstance(value, str) and value[:7].lower() == "bearer ":
-            return value[7:].strip()
-    raise Refused(grpc.StatusCode.UNAUTHENTICATED, "no token; run `pdp token` or sign in, and send it")
 
 
 def _target(found: Sequence[str], prefix: str) -> str:

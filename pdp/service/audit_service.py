@@ -124,7 +124,7 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         peer = self._peers.calling(context)
         intake = Intake(self._database, Origin(peer.uri, peer.name, self._authorities, self._now))
         inbox = Inbox()
-        reading = asyncio.create_task(self._read(request_iterator, inbox, peer))
+        reading = asyncio.create_task(self._read(request_iterator, inbox, peer, context))
         try:
             while batch := await inbox.take():
                 for receipt in await _receipts(intake, batch):
@@ -139,10 +139,14 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async def _read(self, requests: AsyncIterator[pb.RecordRequest], inbox: Inbox, peer: Peer) -> None:
+    async def _read(
+        self, requests: AsyncIterator[pb.RecordRequest], inbox: Inbox, peer: Peer, context: Context
+    ) -> None:
         owned: OrderedDict[str, bool] = OrderedDict()
         try:
             async for request in requests:
+                # A stream outlives what was true when it began: a proxy that is revoked records no more.
+                self._peers.calling(context)
                 session = request.session_id
                 if session not in owned:
                     owned[session] = await self._owns(peer, session)

@@ -11,7 +11,6 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from pdp.config import ADMINISTRATION
 from pdp.identity.authenticator import Authenticator
@@ -24,6 +23,7 @@ from pdp.service.peers import Peer, Peers
 from pdp.service.refusal import Refused
 from pdp.service.sessions import Held, LiveSession, Opening, Sessions
 from pdp.service.subjects import subject_message
+from pdp.service.times import timestamp
 from pdp.service.watch import HEARTBEAT, Watcher, Watchers
 from pdp.store import sessions as stored
 from pdp.store.database import Database
@@ -38,6 +38,7 @@ _MOST_LABELS: Final = 64
 # Of the labels, the address and the like together: a session is kept in memory.
 _LARGEST_OPENING: Final = 64 << 10
 _LARGEST_BATCH: Final = 16 << 20
+_LONGEST_REQUEST_ID: Final = 128
 _SNAPSHOT_REACHES_BACK: Final = datetime.timedelta(days=1)
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -90,13 +91,16 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         return await self._opened(request, peer, who)
 
     async def _authenticate(self, request: pb.OpenSessionRequest, peer: Peer) -> Authenticated:
+        # A proxy that got no answer asks again: that is the same use of a token that is good for one.
+        named = 0 < len(request.meta.request_id) <= _LONGEST_REQUEST_ID
+        use = f"{peer.uri} {request.meta.request_id}" if named else ""
         match request.WhichOneof("credential"):
             case "jwt":
-                return await self._authenticator.token(request.jwt, request.resource)
+                return await self._authenticator.token(request.jwt, request.resource, use=use)
             case "static_key":
                 return self._authenticator.static_key(request.static_key, request.resource)
             case "bearer":
-                return await self._authenticator.bearer(request.bearer, request.resource)
+                return await self._authenticator.bearer(request.bearer, request.resource, use=use)
             case "certificate":
                 return self._authenticator.certificate(request.certificate.chain, peer.uri)
             case _:
@@ -129,8 +133,8 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
             subject=subject_message(who.subject),
             obligations=obligations,
             input_paths=await self._engine.input_paths(opening.resource),
-            credential_expires_at=_timestamp(who.expires_at),
-            token_expires_at=_timestamp(token_end),
+            credential_expires_at=timestamp(who.expires_at),
+            token_expires_at=timestamp(token_end),
         )
 
     async def _connect(self, asker: Asker, who: Authenticated) -> Answer:
@@ -159,7 +163,7 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
             await self._sessions.end(session.id, SessionState.KILLED, "the policy no longer lets it connect")
             return pb.RefreshSessionResponse(ended_because="the policy no longer lets it connect")
         token, token_end = self._sessions.token(session)
-        return pb.RefreshSessionResponse(token=token, token_expires_at=_timestamp(token_end))
+        return pb.RefreshSessionResponse(token=token, token_expires_at=timestamp(token_end))
 
     async def KeepSessions(self, request: pb.KeepSessionsRequest, context: Context) -> pb.KeepSessionsResponse:  # noqa: N802
         ended = await self._sessions.keep(list(dict.fromkeys(request.session_ids)), self._peers.calling(context))
@@ -196,6 +200,8 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         try:
             yield watcher.numbered(pb.WatchResponse(snapshot=await self._snapshot(watcher.peer)))
             while not acknowledging.done():
+                # The stream of a proxy that is no longer let in ends as well.
+                self._peers.calling(context)
                 if watcher.overrun:
                     raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much is waiting to be read; watch again")
                 if (message := watcher.take()) is not None:
@@ -245,11 +251,3 @@ async def _within(seconds: float, news: asyncio.Event) -> bool:
             return await news.wait()
     except TimeoutError:
         return False
-
-
-def _timestamp(instant: datetime.datetime | None) -> Timestamp | None:
-    if instant is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(instant)
-    return stamp

@@ -149,6 +149,7 @@ class Sessions:
             opened_at=self._now(),
             decision_id=opening.decision_id,
             policy_revision=opening.policy_revision,
+            credential=who.credential,
         )
         # It counts from here on: many that open at once must not each find the share free.
         session = self._live[id] = LiveSession(kept, kept=False)
@@ -331,6 +332,10 @@ class Sessions:
         for each, added in counts.items():
             if (session := self._live.get(each)) is not None:
                 session.verdicts -= added
+
+    def all_open(self) -> Sequence[LiveSession]:
+        """Those that are open now."""
+        return [each for each in self._live.values() if each.state is SessionState.OPEN]
 
     def verdicts(self, session_id: str) -> Mapping[str, int]:
         """What was counted here and is not in the store's counts yet."""

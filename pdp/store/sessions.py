@@ -50,6 +50,7 @@ class StoredSession:
     # The decision that let it open, and the policies that decided.
     decision_id: str = ""
     policy_revision: str = ""
+    credential: str = ""
 
     @property
     def run(self) -> str:
@@ -78,6 +79,7 @@ def insert(connection: Connection, session: StoredSession) -> None:
             verdicts={},
             decision_id=session.decision_id,
             policy_revision=session.policy_revision,
+            credential=session.credential,
         )
     )
 
@@ -211,4 +213,5 @@ def _session(row: Row[Any]) -> StoredSession:
         verdicts=row.verdicts,
         decision_id=row.decision_id,
         policy_revision=row.policy_revision,
+        credential=row.credential,
     )

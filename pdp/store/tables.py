@@ -79,6 +79,8 @@ sessions = Table(
     # The decision that let it open, and the policies that decided: its record has to begin with them.
     Column("decision_id", String(64), nullable=False),
     Column("policy_revision", String(255), nullable=False),
+    # What opened it, named without telling it (`Authenticated.credential`).
+    Column("credential", String(600), nullable=False),
     Index("sessions_by_time", "opened_at"),
     Index("sessions_by_state", "state", "root"),
     Index("sessions_by_end", "closed_at"),
@@ -289,4 +291,30 @@ anchors = Table(
     metadata,
     Column("sink", String(64), primary_key=True),
     Column("number", BigInteger, nullable=False),
+)
+
+# Who and what is let in no more. A name stands in the form that is compared, beside the way it was spelt.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("name", String(600), primary_key=True),
+    Column("spelt", String(600), nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("revoked_by", String(600), nullable=False),
+    Column("revoked_at", Instant, nullable=False),
+    # Unset: until it is taken back.
+    Column("until", Instant),
+)
+
+# Tokens that were good for one use, until they have run out.
+used_tokens = Table(
+    "used_tokens",
+    metadata,
+    Column("issuer", String(255), primary_key=True),
+    Column("token_id", String(255), primary_key=True),
+    # Which call used it: the same call again, because its answer was lost, is the same use.
+    Column("used_by", String(600), nullable=False),
+    Column("until", Instant, nullable=False),
+    Index("used_tokens_by_end", "until"),
 )

@@ -213,7 +213,7 @@ class KillSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class MintTokenRequest(_message.Message):
-    __slots__ = ("subject_type", "subject_id", "groups", "audience", "on_behalf_of", "workflow", "lifetime")
+    __slots__ = ("subject_type", "subject_id", "groups", "audience", "on_behalf_of", "workflow", "lifetime", "once")
     class WorkflowEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +228,7 @@ class MintTokenRequest(_message.Message):
     ON_BEHALF_OF_FIELD_NUMBER: _ClassVar[int]
     WORKFLOW_FIELD_NUMBER: _ClassVar[int]
     LIFETIME_FIELD_NUMBER: _ClassVar[int]
+    ONCE_FIELD_NUMBER: _ClassVar[int]
     subject_type: str
     subject_id: str
     groups: _containers.RepeatedScalarFieldContainer[str]
@@ -235,7 +236,8 @@ class MintTokenRequest(_message.Message):
     on_behalf_of: _access_pb2.Party
     workflow: _containers.ScalarMap[str, str]
     lifetime: _duration_pb2.Duration
-    def __init__(self, subject_type: _Optional[str] = ..., subject_id: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., audience: _Optional[str] = ..., on_behalf_of: _Optional[_Union[_access_pb2.Party, _Mapping]] = ..., workflow: _Optional[_Mapping[str, str]] = ..., lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    once: bool
+    def __init__(self, subject_type: _Optional[str] = ..., subject_id: _Optional[str] = ..., groups: _Optional[_Iterable[str]] = ..., audience: _Optional[str] = ..., on_behalf_of: _Optional[_Union[_access_pb2.Party, _Mapping]] = ..., workflow: _Optional[_Mapping[str, str]] = ..., lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., once: _Optional[bool] = ...) -> None: ...
 
 class MintTokenResponse(_message.Message):
     __slots__ = ("token", "expires_at")

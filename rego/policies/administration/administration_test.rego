@@ -2,7 +2,10 @@ package administration_test
 
 import data.checkrein.testing as t
 
-_all := {"approve", "approvals.read", "sessions.read", "sessions.kill", "token.mint", "status.read"}
+_all := {
+	"approve", "approvals.read", "sessions.read", "sessions.kill", "token.mint", "status.read",
+	"access.read", "access.revoke", "access.restore", "keys.rotate",
+}
 
 # what a subject may do
 _may(subject) := {name |

@@ -129,10 +129,10 @@ def test_a_signing_key_is_made_once_for_each_purpose(store_url: str):
     async def scenario():
         async with Database(store_url) as one, Database(store_url) as two:
             got = await asyncio.gather(
-                *(each.short.run(lambda c: signing_keys(c, "session", NOW)[0][0]) for each in (one, two) * 5)
+                *(each.short.run(lambda c: signing_keys(c, "session", NOW)[0].id) for each in (one, two) * 5)
             )
             assert len(set(got)) == 1
-            assert await one.short.run(lambda c: signing_keys(c, "other", NOW)[0][0]) not in got
+            assert await one.short.run(lambda c: signing_keys(c, "other", NOW)[0].id) not in got
 
     asyncio.run(scenario())
 

@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("verdicts", sa.JSON, nullable=False),
         sa.Column("decision_id", sa.String(64), nullable=False),
         sa.Column("policy_revision", sa.String(255), nullable=False),
+        sa.Column("credential", sa.String(600), nullable=False),
     )
     op.create_index("sessions_by_time", "sessions", ["opened_at"])
     op.create_index("sessions_by_state", "sessions", ["state", "root"])
@@ -99,6 +100,7 @@ def upgrade() -> None:
         sa.Column("salt", sa.LargeBinary, nullable=False),
         sa.Column("content", sa.LargeBinary, nullable=False),
     )
+    _doors()
     _decisions()
     _checkpoints()
 
@@ -206,3 +208,24 @@ def _checkpoints() -> None:
         sa.Column("sink", sa.String(64), primary_key=True),
         sa.Column("number", sa.BigInteger, nullable=False),
     )
+
+
+def _doors() -> None:
+    op.create_table(
+        "revocations",
+        sa.Column("kind", sa.String(16), primary_key=True),
+        sa.Column("name", sa.String(600), primary_key=True),
+        sa.Column("spelt", sa.String(600), nullable=False),
+        sa.Column("reason", sa.String(500), nullable=False),
+        sa.Column("revoked_by", sa.String(600), nullable=False),
+        sa.Column("revoked_at", sa.BigInteger, nullable=False),
+        sa.Column("until", sa.BigInteger),
+    )
+    op.create_table(
+        "used_tokens",
+        sa.Column("issuer", sa.String(255), primary_key=True),
+        sa.Column("token_id", sa.String(255), primary_key=True),
+        sa.Column("used_by", sa.String(600), nullable=False),
+        sa.Column("until", sa.BigInteger, nullable=False),
+    )
+    op.create_index("used_tokens_by_end", "used_tokens", ["until"])
