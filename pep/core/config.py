@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
+from pdp.v1.operations_config import Admin, Telemetry
 from pdp.v1.strict_yaml import (
     Address,
     ConfigError,
@@ -187,6 +188,8 @@ class ProxyConfig(StrictModel):
     approval: Approval = Approval()
     masks: Masks = Masks()
     shutdown: Shutdown = Shutdown()
+    # Where this proxy says whether it is alive and ready, and its metrics; nowhere without it.
+    admin: Admin | None = None
 
     def secrets(self) -> Mapping[str, Secret]:
         """Every secret that the proxy will resolve, by what messages call it."""
@@ -270,6 +273,7 @@ class Config(StrictModel):
     decisions: Decisions = Decisions()
     proxies: tuple[ProxyConfig, ...] = ()
     log: Log = Log()
+    telemetry: Telemetry = Telemetry()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

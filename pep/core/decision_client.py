@@ -24,6 +24,7 @@ from pdp.v1 import (
     decision_service_pb2,
     decision_service_pb2_grpc,
 )
+from pdp.v1.tracing import NoTracer, Tracer
 from pep.core import translate
 from pep.core.errors import DecisionUnavailable
 from pep.core.model import Action, Allow, Decision, Deny, Mask, Reason, RequireApproval
@@ -196,7 +197,9 @@ class GrpcDecisionClient:
         server_name: str = "",
         open_timeout: float,
         decide_timeout: float,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer or NoTracer()
         named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
         options = (*_OPTIONS, *named)
         targets = [addresses[index % len(addresses)] for index in range(max(2, len(addresses)))]
@@ -353,8 +356,9 @@ class GrpcDecisionClient:
         request.meta.timeout.CopyFrom(translate.duration(timeout))
         with _translated_errors():
             # A timer of our own as well: how long a client waits depends on nothing in the library.
+            carried = tuple(self._tracer.carried().items())
             async with asyncio.timeout(timeout):
-                return _whole(await call(request, timeout=timeout, wait_for_ready=wait))
+                return _whole(await call(request, timeout=timeout, wait_for_ready=wait, metadata=carried))
 
 
 async def _ship(

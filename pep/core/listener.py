@@ -24,12 +24,17 @@ class Listener:
 
     def __init__(self, address: SocketAddress, *, connections: int, limit: int) -> None:
         self._configured = address
-        self._connections = connections
+        self._most = connections
         self._limit = limit
         self._log = structlog.get_logger("pep.listener")
         self._open: set[asyncio.Task[None]] = set()
         self.address: SocketAddress = address
         self.ready = asyncio.Event()
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._open)
 
     async def serve(
         self,
@@ -46,7 +51,7 @@ class Listener:
         async with asyncio.TaskGroup() as tasks:
 
             def accepted(leg: Leg) -> None:
-                if len(self._open) >= self._connections:
+                if len(self._open) >= self._most:
                     self._log.warning("a connection was turned away", peer=leg.peer, open=len(self._open))
                     leg.abort()
                     return

@@ -5,10 +5,12 @@ The order *between* chains is wall time; within a chain it is the numbers and th
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from pep.core.records import Chain, Event, EventType, Sealed
@@ -25,6 +27,16 @@ class Store(Protocol):
 
     def append(self, records: Sequence[Sealed], *, root: str, final: bool = False) -> None:
         """All or none. Raises SpoolError."""
+
+
+class Observer(Protocol):
+    """Who counts what goes on record; `pep.core.meters.Meters`."""
+
+    def timed(self, stage: str) -> AbstractContextManager[None]: ...
+
+    def recorded(self, events: Sequence[Event]) -> None: ...
+
+    def unrecorded(self, why: str) -> None: ...
 
 
 def utc_now() -> str:
@@ -45,7 +57,15 @@ def is_final(type: str, what: object) -> bool:
 class Recorder:
     """One chain and where it is written: a session's, or (with an id from `process_chain`) the process's own."""
 
-    def __init__(self, store: Store, session: str, root: str, now: Callable[[], str] = utc_now) -> None:
+    def __init__(
+        self,
+        store: Store,
+        session: str,
+        root: str,
+        now: Callable[[], str] = utc_now,
+        observer: Observer | None = None,
+    ) -> None:
+        self._observer = observer
         self._store = store
         self._root = root
         self._chain = Chain(session, now)
@@ -61,6 +81,17 @@ class Recorder:
 
     def record(self, *events: Event) -> None:
         """Make the events durable, all or none, in order. Raises SpoolError, and the chain is as before."""
+        try:
+            with contextlib.nullcontext() if self._observer is None else self._observer.timed("record"):
+                self._append(events)
+        except SpoolError as error:
+            if self._observer is not None:
+                self._observer.unrecorded(str(error))
+            raise
+        if self._observer is not None:
+            self._observer.recorded(events)
+
+    def _append(self, events: Sequence[Event]) -> None:
         seq, digest = self._chain.seq, self._chain.hash
         try:
             sealed = [self._chain.seal(event) for event in events]

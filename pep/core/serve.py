@@ -12,21 +12,25 @@ import importlib.metadata
 import os
 import signal
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from pdp.v1.digests import canonical_json
+from pdp.v1.operations import Readiness, endpoint
 from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.tracing import open_tracer
 from pep.core.config import Config, DecisionsTls, ProxyConfig
-from pep.core.decision_client import Credential, DecisionClient, GrpcDecisionClient, Login, RequestRefused
+from pep.core.decision_client import Credential, DecisionClient, Login, RequestRefused
 from pep.core.enforcer import Enforcer
 from pep.core.errors import DecisionUnavailable
 from pep.core.leg import Leg
 from pep.core.listener import Listener
 from pep.core.mailbox import Mailbox
+from pep.core.metered import MeteredDecisionClient
+from pep.core.meters import Meters, Standing
 from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, local_deny
 from pep.core.recorder import Recorder, SpoolError, process_chain
 from pep.core.records import Body, Event, EventType
@@ -65,7 +69,9 @@ class Runtime:
         spool: Spool,
         process: Recorder,
         stopping: asyncio.Event,
+        meters: Meters | None = None,
     ) -> None:
+        self.meters = meters or meters_of(proxy)
         self.proxy = proxy
         self.decisions = decisions
         self.spool = spool
@@ -83,6 +89,32 @@ class Runtime:
             connections=limits.most_connections,
             limit=limits.unauthenticated_bytes,
         )
+
+    def standing(self) -> Standing:
+        """How the proxy stands at the moment."""
+        return Standing(
+            sessions=len(self.sessions),
+            connections=self.listener.connections,
+            spool_bytes=self.spool.size,
+            spool_limit=self.spool.limit,
+            spool_age=0.0,
+            heard_of=self.sessions.leased,
+        )
+
+    async def readiness(self) -> Readiness:
+        """A proxy is ready when it can answer, even by denying: so also while no decision can be had."""
+        reasons, warnings = [], []
+        if not self.listener.ready.is_set():
+            reasons.append("it does not listen yet")
+        if self.stopping.is_set():
+            reasons.append("it is stopping")
+        if self.spool.failed:
+            reasons.append(f"nothing can be put on record: {self.spool.failed}")
+        elif self.meters.trouble:
+            warnings.append(f"the last record could not be written: {self.meters.trouble}")
+        if not self.sessions.leased:
+            warnings.append("the decision service is not heard of, so everything is denied")
+        return Readiness(tuple(reasons), tuple(warnings))
 
     def listening(self, name: str, address: str) -> None:
         """A server says that it accepts clients."""
@@ -126,7 +158,7 @@ class Runtime:
             raise
         if isinstance(answer, Deny):
             return self._refused(answer, login)
-        recorder = Recorder(self.spool, answer.session_id, answer.subject.root.name)
+        recorder = Recorder(self.spool, answer.session_id, answer.subject.root.name, observer=self.meters)
         denied = self._opened(answer, login, recorder, supported)
         if denied is not None:
             await self._end(answer, recorder, "the session could not begin")
@@ -156,7 +188,7 @@ class Runtime:
     ) -> None:
         answer = await opening
         if isinstance(answer, SessionHandle):
-            recorder = Recorder(self.spool, answer.session_id, answer.subject.root.name)
+            recorder = Recorder(self.spool, answer.session_id, answer.subject.root.name, observer=self.meters)
             self._opened(answer, login, recorder, supported)
             await self._end(answer, recorder, "the client left before it was opened")
 
@@ -258,12 +290,16 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
     """One proxy from its first record to its last."""
     addresses, tls = decision_route(config, proxy)
     settings = config.decisions
-    decisions = GrpcDecisionClient(
+    meters = meters_of(proxy)
+    tracer = open_tracer(config.telemetry.traces, f"checkrein-pep-{proxy.name}")
+    decisions = MeteredDecisionClient(
         addresses,
         channel_credentials(tls),
         server_name=tls.server_name,
         open_timeout=settings.timeout.open.total_seconds(),
         decide_timeout=settings.timeout.decide.total_seconds(),
+        meters=meters,
+        tracer=tracer,
     )
     try:
         spool = Spool.open(
@@ -276,15 +312,17 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
         await decisions.close()
         raise ConfigError(f"proxy {proxy.name}: {error}") from None
     try:
-        recorder = Recorder(spool, process_chain(proxy.name), "")
-        runtime = Runtime(proxy, decisions, spool, recorder, stopping)
+        recorder = Recorder(spool, process_chain(proxy.name), "", observer=meters)
+        runtime = Runtime(proxy, decisions, spool, recorder, stopping, meters)
+        meters.watch(runtime.standing)
         signer = Signer(tls.cert, tls.key)
         shipper = Shipper(spool, decisions, signing=Signing(signer, recorder.session, lambda: runtime.begun))
         recorder.record(_process_event("started", proxy))
         async with asyncio.TaskGroup() as background:
             running = [background.create_task(each) for each in (runtime.sessions.run(), spool.run(), shipper.run())]
             try:
-                await _until_stopped(server(proxy, runtime), runtime)
+                async with _operated(proxy, runtime):
+                    await _until_stopped(server(proxy, runtime), runtime)
             finally:
                 with contextlib.suppress(SpoolError):
                     recorder.record(_process_event("stopped", proxy, sessions=runtime.begun))
@@ -299,6 +337,18 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
     finally:
         spool.close()
         await decisions.close()
+        await asyncio.to_thread(tracer.close)
+
+
+@contextlib.asynccontextmanager
+async def _operated(proxy: ProxyConfig, runtime: Runtime) -> AsyncIterator[None]:
+    """Answers what an operator's tools ask, where the configuration says so."""
+    if proxy.admin is None:
+        yield
+        return
+    async with endpoint(proxy.admin.listen, runtime.meters.registry, runtime.readiness) as address:
+        runtime.log.info("answering operators", address=str(address))
+        yield
 
 
 async def _until_stopped(serving: Awaitable[None], runtime: Runtime) -> None:
@@ -356,9 +406,18 @@ def _process_event(what: str, proxy: ProxyConfig, **more: int) -> Event:
         "what": what,
         "proxy": proxy.name,
         "pid": os.getpid(),
-        "version": importlib.metadata.version("checkrein"),
+        "version": _version(),
     }
     return Event(EventType.PROCESS, facts=facts)
+
+
+def meters_of(proxy: ProxyConfig) -> Meters:
+    """What the proxy counts."""
+    return Meters(proxy=proxy.name, resource=proxy.resource, protocol=proxy.protocol, version=_version())
+
+
+def _version() -> str:
+    return importlib.metadata.version("checkrein")
 
 
 def _deny(code: str, message: str, *, retry: bool = False) -> Deny:

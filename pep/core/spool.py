@@ -159,6 +159,16 @@ class Spool:
         return spool
 
     @property
+    def size(self) -> int:
+        """Bytes that it holds: what the decision service does not have yet, and what went with it."""
+        return self._total
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it may hold."""
+        return self._max_bytes
+
+    @property
     def failed(self) -> str:
         """Why nothing can be recorded any more; "" while all is well."""
         return self._failed

@@ -47,10 +47,15 @@ class Duties:
     limit: int | None = None
     seconds: float | None = None
 
+    def strangers(self, columns: Sequence[Column], statement: Classification) -> set[int]:
+        """Tables that the server says these columns are of, and the statement's tree does not."""
+        if statement.opaque:
+            return set()
+        return {column.table_oid for column in columns if column.table_oid} - statement.reached
+
     def objection(self, columns: Sequence[Column], statement: Classification) -> str | None:
         """Why a result with these columns must not be shown, in words for the client; None if it may."""
-        strange = {c.table_oid for c in columns if c.table_oid} - statement.reached
-        if strange and not statement.opaque:
+        if self.strangers(columns, statement):
             return "this statement is refused: its result comes from another table than the one that was decided about"
         if not self.masking:
             return None

@@ -53,6 +53,7 @@ class Execution:
     over: bool = False
     copying_in: bool = False
     timed_out: bool = False
+    disagreement: bool = False
     _cancel_wanted: bool = False
     _drained: int = 0
     _mask: MaskedRow | None = None
@@ -74,6 +75,7 @@ class Execution:
         self.note(description.columns)
         reason = self.duties.objection(description.columns, self.current)
         if reason is not None:
+            self.disagreement = bool(self.duties.strangers(description.columns, self.current))
             self.refuse(denial.error(denial.INSUFFICIENT_PRIVILEGE, reason))
             return False
         cells = self.duties.cells(description.columns, self.hash_keys)
@@ -171,6 +173,9 @@ class Execution:
         }
         if self.duties.masks:
             facts["masked"] = sorted(f"{name}" for name in self.duties.masked_names)
+        if self.disagreement:
+            # What the server says of the columns is not what the statement's tree says: none of it was shown.
+            facts["disagreement"] = True
         sqlstate = self.refusal.fields["C"] if self.refusal is not None else self.sqlstate
         if sqlstate:
             facts["sqlstate"] = sqlstate
