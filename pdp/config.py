@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from pdp.v1.operations_config import Admin, Telemetry
 from pdp.v1.strict_yaml import (
     Address,
     ConfigError,
@@ -384,6 +385,8 @@ class Service(StrictModel):
     store: Store | None = None
     records: Records = Records()
     limits: Limits = Limits()
+    # Where the service says whether it is alive and ready, and its metrics; nowhere without it.
+    admin: Admin | None = None
 
     @field_validator("resources")
     @classmethod
@@ -421,6 +424,7 @@ class Config(StrictModel):
     decisions: Any = None
     proxies: tuple[NamedProxy, ...] = ()
     log: Log = Log()
+    telemetry: Telemetry = Telemetry()
 
     @model_validator(mode="after")
     def _whole(self) -> Config:

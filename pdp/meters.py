@@ -6,12 +6,14 @@ Verdicts are counted where decisions are logged; the rest is read from the servi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from pdp.decisions.decided import Decided
 
 _BUCKETS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -66,10 +68,12 @@ class Meters:
             )
         }
 
-    def decided(self, resource: str, verdict: str, policies: Sequence[str]) -> None:
-        """A decision was made; `policies` are those that gave its reasons."""
-        for policy in {*policies} or {""}:
-            self._verdicts.labels(resource, verdict, policy).inc()
+    def decided(self, decided: Decided) -> None:
+        """A decision was made; one that took no time was made without OPA."""
+        for policy in {policy for policy, _ in decided.reasons} or {""}:
+            self._verdicts.labels(decided.resource, decided.verdict, policy).inc()
+        if decided.nanoseconds:
+            self._stages.labels("opa").observe(decided.nanoseconds / 1e9)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,9 +30,11 @@ from pdp.audit.service_chain import STOPPED, ServiceChain
 from pdp.audit.trust import Authorities
 from pdp.certificates import Authority, Certificate, private_folder, server_credentials
 from pdp.config import Config
+from pdp.decisions.decided import Decided
 from pdp.decisions.log import DecisionLog
 from pdp.identity.authenticator import Authenticator
 from pdp.identity.tokens import Clock, now_utc, open_issuer
+from pdp.meters import Meters
 from pdp.opa.engine import PolicyEngine
 from pdp.opa.program import find_opa
 from pdp.service.admin_service import AdminService
@@ -40,6 +43,8 @@ from pdp.service.audit_service import AuditService
 from pdp.service.decider import Decider, targets
 from pdp.service.decision_service import DecisionService
 from pdp.service.doors import LOOK, Cutter, Doors
+from pdp.service.observed import Observed
+from pdp.service.operated import Operated
 from pdp.service.peers import Peers
 from pdp.service.people import People
 from pdp.service.refusal import Refusals
@@ -58,6 +63,7 @@ from pdp.v1 import (
     revocation_service_pb2_grpc,
 )
 from pdp.v1.strict_yaml import ConfigError, UnixAddress
+from pdp.v1.tracing import Tracer, open_tracer
 
 log = structlog.get_logger("pdp")
 
@@ -116,8 +122,9 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
     with only_one(config.state):
         database = await asyncio.to_thread(Database, config.store_url)
         async with database, engine:
-            parts = await _parts(config, engine, database, now)
-            server = grpc.aio.server(interceptors=[Refusals()], options=_OPTIONS)
+            meters, tracer = Meters(version("checkrein")), open_tracer(config.telemetry.traces, "checkrein-pdp")
+            parts = await _parts(config, engine, database, now, meters, tracer)
+            server = grpc.aio.server(interceptors=[Observed(meters, tracer), Refusals()], options=_OPTIONS)
             checks = health.aio.HealthServicer()
             _add(server, config, certificate, parts, now, checks)
             address = _listen(server, config, certificate)
@@ -141,17 +148,18 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                 if isinstance(config.listen, UnixAddress):
                     config.listen.path.chmod(0o600)
                 try:
-                    yield Running(
-                        address,
-                        engine,
-                        parts.sessions,
-                        parts.approvals,
-                        parts.watchers,
-                        database,
-                        parts.chain,
-                        parts.decisions,
-                        parts.notary,
-                    )
+                    async with parts.operated.answering(config.pdp.admin):
+                        yield Running(
+                            address,
+                            engine,
+                            parts.sessions,
+                            parts.approvals,
+                            parts.watchers,
+                            database,
+                            parts.chain,
+                            parts.decisions,
+                            parts.notary,
+                        )
                 finally:
                     await checks.enter_graceful_shutdown()
                     await server.stop(_GRACE)
@@ -160,6 +168,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                         task.cancel()
                     await parts.chain.append(STOPPED, {})
                     await parts.notary.round()
+                    await asyncio.to_thread(tracer.close)
 
 
 def policy_engine(config: Config) -> PolicyEngine:
@@ -241,9 +250,13 @@ class _Parts:
     tokens: SessionTokens
     doors: Doors
     cutter: Cutter
+    meters: Meters
+    operated: Operated
 
 
-async def _parts(config: Config, engine: PolicyEngine, database: Database, now: Clock) -> _Parts:
+async def _parts(
+    config: Config, engine: PolicyEngine, database: Database, now: Clock, meters: Meters, tracer: Tracer
+) -> _Parts:
     settings = config.pdp
     keys = await database.short.run(lambda connection: signing_keys(connection, PURPOSE, now()))
     chain = ServiceChain(database, now)
@@ -272,9 +285,30 @@ async def _parts(config: Config, engine: PolicyEngine, database: Database, now: 
     # Before anybody can call: what was revoked while this service was away is in force from the first login on.
     await cutter.look()
     decisions = DecisionLog(settings.records, engine, database, now)
-    decider = Decider(engine, settings, now, decisions.add)
+
+    def told(decided: Decided) -> None:
+        meters.decided(decided)
+        decisions.add(decided)
+
+    decider = Decider(engine, settings, now, told, tracer)
+    operated = Operated(
+        meters, engine=engine, database=database, sessions=sessions, approvals=approvals, watchers=watchers
+    )
     return _Parts(
-        database, sessions, approvals, watchers, decider, engine, chain, decisions, notary, tokens, doors, cutter
+        database=database,
+        sessions=sessions,
+        approvals=approvals,
+        watchers=watchers,
+        decider=decider,
+        engine=engine,
+        chain=chain,
+        decisions=decisions,
+        notary=notary,
+        tokens=tokens,
+        doors=doors,
+        cutter=cutter,
+        meters=meters,
+        operated=operated,
     )
 
 
@@ -307,7 +341,7 @@ def _add(
     decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(decisions, server)
     approval_service_pb2_grpc.add_ApprovalServiceServicer_to_server(approvals, server)
     authorities = Authorities(certificate.authority)
-    audit = AuditService(peers=peers, database=parts.database, authorities=authorities, now=now)
+    audit = AuditService(peers=peers, database=parts.database, authorities=authorities, now=now, meters=parts.meters)
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(audit, server)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
     revocations = RevocationService(

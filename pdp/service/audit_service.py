@@ -29,6 +29,7 @@ from pdp.audit.intake import (
 )
 from pdp.audit.trust import Authorities, Origin
 from pdp.identity.tokens import Clock
+from pdp.meters import Meters
 from pdp.service.peers import Peer, Peers
 from pdp.service.refusal import Refused
 from pdp.store import sessions as stored
@@ -112,7 +113,10 @@ def _size(item: Shipped | Foreign) -> int:
 class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
     """The call that ships records."""
 
-    def __init__(self, *, peers: Peers, database: Database, authorities: Authorities, now: Clock) -> None:
+    def __init__(
+        self, *, peers: Peers, database: Database, authorities: Authorities, now: Clock, meters: Meters
+    ) -> None:
+        self._meters = meters
         self._peers = peers
         self._database = database
         self._authorities = authorities
@@ -128,6 +132,8 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
         try:
             while batch := await inbox.take():
                 for receipt in await _receipts(intake, batch):
+                    if receipt.refused:
+                        self._meters.record_refused()
                     if receipt.acknowledged >= 0 or receipt.refused:
                         yield pb.RecordResponse(
                             session_id=receipt.session,

@@ -26,6 +26,7 @@ from pdp.opa.engine import PolicyEngine
 from pdp.policy_result import PolicyResult, denied, expired
 from pdp.service.refusal import Refused
 from pdp.v1 import access_pb2, decision_pb2
+from pdp.v1.tracing import Tracer
 
 log = structlog.get_logger("pdp.decider")
 
@@ -66,7 +67,15 @@ def targets(settings: Service) -> list[policy_input.Resource]:
 class Decider:
     """Asks the policies."""
 
-    def __init__(self, engine: PolicyEngine, settings: Service, now: Clock, told: Callable[[Decided], None]) -> None:
+    def __init__(
+        self,
+        engine: PolicyEngine,
+        settings: Service,
+        now: Clock,
+        told: Callable[[Decided], None],
+        tracer: Tracer,
+    ) -> None:
+        self._tracer = tracer
         self._engine = engine
         self._told = told
         self._now = now
@@ -136,7 +145,9 @@ class Decider:
 
     async def _ask(self, asker: Asker, document: Mapping[str, Any]) -> Answer:
         began = time.perf_counter_ns()
-        result = await self._engine.decide(document)
+        with self._tracer.span("opa", {"resource": asker.resource}) as span:
+            result = await self._engine.decide(document)
+            span.set("verdict", result.verdict.value)
         return self._logged(asker, document, expired(result, self._now()), time.perf_counter_ns() - began)
 
     def _logged(self, asker: Asker | None, asked: Mapping[str, Any], result: PolicyResult, nanoseconds: int) -> Answer:

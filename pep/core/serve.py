@@ -90,14 +90,14 @@ class Runtime:
             limit=limits.unauthenticated_bytes,
         )
 
-    def standing(self) -> Standing:
-        """How the proxy stands at the moment."""
+    def standing(self, spool_age: float) -> Standing:
+        """How the proxy stands at the moment; how old its oldest record is, the shipper knows."""
         return Standing(
             sessions=len(self.sessions),
             connections=self.listener.connections,
             spool_bytes=self.spool.size,
             spool_limit=self.spool.limit,
-            spool_age=0.0,
+            spool_age=spool_age,
             heard_of=self.sessions.leased,
         )
 
@@ -314,9 +314,9 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
     try:
         recorder = Recorder(spool, process_chain(proxy.name), "", observer=meters)
         runtime = Runtime(proxy, decisions, spool, recorder, stopping, meters)
-        meters.watch(runtime.standing)
         signer = Signer(tls.cert, tls.key)
         shipper = Shipper(spool, decisions, signing=Signing(signer, recorder.session, lambda: runtime.begun))
+        meters.watch(lambda: runtime.standing(shipper.age))
         recorder.record(_process_event("started", proxy))
         async with asyncio.TaskGroup() as background:
             running = [background.create_task(each) for each in (runtime.sessions.run(), spool.run(), shipper.run())]

@@ -71,6 +71,7 @@ class Shipper:
         # Where the spool's last event ended at that time: once it is acknowledged, so is everything before that time.
         self._watermarks: deque[tuple[float, _Position]] = deque()
         self._complete_until = 0.0
+        self._began = time.time()
         self._marked_at = float("-inf")
         self._acknowledged: dict[str, int] = {}
         self._given_up: set[str] = set()
@@ -97,6 +98,16 @@ class Shipper:
                 self._log.error("the spool cannot be read back", error=str(error))
             failures = 0 if self._settled > before else failures + 1
             await asyncio.sleep(_BACK_OFF[min(failures, len(_BACK_OFF) - 1)])
+
+    @property
+    def age(self) -> float:
+        """For how many seconds at least the oldest record has waited that the service does not have; 0 if it has all.
+
+        Known as exactly as the marks are taken.
+        """
+        if not any(segment.pending for segment in self._spool.segments):
+            return 0.0
+        return max(0.0, time.time() - max(self._complete_until, self._began))
 
     async def drained(self, timeout: float) -> bool:
         """Whether everything in the spool was acknowledged within `timeout` seconds."""
