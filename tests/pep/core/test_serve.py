@@ -120,18 +120,22 @@ def test_a_client_is_admitted_recorded_and_told_when_the_proxy_stops(tmp_path: P
     assert list((tmp_path / "spool" / "shop").iterdir()) == []
 
 
+ENDED = ["session.opened", "session.closed"]
+
+
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("answer", "expected", "begun"),
     [
-        (opened(decision=decision_pb2.Decision(decision_id="d-1", deny=decision_pb2.Deny())), b""),
-        (opened(obligations=[decision_pb2.Obligation(unsupported="record")]), b"obligation-unsupported"),
+        (opened(decision=decision_pb2.Decision(decision_id="d-1", deny=decision_pb2.Deny())), b"", []),
+        (opened(obligations=[decision_pb2.Obligation(unsupported="record")]), b"obligation-unsupported", [ENDED]),
         (
             opened(obligations=[decision_pb2.Obligation(limit_rows=decision_pb2.LimitRows(max=1))]),
             b"obligation-unsupported",
+            [ENDED],
         ),
     ],
 )
-def test_a_refused_login_is_on_record(tmp_path: Path, answer: Any, expected: bytes):
+def test_a_refused_login_is_on_record(tmp_path: Path, answer: Any, expected: bytes, begun: list[list[str]]):
     if not expected:
         answer.decision.reasons.add(code="not-here")
         expected = b"not-here"
@@ -149,8 +153,12 @@ def test_a_refused_login_is_on_record(tmp_path: Path, answer: Any, expected: byt
             await running
 
     asyncio.run(asyncio.wait_for(conversation(), 15))
-    ((_, events),) = recorded(service).items()
+    chains = recorded(service)
+    (chain,) = [name for name in chains if name.startswith("process-shop-")]
+    events = chains.pop(chain)
     assert [event["type"] for event in events] == ["process", "login.refused", "process"]
+    # A session that the service opened and that could not begin has its whole record.
+    assert [[event["type"] for event in each] for each in chains.values()] == begun
     assert events[1]["facts"]["codes"] == [expected.decode()]
 
 
