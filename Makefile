@@ -84,11 +84,11 @@ coverage: venv-dev postgres browser ## Run the tests, those from end to end left
 CONFORMANCE := .checkrein/conformance
 
 .PHONY: conformance
-conformance: venv-dev ## Run the official suite of MCP and all of Autobahn's cases through the HTTP proxy
+conformance: venv-dev ## Run the official suite of MCP, Autobahn's cases and h2spec against the HTTP proxy
 	@mkdir -p $(CONFORMANCE) && cp tests/conformance/package.json tests/conformance/package-lock.json $(CONFORMANCE) && \
 	cd $(CONFORMANCE) && npm ci --no-audit --no-fund
-	@CONFORMANCE=$(CONFORMANCE) $(BIN)/python -m pytest tests/conformance/mcp_suite.py \
-		tests/conformance/websocket_compression.py tests/conformance/websocket_cases.py $(ARGS)
+	@CONFORMANCE=$(CONFORMANCE) H2SPEC="$$(deploy/tools/setup get h2spec)" $(BIN)/python -m pytest \
+		tests/conformance/h2spec.py tests/conformance/mcp_suite.py tests/conformance/websocket_compression.py tests/conformance/websocket_cases.py $(ARGS)
 
 .PHONY: proto
 proto: venv-dev ## Generate pdp/v1 from proto/

@@ -23,13 +23,12 @@ import structlog
 from pep.core import wire
 from pep.core.enforcer import Enforcer
 from pep.core.executions import Executions
-from pep.core.leg import Leg
 from pep.core.mailbox import Answer, Item, Mailbox, Timer
 from pep.core.model import Grant, Held
 from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Event as RecordEvent
 from pep.core.records import EventType
-from pep.core.sides import ClientSide, Side, UpstreamSide
+from pep.core.sides import Client, ClientSide, Side, UpstreamSide
 
 CLIENT_BUFFER: Final = 64 * 1024
 PROBE_SECONDS: Final = 1.0
@@ -72,7 +71,7 @@ class NotGranted(Exception):
 
 async def run(
     session: DrivenSession,
-    client: Leg,
+    client: Client,
     upstream: Side,
     gates: Gates,
     lookups: wire.LookUps,
@@ -131,7 +130,7 @@ class _Driver:
     def __init__(
         self,
         session: DrivenSession,
-        client: Leg,
+        client: Client,
         upstream: Side,
         gates: Gates,
         asked: dict[int, Enforcer],

@@ -77,6 +77,12 @@ class Leg(asyncio.Protocol):
     def encrypted(self) -> bool:
         return self._info("ssl_object") is not None
 
+    @property
+    def alpn(self) -> str:
+        """The protocol that was agreed on in the TLS handshake; empty where none was."""
+        tls = self._info("ssl_object")
+        return "" if tls is None else tls.selected_alpn_protocol() or ""
+
     def peer_certificate(self) -> bytes | None:
         """The certificate, in DER, whose key the other end has proved to have; None where it showed none."""
         tls = self._info("ssl_object")

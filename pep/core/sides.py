@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pep.core import wire
-from pep.core.leg import Leg, Receiver
+from pep.core.leg import Receiver
 from pep.core.mailbox import Mailbox
 
 
@@ -26,6 +26,14 @@ class Side(Protocol):
     def abort(self) -> None: ...
 
     async def finish(self) -> None: ...
+
+
+class Client(Side, Protocol):
+    """What the driver needs of a client's side besides: a `Leg`, or what stands for a part of one."""
+
+    def paused_for(self, reason: str) -> bool: ...
+
+    def gone(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class UpstreamSide:
     """What the upstream's leg reports."""
 
     mailbox: Mailbox
-    other: Leg
+    other: Side
 
     def received(self, data: bytes) -> None:
         self.mailbox.post(wire.UpstreamData(data))

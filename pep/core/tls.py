@@ -6,6 +6,7 @@ Read while starting, so a wrong file is a start-up error.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -15,14 +16,16 @@ from pdp.v1.strict_yaml import ConfigError
 from pep.core.config import DecisionsTls, ListenTls, UpstreamTls
 
 
-def listener_context(tls: ListenTls) -> ssl.SSLContext:
-    """What clients are shown. TLS 1.2 at least.
+def listener_context(tls: ListenTls, *, alpn: Sequence[str] = ()) -> ssl.SSLContext:
+    """What clients are shown. TLS 1.2 at least. `alpn`: the protocols that are offered, the preferred one first.
 
     With `client_ca` a client may show a certificate; one of another authority ends the handshake.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _show(context, tls.cert, tls.key)
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
     if tls.client_ca is not None:
         try:
             context.load_verify_locations(tls.client_ca)

@@ -29,7 +29,16 @@ from pep.http.messages import (
     UntilClose,
 )
 
-__all__ = ["LAST_CHUNK", "RequestCodec", "ResponseCodec", "chunk", "encode_request", "encode_response", "end_to_end"]
+__all__ = [
+    "LAST_CHUNK",
+    "RequestCodec",
+    "ResponseCodec",
+    "chunk",
+    "encode_request",
+    "encode_response",
+    "end_to_end",
+    "last_chunk",
+]
 
 _KIB: Final = 1024
 _MAX_INTERIM: Final = 32
@@ -227,6 +236,13 @@ def chunk(data: bytes) -> bytes:
     if not data:
         raise ValueError("an empty chunk would end the body")
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(trailers: Fields) -> bytes:
+    """The end of a chunked body, with its trailer section."""
+    if not trailers.items:
+        return LAST_CHUNK
+    return _encoded("0\r\n", trailers, NoBody())
 
 
 def encode_request(method: str, target: str, fields: Fields, framing: Framing) -> bytes:

@@ -162,6 +162,12 @@ class HttpListen(Listen):
 
     login: Annotated[tuple[Literal["bearer", "key", "basic"], ...], Field(min_length=1)] = ("bearer", "key")
     cors: CrossOrigin | None = None
+    # By default where there is TLS. Without TLS it has to be said, and clients have to know it beforehand.
+    http2: bool | None = None
+
+    @property
+    def speaks_http2(self) -> bool:
+        return self.tls is not None if self.http2 is None else self.http2
 
 
 class HttpUpstream(Upstream):
@@ -278,6 +284,8 @@ class HttpLimits(Limits):
     """What clients may use. Sessions belong to credentials, and one may have many connections."""
 
     connections: Annotated[int, Field(ge=1)] = 2000
+    # At once on one connection of HTTP/2.
+    streams: Annotated[int, Field(ge=1, le=1000)] = 100
     # From the first byte of a request's head to its last, and for a TLS handshake.
     head: Duration = seconds(10)
     # Between two requests of a connection.

@@ -114,7 +114,7 @@ class BodyData:
 
 @dataclass(frozen=True, slots=True)
 class EndOfMessage:
-    """The body is complete. Trailer fields are read strictly and never forwarded."""
+    """The body is complete. Trailer fields are read strictly; those of a request are never forwarded."""
 
     trailers: Fields = Fields()
 

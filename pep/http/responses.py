@@ -15,12 +15,13 @@ from pep.core.wire import Continuation, PauseUpstream, ResumeUpstream
 from pep.http import denial, mcp
 from pep.http import work as work_module
 from pep.http.classify import Request
-from pep.http.codec import LAST_CHUNK, chunk, encode_response
+from pep.http.codec import LAST_CHUNK, chunk, encode_response, last_chunk
 from pep.http.connection import Connection
 from pep.http.large import Failed
 from pep.http.messages import (
     BodyData,
     Chunked,
+    EndOfMessage,
     Fields,
     Framing,
     Length,
@@ -147,7 +148,7 @@ class _Response:
         self.reusable = False
         self.tunnel: Tunnel | None = None
 
-    def take(self, part: Any) -> Step[None]:
+    def take(self, part: ResponsePart) -> Step[None]:
         """One part of what the target sends."""
         self.begun = True
         try:
@@ -160,8 +161,8 @@ class _Response:
                     self._begin(head)
                 case BodyData(data):
                     self._body((yield from self._worked(self._planned.body.feeding(data))))
-                case _:
-                    yield from self._finish()
+                case EndOfMessage(trailers):
+                    yield from self._finish(trailers)
         except CannotMask as error:
             self._fail(error)
 
@@ -257,7 +258,7 @@ class _Response:
             self._sampled += len(self._sample[-1])
         self._connection.send(chunk(data) if isinstance(self._framing, Chunked) else data)
 
-    def _finish(self) -> Step[None]:
+    def _finish(self, trailers: Fields) -> Step[None]:
         planned, connection = self._planned, self._connection
         self._body((yield from self._worked(planned.body.finishing())))
         if planned.body.held or self._collects:
@@ -272,8 +273,14 @@ class _Response:
         connection.unfinished = None
         connection.record(self._event())
         if isinstance(self._framing, Chunked):
-            connection.send(LAST_CHUNK)
+            connection.send(last_chunk(self._shown(trailers)))
         self.over = True
+
+    def _shown(self, trailers: Fields) -> Fields:
+        """The trailer fields for a client that asks for them, where nothing has to be rewritten."""
+        if self._duties.rewrites or "trailers" not in self._request_head.fields.tokens("TE"):
+            return Fields()
+        return self._connection.settings.scrub.in_fields(trailers)
 
     def cut(self, why: str) -> Event:
         """What goes on record where it never becomes whole."""

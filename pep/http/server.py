@@ -7,6 +7,7 @@ machine itself (`session`) under `pep.core.driver`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 from typing import Any, Final, assert_never
@@ -26,6 +27,8 @@ from pep.core.model import (
     SetHeaders,
     TimeLimit,
 )
+from pep.core.records import Event as RecordEvent
+from pep.core.records import EventType
 from pep.core.serve import Runtime
 from pep.core.tls import listener_context
 from pep.core.wire import ClientData, Revoked
@@ -33,6 +36,8 @@ from pep.http import large
 from pep.http.classify import Content
 from pep.http.config import HttpProxy
 from pep.http.credentials import Injector, injector_of
+from pep.http.http2.connection import PREFACE, Http2Connection, Limits
+from pep.http.http2.stream import Stream
 from pep.http.large import Failed
 from pep.http.questions import (
     Connect,
@@ -56,6 +61,8 @@ from pep.http.settings import settings_of
 from pep.http.upstream import UpstreamPool, UpstreamSide
 
 SUPPORTED: Final = frozenset({MaskFields, LimitRows, TimeLimit, ReadOnly, RedactText, SetHeaders, RemoveHeaders})
+
+_NEVER: Final = 24 * 3600.0
 
 
 async def serve(proxy: HttpProxy, runtime: Runtime) -> None:
@@ -88,13 +95,15 @@ class HttpServer:
         self._injector = injector
         self._scrub = scrub
         # Not begun by the login: a client's first bytes may be there before any task has run.
-        self.tls = None if proxy.listen.tls is None else listener_context(proxy.listen.tls)
+        alpn = ("h2", "http/1.1") if proxy.listen.speaks_http2 else ("http/1.1",)
+        self.tls = None if proxy.listen.tls is None else listener_context(proxy.listen.tls, alpn=alpn)
         self._pool = UpstreamPool(proxy.upstream)
         key = secrets.token_hex(32) if proxy.masks.hash_key is None else proxy.masks.hash_key.resolve()
         self._settings = settings_of(proxy, scrub, injects=injector.injects, hash_keys={"": key.encode()})
         self._exchanges = itertools.count(1)
         self._children = Children(large.CHILD)
         self._clients: set[_Client] = set()
+        self._connections: set[Http2Connection] = set()
         self.directory = Directory(
             runtime,
             supported=SUPPORTED,
@@ -110,6 +119,61 @@ class HttpServer:
 
     async def client(self, leg: Leg) -> None:
         """One connection."""
+        if await self._speaks_http2(leg):
+            await self._http2(leg)
+        else:
+            await self._serve(leg)
+
+    async def _speaks_http2(self, leg: Leg) -> bool:
+        """As agreed in the TLS handshake; without TLS, by what the client begins with (RFC 9113, section 3.3)."""
+        if leg.encrypted or not self._proxy.listen.speaks_http2:
+            return leg.alpn == "h2"
+        begun = b""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._proxy.limits.head.total_seconds()):
+                while PREFACE.startswith(begun) and (data := await leg.read()):
+                    begun += data
+                    if begun.startswith(PREFACE):
+                        break
+        # What is not HTTP/2, or not all of its beginning, is read as HTTP/1.1.
+        leg.unread(begun)
+        return begun.startswith(PREFACE)
+
+    async def _http2(self, leg: Leg) -> None:
+        limits = self._proxy.limits
+        connection = Http2Connection(
+            leg,
+            self._serve_stream,
+            limits=Limits(
+                streams=limits.streams,
+                head_bytes=self._settings.head_bytes,
+                head=self._settings.head,
+                idle=self._settings.idle,
+                stalled=self._settings.stalled,
+            ),
+            # Streams of all connections together, beside the connections.
+            may_open=lambda: len(self._clients) < 2 * limits.connections,
+            fault=self._fault,
+        )
+        self._connections.add(connection)
+        if self._runtime.stopping.is_set():
+            connection.go_away()
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    async def _serve_stream(self, stream: Stream) -> None:
+        # That its client has left is told, and has not to be asked.
+        await self._serve(stream, probe_seconds=_NEVER)
+
+    def _fault(self, why: str) -> None:
+        """On record, what belongs to no session. Raises SpoolError."""
+        facts = {"error": "request refused", "status": 400, "why": why}
+        self._runtime.process.record(RecordEvent(EventType.ERROR, facts=facts))
+
+    async def _serve(self, leg: Leg | Stream, *, probe_seconds: float = driver.PROBE_SECONDS) -> None:
+        """One client of HTTP/1.1, or one stream."""
         mailbox = Mailbox()
         certificate = leg.peer_certificate()
         shown = None if certificate is None else ClientCertificate((certificate,))
@@ -132,6 +196,7 @@ class HttpServer:
                 _cancel(upstream),
                 mailbox,
                 client_buffer=self._proxy.limits.client_buffer,
+                probe_seconds=probe_seconds,
                 at_once=lookups.at_once,
             )
         finally:
@@ -142,6 +207,9 @@ class HttpServer:
     def _tell(self, event: Revoked) -> None:
         for client in tuple(self._clients):
             client.mailbox.post(event)
+        if not event.session:
+            for connection in tuple(self._connections):
+                connection.go_away()
 
     async def inject(self, request: Outgoing, body: bytes | None) -> Outgoing:
         """The request with the target's credential in it."""
@@ -195,7 +263,7 @@ def _cancel(upstream: UpstreamSide) -> Any:
 class _LookUps:
     """What one connection's machine asks for; see `questions`."""
 
-    def __init__(self, server: HttpServer, leg: Leg, upstream: UpstreamSide) -> None:
+    def __init__(self, server: HttpServer, leg: Leg | Stream, upstream: UpstreamSide) -> None:
         self._server = server
         self._leg = leg
         self._upstream = upstream

@@ -170,7 +170,12 @@ def test_a_failed_build_says_so_and_leaves_nothing(machine: Machine):
 
 @pytest.mark.parametrize(
     ("tool", "version", "asked"),
-    [("opa", "1.22.2", "version"), ("buf", "1.75.0", "--version"), ("regal", "0.35.1", "version")],
+    [
+        ("opa", "1.22.2", "version"),
+        ("buf", "1.75.0", "--version"),
+        ("regal", "0.35.1", "version"),
+        ("h2spec", "2.2.1", "--version"),
+    ],
 )
 def test_what_was_built_is_kept(machine: Machine, tool: str, version: str, asked: str):
     go = machine.root / "bin" / "go"
