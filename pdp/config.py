@@ -156,6 +156,8 @@ class Issuer(StrictModel):
     name: Name
     own: bool = Field(default=False, alias="self")
     token_ttl: Span | None = None
+    # PEM (Ed25519), for replicas that accept one another's tokens; without it the state folder has one.
+    key: Secret | None = None
     issuer: str | None = None
     # Without it a token's audience is the resource that it opens.
     audience: str | None = None
@@ -169,10 +171,10 @@ class Issuer(StrictModel):
     def _whole(self) -> Issuer:
         if self.own:
             if self.issuer or self.audience or self.algorithms or self.subject or self.jwks != Jwks() or self.one_time:
-                raise ValueError("an issuer with self: true takes name and token_ttl only")
+                raise ValueError("an issuer with self: true takes name, token_ttl and key only")
             return self
-        if self.token_ttl is not None:
-            raise ValueError("token_ttl goes with self: true only")
+        if self.token_ttl is not None or self.key is not None:
+            raise ValueError(f"{'key' if self.token_ttl is None else 'token_ttl'} goes with self: true only")
         if not self.issuer or not self.algorithms or self.subject is None:
             raise ValueError("needs issuer, algorithms and subject (or self: true)")
         if self.jwks.url is None and self.jwks.file is None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import orjson
 import structlog
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
 from pdp.config import DecisionLog as Settings
 from pdp.config import Records
@@ -25,7 +25,7 @@ from pdp.decisions.sinks import ConsoleSink, FileSink, UploadSink
 from pdp.identity.tokens import Clock
 from pdp.policies.reads import on_demand
 from pdp.store import decisions as stored
-from pdp.store.database import Database
+from pdp.store.database import Database, StoreUnavailable
 
 log = structlog.get_logger("pdp.decisions")
 
@@ -53,7 +53,7 @@ class DecisionLog:
         self._said = ""
         self._sinks = list(_sinks(self._settings))
         self._masking: Outlet[Decided] = Outlet("masks", self._mask, bounds=Bounds(batch=200))
-        self._store: Outlet[Decided] = Outlet("the store", self._insert, again=(DBAPIError,))
+        self._store: Outlet[Decided] = Outlet("the store", self._insert, again=(DBAPIError, StoreUnavailable))
 
     def add(self, decided: Decided) -> None:
         """Takes a decision; never waits."""
@@ -108,6 +108,8 @@ class DecisionLog:
     async def _insert(self, batch: list[Decided]) -> None:
         try:
             await self._database.bulk.run(lambda connection: stored.insert(connection, batch))
+        except DataError as error:
+            raise Undeliverable(type(error).__name__) from error
         except DBAPIError:
             raise
         except SQLAlchemyError as error:

@@ -10,7 +10,8 @@ A token's form (EdDSA, `typ` is `checkrein-identity+jwt`):
     once                          true if it is good for one use; its jti is then remembered
     minted_by [ids]               who had it made, with everybody behind them: they never approve what it asks for
 
-The key is a file in the state folder, for this user alone: whoever can read it can be anybody.
+The key is a file in the state folder, for this user alone, or a secret that the configuration names: whoever can read
+it can be anybody.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -130,7 +132,8 @@ def open_issuer(config: Config, now: Clock = now_utc) -> OwnIssuer | None:
     settings = next((each for each in config.pdp.identity.issuers if each.own), None)
     if settings is None:
         return None
-    return OwnIssuer(settings.name, _key(config.state), settings.token_ttl or DEFAULT_LIFE, now)
+    key = _key(config.state) if settings.key is None else _read(settings.key.resolve().encode(), "identity.issuers key")
+    return OwnIssuer(settings.name, key, settings.token_ttl or DEFAULT_LIFE, now)
 
 
 def _key(state: Path) -> Ed25519PrivateKey:
@@ -141,7 +144,14 @@ def _key(state: Path) -> Ed25519PrivateKey:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             write_private(file, pem)
-        key = serialization.load_pem_private_key(file.read_bytes(), None)
+        return _read(file.read_bytes(), str(file))
+
+
+def _read(pem: bytes, name: str) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{file} is not an Ed25519 key; remove it to have a new one made")
+        raise ConfigError(f"{name}: not an Ed25519 key in PEM; a new one: openssl genpkey -algorithm ed25519")
     return key

@@ -362,5 +362,8 @@ async def every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(seconds)
         try:
             await work()
+        except StoreUnavailable as error:
+            # Said once, by who probes the store.
+            log.debug("background work waits", work=repr(work), why=str(error))
         except Exception:
             log.exception("background work failed", work=repr(work))

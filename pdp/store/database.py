@@ -42,6 +42,8 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _PATIENCE: Final = 10.0
 # How long a transaction is run again and again before it is given up.
 _RETRY_SECONDS: Final = 8.0
+# How often a key may be found taken; a work that always takes one twice is wrong.
+_COLLISIONS: Final = 3
 _LONGEST_PAUSE: Final = 0.05
 _THREADS: Final = 2
 # Serialization failure, deadlock: the same work, once more.
@@ -111,7 +113,7 @@ def _worth_repeating(error: DBAPIError, collisions: int) -> bool:
     A key that was free when the work looked and is taken now is found when it looks again.
     """
     code = getattr(error.orig, "sqlstate", None)
-    if code in _AGAIN or (collisions == 1 and isinstance(error, IntegrityError)):
+    if code in _AGAIN or (isinstance(error, IntegrityError) and collisions <= _COLLISIONS):
         return True
     if _no_answer(error):
         # The driver's text may name the server and the account; it belongs into the log, not to callers.

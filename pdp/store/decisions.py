@@ -42,9 +42,13 @@ class StoredDecision:
 
 
 def insert(connection: Connection, decided: Sequence[Decided]) -> None:
-    """Stores decisions with their inputs."""
+    """Stores decisions with their inputs; those that are there already, because nobody heard of it, stay."""
+    wanted = select(_decisions.id).where(_decisions.id.in_([each.id for each in decided]))
+    there = set(connection.execute(wanted).scalars())
     rows, inputs = [], []
     for each in decided:
+        if each.id in there:
+            continue
         content = orjson.dumps(each.input)
         salt = os.urandom(_SALT)
         reasons = [{"policy": policy, "code": code} for policy, code in each.reasons]
@@ -54,9 +58,9 @@ def insert(connection: Connection, decided: Sequence[Decided]) -> None:
                 "id": each.id,
                 "at": each.at,
                 "session_id": each.session,
-                "subject": each.subject[:600],
-                "resource": each.resource,
-                "action": each.action[:255],
+                "subject": _text(each.subject, 600),
+                "resource": _text(each.resource, 255),
+                "action": _text(each.action, 255),
                 "verdict": each.verdict,
                 "policies": "".join(f"|{policy}|" for policy in each.policies),
                 "revision": each.revision,
@@ -67,8 +71,14 @@ def insert(connection: Connection, decided: Sequence[Decided]) -> None:
             }
         )
         inputs.append({"decision_id": each.id, "at": each.at, "content": zlib.compress(content, 1)})
-    connection.execute(tables.decisions.insert(), rows)
-    connection.execute(tables.decision_inputs.insert(), inputs)
+    if rows:
+        connection.execute(tables.decisions.insert(), rows)
+        connection.execute(tables.decision_inputs.insert(), inputs)
+
+
+def _text(value: str, longest: int) -> str:
+    """As much as the column holds; a server's text has no zero characters, and one must not cost a batch its place."""
+    return value[:longest].replace("\0", "\ufffd")
 
 
 def newest(

@@ -4,12 +4,13 @@ The policies are a function of the input document: a seam of the service (`Polic
 stand in `tests/pdp/opa`, and `test_with_opa.py` has the two together.
 """
 
+import asyncio
 import contextlib
 import datetime
 import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -47,7 +48,7 @@ pdp:
     pay: {{type: postgres}}
   identity:
     issuers:
-      - {{name: checkrein, self: true, token_ttl: 10m}}
+      - {{name: checkrein, self: true, token_ttl: 10m{key}}}
 {identity}
   approvals: {{address: "http://127.0.0.1:8088"}}
 {more}
@@ -299,26 +300,46 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def configure(path: Path, *, identity: str = "", more: str = "") -> Config:
+def configure(path: Path, *, identity: str = "", more: str = "", shared: Path | None = None) -> Config:
     file = path / "checkrein.yaml"
+    key = ""
+    if shared is not None:
+        server = Authority.open(shared).server()
+        more += f"\n  tls: {{cert: {server.certificate}, key: {server.key}, client_ca: {server.authority}}}"
+        key = f", key: {{file: {shared / 'issuer.key'}}}"
     more += f"\n  store: {{url: '{STORE}'}}" if STORE else ""
-    file.write_text(CONFIG.format(state="state", identity=identity, more=more))
+    file.write_text(CONFIG.format(state="state", identity=identity, more=more, key=key))
     return load_config(file)
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    path: Path, engine: Script | None = None, *, identity: str = "", more: str = "", clock: Clock | None = None
+    path: Path,
+    engine: Script | None = None,
+    *,
+    identity: str = "",
+    more: str = "",
+    clock: Clock | None = None,
+    shared: Path | None = None,
 ) -> AsyncIterator[Service]:
+    """A service whose files are in `path`. Replicas have an authority and an issuer's key in common: `shared`."""
     engine = engine or Script()
     clock = clock or Clock()
-    config = configure(path, identity=identity, more=more)
+    config = configure(path, identity=identity, more=more, shared=shared)
     async with contextlib.AsyncExitStack() as stack:
         inside = await stack.enter_async_context(running(config, engine, clock))
         callers = await stack.enter_async_context(contextlib.AsyncExitStack())
         issuer = open_issuer(config, clock)
         assert issuer is not None
-        yield Service(config, inside, engine, clock, Authority.open(config.state), issuer, callers)
+        yield Service(config, inside, engine, clock, Authority.open(shared or config.state), issuer, callers)
+
+
+async def until(true: Callable[[], Awaitable[Any]]) -> Any:
+    """What it gives, once that is something; for what nothing announces."""
+    async with asyncio.timeout(40):
+        while not (found := await true()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        return found
 
 
 async def status_of(call: Any) -> tuple[grpc.StatusCode, str]:

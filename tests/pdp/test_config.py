@@ -81,7 +81,7 @@ ISSUER = "{name: corp, issuer: 'https://a.example', algorithms: [ES256], subject
         (f"issuers: [{ISSUER.replace('https', 'http')}]", "must be an https URL"),
         (f"issuers: [{ISSUER}, {ISSUER.replace('corp', 'other')}]", "issuer https://a.example is given twice"),
         ("issuers: [{name: a, self: true}, {name: b, self: true}]", "issuer with self: true it is given twice"),
-        ("issuers: [{name: a, self: true, issuer: x}]", "takes name and token_ttl only"),
+        ("issuers: [{name: a, self: true, issuer: x}]", "takes name, token_ttl and key only"),
         ("keys: [{id: k, hash: abc, subject: {type: user, id: a}, audience: shop}]", "keys[0].hash: "),
     ],
 )

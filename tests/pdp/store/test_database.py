@@ -245,6 +245,6 @@ def test_a_key_that_is_taken_again_and_again_is_an_error_and_no_endless_loop(sto
         async with Database(store_url) as database:
             with pytest.raises(IntegrityError):
                 await database.short.run(work)
-            assert len(tries) == 2
+            assert len(tries) == 4
 
     asyncio.run(scenario())
