@@ -21,7 +21,6 @@ from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, DecisionCl
 from pep.core.detached import Detached
 from pep.core.errors import DecisionUnavailable
 from pep.core.model import (
-    OBLIGATION_NAMES,
     Action,
     Allow,
     Decision,
@@ -32,8 +31,8 @@ from pep.core.model import (
     Obligation,
     Reason,
     RequireApproval,
-    Unsupported,
     digest_of,
+    duty_name,
     local_deny,
 )
 from pep.core.recorder import Recorder, SpoolError
@@ -53,7 +52,7 @@ def deny_unsupported(decision: Decision, supported: frozenset[type]) -> Decision
     """A grant with a duty that this proxy cannot perform is no grant."""
     if not isinstance(decision, Allow | Mask):
         return decision
-    missing = sorted({_duty_name(duty) for duty in decision.obligations if type(duty) not in supported})
+    missing = sorted({duty_name(duty) for duty in decision.obligations if type(duty) not in supported})
     if not missing:
         return decision
     reason = Reason("obligation-unsupported", f"this proxy cannot perform what policy demands: {', '.join(missing)}")
@@ -463,7 +462,3 @@ def _deny(code: str, message: str, *, retry: bool = False) -> Deny:
 
 def _new_id() -> str:
     return uuid.uuid4().hex
-
-
-def _duty_name(duty: Obligation) -> str:
-    return duty.name if isinstance(duty, Unsupported) else OBLIGATION_NAMES[type(duty)]

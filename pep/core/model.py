@@ -191,6 +191,11 @@ OBLIGATION_NAMES: Final[Mapping[type, str]] = {
 }
 
 
+def duty_name(duty: Obligation) -> str:
+    """What policies and records call it."""
+    return duty.name if isinstance(duty, Unsupported) else OBLIGATION_NAMES[type(duty)]
+
+
 # --- decisions --------------------------------------------------------------------------------------------------------
 
 

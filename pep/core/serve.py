@@ -31,7 +31,7 @@ from pep.core.listener import Listener
 from pep.core.mailbox import Mailbox
 from pep.core.metered import MeteredDecisionClient
 from pep.core.meters import Meters, Standing
-from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, local_deny
+from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, duty_name, local_deny
 from pep.core.recorder import Recorder, SpoolError, process_chain
 from pep.core.records import Body, Event, EventType
 from pep.core.sessions import SessionHandle, Sessions
@@ -217,7 +217,7 @@ class Runtime:
             "protocol": handle.protocol,
             "proxy": self.proxy.name,
             "client_address": login.client_address,
-            "obligations": [OBLIGATION_NAMES[type(duty)] for duty in handle.obligations],
+            "obligations": [duty_name(duty) for duty in handle.obligations],
             "process": self.process.session,
             "number": self.begun + 1,
         }
