@@ -136,6 +136,16 @@ class Jwks(StrictModel):
         return self
 
 
+class SignIn(StrictModel):
+    """What shows that a person signed in, and when: only then does a token approve anything."""
+
+    # `iat` for an issuer that does not say when; a token that was renewed without the person looks as fresh then.
+    time: Literal["auth_time", "iat"] = "auth_time"
+    # Where given, one of these must be among the token's `amr` (RFC 8176), and its `acr` one of those.
+    amr: tuple[str, ...] = ()
+    acr: tuple[str, ...] = ()
+
+
 class SubjectClaims(StrictModel):
     """How an issuer's claims become a subject."""
 
@@ -146,6 +156,7 @@ class SubjectClaims(StrictModel):
     claims: tuple[str, ...] = ()
     # The type of the party in `act`, where a token has one.
     actor: SubjectType = "agent"
+    sign_in: SignIn = SignIn()
 
 
 class Issuer(StrictModel):
@@ -196,6 +207,8 @@ class KeySubject(StrictModel):
     type: SubjectType
     id: Annotated[str, Field(min_length=1, max_length=255)]
     groups: tuple[str, ...] = ()
+    # What the claim of identity.people.same says of this person.
+    same: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
 
 class StaticKey(StrictModel):
@@ -251,6 +264,13 @@ class Certificates(StrictModel):
         return self
 
 
+class People(StrictModel):
+    """What makes two identities one human, who then does not approve what the other asks for."""
+
+    # A claim that an issuer's tokens of people carry, with the same value wherever it is the same human.
+    same: Annotated[str, Field(min_length=1, max_length=63)]
+
+
 class Identity(StrictModel):
     """Whom the service believes."""
 
@@ -258,9 +278,14 @@ class Identity(StrictModel):
     issuers: tuple[Issuer, ...] = ()
     keys: tuple[StaticKey, ...] = ()
     certificates: tuple[Certificates, ...] = ()
+    people: People | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Identity:
+        if self.people is not None:
+            for key in self.keys:
+                if key.subject.type == "user" and key.subject.same is None:
+                    raise ValueError(f"key {key.id} stands for a person and needs subject.same: people.same is given")
         _no_twice("issuer name", [each.name for each in self.issuers])
         _no_twice("issuer", [each.issuer or each.name for each in self.issuers])
         _no_twice("issuer with self: true", ["it" for each in self.issuers if each.own])
@@ -275,6 +300,30 @@ def _no_twice(what: str, values: list[str]) -> None:
             raise ValueError(f"{what} {value} is given twice")
 
 
+class Webhook(StrictModel):
+    """Where a notification is posted, signed with a secret that the receiver has as well."""
+
+    url: str
+    secret: Secret
+    # The authority of its certificate, if not one that the machine trusts.
+    ca: FilePath | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        check_url(value)
+        if urlsplit(value).username is not None:
+            raise ValueError("holds no user and no password: the signature says who sends")
+        return value
+
+
+class Destination(StrictModel):
+    """Who is told, and of what: questions to one of these groups, or with "*" all of them."""
+
+    webhook: Webhook
+    groups: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+
+
 class Approvals(StrictModel):
     """How people are asked."""
 
@@ -284,6 +333,8 @@ class Approvals(StrictModel):
     max_in_transaction: Span = datetime.timedelta(seconds=30)
     # How long ago an approver may have signed in.
     max_sign_in_age: Span = datetime.timedelta(hours=12)
+    # Who is told that something waits, by a name of the operator's.
+    notify: Mapping[Name, Destination] = Field(default_factory=dict)
 
 
 def _store_url(value: str, info: ValidationInfo) -> str:

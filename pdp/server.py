@@ -25,6 +25,8 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from pdp.approvals.approvals import Approvals
+from pdp.approvals.events import Events
+from pdp.approvals.notifications import Notifications
 from pdp.audit.notary import Notary
 from pdp.audit.service_chain import STOPPED, ServiceChain
 from pdp.audit.trust import Authorities
@@ -38,6 +40,7 @@ from pdp.meters import Meters
 from pdp.opa.engine import PolicyEngine
 from pdp.opa.program import find_opa
 from pdp.service.admin_service import AdminService
+from pdp.service.approval_admin_service import ApprovalAdminService
 from pdp.service.approval_service import ApprovalService
 from pdp.service.audit_service import AuditService
 from pdp.service.decider import Decider, targets
@@ -57,6 +60,7 @@ from pdp.store.keys import rotate, signing_keys
 from pdp.store.sessions import SessionState
 from pdp.v1 import (
     admin_service_pb2_grpc,
+    approval_admin_service_pb2_grpc,
     approval_service_pb2_grpc,
     audit_service_pb2_grpc,
     decision_service_pb2_grpc,
@@ -74,6 +78,7 @@ SERVICES: Final = (
     "pdp.v1.AuditService",
     "pdp.v1.AdminService",
     "pdp.v1.RevocationService",
+    "pdp.v1.ApprovalAdminService",
 )
 _GRACE: Final = 1.0
 _SWEEP: Final = 1.0
@@ -137,6 +142,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     background.create_task(every(LOOK, parts.cutter.look)),
                     background.create_task(every(_FORGET, parts.doors.forget)),
                     background.create_task(every(_ROTATE, partial(_rotate, config, database, parts.tokens, now))),
+                    background.create_task(parts.notifications.run(database)),
                     background.create_task(_announce(engine, parts.watchers)),
                     background.create_task(every(_PROBE, database.probe)),
                     *_looking(background, database, parts),
@@ -252,6 +258,7 @@ class _Parts:
     cutter: Cutter
     meters: Meters
     operated: Operated
+    notifications: Notifications
 
 
 async def _parts(
@@ -265,9 +272,13 @@ async def _parts(
     notary = await Notary.open(database, now, every=checkpoints.every, events=checkpoints.events)
     tokens = SessionTokens(keys, settings.session_tokens.ttl, now)
     sessions = Sessions(database, tokens, settings.limits, now)
+    notifications = Notifications(settings.approvals, now)
     approvals = Approvals(
         database,
         now,
+        events=Events(chain),
+        notify=notifications.add,
+        same=settings.identity.people.same if settings.identity.people else None,
         max_sign_in_age=settings.approvals.max_sign_in_age,
         pending_per_subject=settings.limits.pending_approvals_per_subject,
     )
@@ -276,7 +287,7 @@ async def _parts(
     async def ended(session: LiveSession) -> None:
         if session.state is not SessionState.CLOSED:
             watchers.session_ended(session.stored.proxy, session.id, session.ended_because)
-        await approvals.session_ended(session.id)
+        await approvals.session_ended(session.id, killed=session.state is SessionState.KILLED)
 
     sessions.on_end(ended)
     await sessions.load()
@@ -309,6 +320,7 @@ async def _parts(
         cutter=cutter,
         meters=meters,
         operated=operated,
+        notifications=notifications,
     )
 
 
@@ -354,6 +366,13 @@ def _add(
         now=now,
     )
     revocation_service_pb2_grpc.add_RevocationServiceServicer_to_server(revocations, server)
+    about_approvals = ApprovalAdminService(
+        people=people,
+        approvals=parts.approvals,
+        notifications=parts.notifications,
+        database=parts.database,
+    )
+    approval_admin_service_pb2_grpc.add_ApprovalAdminServiceServicer_to_server(about_approvals, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
 
 

@@ -18,7 +18,8 @@ import structlog
 from sqlalchemy import Connection
 
 from pdp.approvals import rules
-from pdp.identity.subject import Authenticated, same_person
+from pdp.approvals.events import Events
+from pdp.identity.subject import Authenticated
 from pdp.identity.tokens import Clock
 from pdp.store import approvals as stored
 from pdp.store.approvals import Approval, ApprovalState, Assent
@@ -27,11 +28,16 @@ from pdp.store.database import Database
 log = structlog.get_logger("pdp.approvals")
 
 _WAITING: Final = (ApprovalState.PENDING,)
+_GRANTED: Final = (ApprovalState.APPROVED,)
 _USABLE: Final = (ApprovalState.PENDING, ApprovalState.APPROVED)
 
 
 class NotPossible(Exception):
     """The change cannot be made as things stand; the text is for the caller."""
+
+
+# Told of a question that is new, in its transaction.
+Told = Callable[[Connection, Approval], None]
 
 
 class TooMany(NotPossible):
@@ -48,15 +54,29 @@ class Redeemed:
 
     decision: bytes
     final: bool
+    decision_id: str = ""
+    revision: str = ""
+    verdict: str = ""
 
 
 class Approvals:
     """All of them."""
 
     def __init__(
-        self, database: Database, now: Clock, *, max_sign_in_age: datetime.timedelta, pending_per_subject: int
+        self,
+        database: Database,
+        now: Clock,
+        *,
+        events: Events,
+        notify: Told,
+        max_sign_in_age: datetime.timedelta,
+        pending_per_subject: int,
+        same: str | None = None,
     ) -> None:
         self._database = database
+        self._events = events
+        self._same = same
+        self._notify = notify
         self._now = now
         self._max_sign_in_age = max_sign_in_age
         self._pending_per_subject = pending_per_subject
@@ -66,7 +86,8 @@ class Approvals:
     async def create(self, approval: Approval) -> Approval:
         """Asks; the same key in the same session gives the approval that was asked for first.
 
-        A grant of several uses that the holder has for this very action is that approval as well.
+        A grant of several uses that the holder has for this very action is that approval as well; so is, for who will
+        come back, the question that was put before, even in a session that has ended since.
         """
 
         def work(connection: Connection) -> Approval:
@@ -75,12 +96,21 @@ class Approvals:
                 if known.action_digest != approval.action_digest:
                     raise NotPossible("the idempotency key was used for another action")
                 return known
-            window = stored.find_window(connection, approval.holder, approval.action_digest, self._now())
+            now = self._now()
+            window = stored.find_window(connection, approval.holder, approval.action_digest, now)
             if window is not None and window.requirements == approval.requirements:
                 return window
+            if approval.detached:
+                before = stored.find_detached(connection, approval.holder, approval.action_digest, now)
+                if before is not None and before.requirements == approval.requirements:
+                    return before
             if stored.count_pending(connection, approval.root) >= self._pending_per_subject:
                 raise TooMany("too many approvals are pending for this person or workload")
             stored.insert(connection, approval)
+            self._events.requested(connection, approval)
+            # One of a flood that is asked already is seen with it, and is told of when that one has ended.
+            if len(stored.pending_alike(connection, approval.fold)) == 1:
+                self._notify(connection, approval)
             return approval
 
         made = await self._database.short.run(work)
@@ -138,45 +168,82 @@ class Approvals:
 
     async def cancel(self, id: str, why: str) -> None:
         """Withdraws a question, or a yes that was not used; nothing if it has ended already."""
-        cancelled = await self._database.short.run(
-            lambda connection: stored.change(connection, id, _USABLE, ApprovalState.CANCELLED)
-        )
-        if cancelled:
+
+        def work(connection: Connection) -> bool:
+            approval = stored.find(connection, id, lock=True)
+            if approval is None or not stored.change(connection, id, _USABLE, ApprovalState.CANCELLED):
+                return False
+            self._events.cancelled(connection, approval, rules.shown(why))
+            self._next_alike(connection, approval)
+            return True
+
+        if await self._database.short.run(work):
             log.info("approval cancelled", approval=id, why=rules.shown(why))
             self._changed(id)
 
-    async def session_ended(self, session_id: str) -> None:
-        """Nothing that a session waited for happens after it. A grant of several uses outlives it."""
+    async def session_ended(self, session_id: str, *, killed: bool = False) -> None:
+        """Nothing that a session waited for happens after it.
+
+        A grant of several uses outlives it, and what its client was told to come back for: through another session,
+        when the proxy has died meanwhile. Not if somebody ended the session on purpose.
+        """
         held = await self._database.short.run(lambda connection: stored.held_by_session(connection, session_id))
         for approval in held:
-            if approval.state is ApprovalState.PENDING or not stored.is_window(approval):
+            window = approval.state is ApprovalState.APPROVED and stored.is_window(approval)
+            if not window and (killed or not approval.detached):
                 await self.cancel(approval.id, "the session ended")
 
     async def expire(self) -> None:
         """Ends what has run out."""
         now = self._now()
-        for each in await self._database.short.run(lambda connection: stored.expire(connection, now)):
+
+        def work(connection: Connection) -> list[str]:
+            ended = []
+            for each, was in stored.expire(connection, now):
+                approval = stored.find(connection, each)
+                assert approval is not None
+                self._events.expired(connection, approval, was)
+                self._next_alike(connection, approval)
+                ended.append(each)
+            return ended
+
+        for each in await self._database.short.run(work):
             log.info("approval expired", approval=each)
             self._changed(each)
+
+    def _next_alike(self, connection: Connection, ended: Approval) -> None:
+        """One that stood for others has ended: people are told of the next, if there is one."""
+        if alike := stored.pending_alike(connection, ended.fold):
+            first = stored.find(connection, alike[0])
+            assert first is not None
+            self._notify(connection, first)
 
     async def resolve(self, id: str, who: Authenticated, digest: bytes, refusal: str | None) -> Approval:
         """One person's answer: yes, or no with a comment (`refusal`). NotPermitted or NotPossible say why not."""
 
         def work(connection: Connection) -> Approval:
-            approval = stored.find(connection, id)
+            approval = stored.find(connection, id, lock=True)
             if approval is None:
                 raise NotPossible("there is no such approval")
             now = self._now()
             positions = self._permitted(approval, who, digest, now)
             if refusal is not None:
-                stored.change(connection, id, _WAITING, ApprovalState.DENIED, comment=rules.shown(refusal))
+                comment = rules.shown(refusal)
+                if not stored.change(connection, id, _WAITING, ApprovalState.DENIED, comment=comment):
+                    raise NotPossible("it is no longer pending")
+                self._events.denied(connection, approval, who, comment)
+                self._next_alike(connection, approval)
             else:
                 self._assent(connection, approval, who, positions, now)
             resolved = stored.find(connection, id)
             assert resolved is not None
             return resolved
 
-        approval = await self._database.short.run(work)
+        try:
+            approval = await self._database.short.run(work)
+        except NotPermitted as error:
+            await self._events.refused(id, who, str(error))
+            raise
         log.info(
             "approval answered",
             approval=id,
@@ -187,10 +254,14 @@ class Approvals:
         self._changed(id)
         return approval
 
+    def unfit(self, who: Authenticated) -> str | None:
+        """Why this subject answers nobody's question; None if it may answer some."""
+        return rules.unfit(who, None, self._now(), self._max_sign_in_age, self._same)
+
     def _permitted(
         self, approval: Approval, who: Authenticated, digest: bytes, now: datetime.datetime
     ) -> tuple[int, ...]:
-        if (why := rules.unfit(who, approval.subject, now, self._max_sign_in_age)) is not None:
+        if (why := rules.unfit(who, approval.subject, now, self._max_sign_in_age, self._same)) is not None:
             raise NotPermitted(why)
         positions = rules.counts_for(approval, who.subject, now)
         if not positions:
@@ -210,14 +281,39 @@ class Approvals:
         positions: tuple[int, ...],
         now: datetime.datetime,
     ) -> None:
-        person = same_person(who.subject.id)
-        if any(assent.person == person for assent in approval.assents):
+        names = who.subject.names
+        if any(names & set(assent.names) for assent in approval.assents):
             return
-        assent = Assent(person, who.subject.id, who.subject.groups, now, positions)
+        assent = Assent(min(names), tuple(sorted(names)), who.subject.id, who.subject.groups, now, positions)
         stored.add_assent(connection, approval.id, assent)
-        if rules.met(approval.requirements, [*approval.assents, assent]):
+        self._events.assented(connection, approval, who, assent)
+        assents = [*approval.assents, assent]
+        if rules.met(approval.requirements, assents):
             end = now + rules.grant_life(approval.requirements)
-            stored.change(connection, approval.id, _WAITING, ApprovalState.APPROVED, grant_expires_at=end)
+            if not stored.change(connection, approval.id, _WAITING, ApprovalState.APPROVED, grant_expires_at=end):
+                raise NotPossible("it is no longer pending")
+            self._events.approved(connection, approval, [each.subject_id for each in assents], _text(end))
+            self._next_alike(connection, approval)
+
+    async def withdraw(self, id: str, who: Authenticated, comment: str) -> Approval:
+        """Takes back a yes before it is used up. NotPossible if there is nothing to take back."""
+
+        def work(connection: Connection) -> Approval:
+            approval = stored.find(connection, id, lock=True)
+            if approval is None:
+                raise NotPossible("there is no such approval")
+            said = rules.shown(comment)
+            if not stored.change(connection, id, _GRANTED, ApprovalState.WITHDRAWN, comment=said):
+                raise NotPossible(f"there is no yes to take back: it is {approval.state.value}")
+            self._events.withdrawn(connection, approval, who, said)
+            changed = stored.find(connection, id)
+            assert changed is not None
+            return changed
+
+        approval = await self._database.short.run(work)
+        log.info("approval withdrawn", approval=id, by=who.subject.key)
+        self._changed(id)
+        return approval
 
     async def redeem(
         self,
@@ -247,9 +343,18 @@ class Approvals:
         if not answer.final:
             return answer.decision
         now = self._now()
-        given = await self._database.short.run(
-            lambda connection: stored.redeem(connection, id, execution_id, answer.decision, now)
-        )
+
+        def work(connection: Connection) -> bytes | None:
+            if (before := stored.redemption(connection, id, execution_id)) is not None:
+                return before
+            given = stored.redeem(connection, id, execution_id, answer.decision, now)
+            if given is not None:
+                self._events.redeemed(
+                    connection, approval, execution_id, answer.decision_id, answer.revision, answer.verdict
+                )
+            return given
+
+        given = await self._database.short.run(work)
         if given is None:
             raise NotPossible("the approval has been used, or has run out")
         log.info("approval redeemed", approval=id, execution=execution_id, session=approval.session_id)
@@ -257,6 +362,10 @@ class Approvals:
 
     async def list(self, states: Sequence[ApprovalState]) -> Sequence[Approval]:
         return await self._database.short.run(lambda connection: stored.newest(connection, states))
+
+    async def alike(self, approval: Approval) -> Sequence[str]:
+        """Ids of what is pending and differs from it in values alone, oldest first."""
+        return await self._database.short.run(lambda connection: stored.pending_alike(connection, approval.fold))
 
     async def find_by_prefix(self, prefix: str) -> Sequence[Approval]:
         return await self._database.short.run(lambda connection: stored.find_by_prefix(connection, prefix))

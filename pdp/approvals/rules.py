@@ -2,26 +2,39 @@
 
 Never the requester, nor anybody who stands behind the requester: neither the person it works for, nor another agent of
 the chain, nor whoever had its token made. Only people, and only each for themselves. `separate_people` is always
-taken as true: a person counts once for a requirement, whatever number of identities they have in one spelling.
+taken as true: a person counts once for a requirement, whatever number of identities they have in one spelling, or
+with one value of the claim that `identity.people` names.
 """
 
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pdp.identity.subject import Authenticated, Subject, same_person
+import orjson
+
+from pdp.identity.subject import Authenticated, Subject
 from pdp.store.approvals import Approval, Assent
+from pdp.v1 import access_pb2
 from pdp.v1.strict_yaml import parse_duration
 
 Requirement = Mapping[str, Any]
 
 
 def unfit(
-    who: Authenticated, requester: Subject, now: datetime.datetime, max_sign_in_age: datetime.timedelta
+    who: Authenticated,
+    requester: Subject | None,
+    now: datetime.datetime,
+    max_sign_in_age: datetime.timedelta,
+    same: str | None = None,
 ) -> str | None:
-    """Why this subject may not answer this requester's question, whatever the requirements say; None if it may."""
+    """Why this subject may not answer this requester's question, whatever the requirements say; None if it may.
+
+    Without a requester: why not anybody's. `same` is the claim that makes two identities one human, where there is one:
+    who does not carry it could be anybody.
+    """
     approver = who.subject
     if approver.type != "user":
         return "only people approve"
@@ -31,7 +44,9 @@ def unfit(
         return "a key does not approve; sign in"
     if now - who.signed_in_at > max_sign_in_age:
         return "you signed in too long ago; sign in again"
-    if same_person(approver.id) in requester.chain:
+    if same is not None and not approver.also:
+        return f"your token does not carry {same}, which says here who a person is"
+    if requester is not None and approver.names & requester.chain:
         return "nobody approves their own request, nor one that is made on their behalf"
     return None
 
@@ -79,9 +94,30 @@ def holder(subject: Subject) -> str:
 
 
 _BOUND = ("thread", "run")
+# What of an action's description is values: of PostgreSQL's, HTTP's and MCP's.
+_VALUES = frozenset({"pins", "limit", "path", "segments", "query", "headers", "body", "arguments"})
 
 
 def shown(comment: str) -> str:
     """A person's words, fit to be shown to a client: printable characters on one line, not too many of them."""
     printable = "".join(letter if letter.isprintable() else " " for letter in comment)
     return " ".join(printable.split())[:240]
+
+
+def fold(subject: Subject, resource: str, action: access_pb2.Action) -> str:
+    """Equal for actions of one subject in one run that differ in values alone, and in nothing that they touch."""
+    try:
+        properties = orjson.loads(action.properties_json)
+    except ValueError:
+        properties = None
+    if isinstance(properties, dict):
+        shape = {name: value for name, value in properties.items() if name not in _VALUES}
+        described = orjson.dumps(shape, option=orjson.OPT_SORT_KEYS)
+    else:
+        described = action.properties_json
+    named = (part.encode() for part in (holder(subject), resource, action.protocol, action.name))
+    digest = hashlib.sha256()
+    for value in (*named, described):
+        digest.update(len(value).to_bytes(8, "big"))
+        digest.update(value)
+    return digest.hexdigest()

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 import jwt
 
-from pdp.config import Identity, Issuer, StaticKey
+from pdp.config import Identity, Issuer, SignIn, StaticKey
 from pdp.identity import strict_tokens
 from pdp.identity.claims import foreign_subject, own_subject
 from pdp.identity.client_certificates import ClientCertificates
@@ -59,6 +59,7 @@ class Authenticator:
         self._issuers = {each.issuer: (each, KeySet(each)) for each in settings.issuers if each.issuer}
         self._keys = {each.id: each for each in settings.keys}
         self._certificates = ClientCertificates(settings.certificates, now)
+        self._same = settings.people.same if settings.people else None
         self._now = now
         self._doors = doors
 
@@ -122,9 +123,8 @@ class Authenticator:
             _one_audience(claims, resource)
         elif issuer.audience not in _audiences(claims):
             raise AuthenticationFailed("the token is for somebody else")
-        signed_in = claims.get("auth_time", claims["iat"])
-        subject = foreign_subject(claims, issuer.name, issuer.subject)
-        return self._authenticated(claims, subject, signed_in, once=issuer.one_time)
+        subject = foreign_subject(claims, issuer.name, issuer.subject, self._same)
+        return self._authenticated(claims, subject, _signed_in(claims, issuer.subject.sign_in), once=issuer.one_time)
 
     def _verified(self, token: str, key: Any, algorithm: str, issuer: str) -> dict[str, Any]:
         try:
@@ -189,7 +189,20 @@ class Authenticator:
 
 
 def _key_subject(key: StaticKey) -> Subject:
-    return Subject(key.subject.type, key.subject.id, key.subject.groups, issuer="checkrein-keys", method="static_key")
+    also = () if key.subject.same is None else (key.subject.same,)
+    return Subject(
+        key.subject.type, key.subject.id, key.subject.groups, issuer="checkrein-keys", method="static_key", also=also
+    )
+
+
+def _signed_in(claims: Mapping[str, Any], rules: SignIn) -> Any:
+    """The claim that says when the person signed in; None where that was not in a way that counts."""
+    methods = claims.get("amr", [])
+    if rules.amr and not (isinstance(methods, list) and any(each in rules.amr for each in methods)):
+        return None
+    if rules.acr and claims.get("acr") not in rules.acr:
+        return None
+    return claims.get(rules.time)
 
 
 def _audiences(claims: Mapping[str, Any]) -> list[Any]:

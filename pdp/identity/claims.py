@@ -25,12 +25,20 @@ def own_subject(claims: Claims, issuer: str) -> Subject:
     """The subject of a token that this service's own issuer made (`tokens` has the form)."""
     chain = _chain(claims)
     types = [_one_of_types(link.get("sub_profile")) for link in chain]
-    return _subject(claims, chain, types, issuer, _strings(claims.get("groups", []), "groups"), {})
+    also = _strings(claims.get("also", []), "also")
+    return _subject(claims, chain, types, issuer, _strings(claims.get("groups", []), "groups"), {}, also)
 
 
-def foreign_subject(claims: Claims, issuer: str, rules: SubjectClaims) -> Subject:
-    """The subject of another issuer's token, as the configuration says."""
+def foreign_subject(claims: Claims, issuer: str, rules: SubjectClaims, same: str | None = None) -> Subject:
+    """The subject of another issuer's token, as the configuration says.
+
+    `same` is the claim that makes two identities one human, wherever in the chain it stands.
+    """
     chain = _chain(claims)
+    also = tuple(_text(link[same], same) for link in chain if link.get(same) is not None) if same else ()
+    if same == "email" and claims.get("email_verified") is False:
+        # Anybody may have written it there.
+        also = ()
     if rules.id == "email" and claims.get("email_verified") is False:
         raise AuthenticationFailed("the e-mail address is not verified")
     groups = _strings(claims.get(rules.groups, []), rules.groups) if rules.groups else ()
@@ -38,7 +46,7 @@ def foreign_subject(claims: Claims, issuer: str, rules: SubjectClaims) -> Subjec
     types = [rules.type, *(rules.actor for _ in chain[1:])]
     # The claim that identifies the person may be another than `sub`; an actor is always named by its `sub`.
     named = [{**chain[0], "sub": claims.get(rules.id)}, *chain[1:]]
-    return _subject({"minted_by": []}, named, types, issuer, groups, kept)
+    return _subject({"minted_by": []}, named, types, issuer, groups, kept, also)
 
 
 def _subject(
@@ -48,6 +56,7 @@ def _subject(
     issuer: str,
     groups: tuple[str, ...],
     kept: Mapping[str, Any],
+    also: tuple[str, ...],
 ) -> Subject:
     """From the chain, the person first and whoever acts now second; `groups` are those of the first."""
     ids = [_text(link.get("sub"), "sub") for link in chain]
@@ -69,6 +78,7 @@ def _subject(
         workflow=_texts(claims.get("workflow"), "workflow", _WORKFLOW),
         on_behalf_of=on_behalf_of,
         behind=tuple(dict.fromkeys(each for each in behind if each != acting.id)),
+        also=tuple(dict.fromkeys(also)),
     )
 
 

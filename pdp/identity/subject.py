@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Subject:
     on_behalf_of: Party | None = None
     # Ids of everybody else in the chain and of whoever minted the token. It only ever grows.
     behind: tuple[str, ...] = ()
+    # Other names of the people in the chain: what the configuration says makes two identities one human.
+    also: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -69,7 +72,12 @@ class Subject:
     @property
     def chain(self) -> frozenset[str]:
         """Everybody who takes part in this subject's asking, in the form that `same_person` compares."""
-        return frozenset(same_person(each) for each in (self.id, self.root.id, *self.behind))
+        return frozenset(same_person(each) for each in (self.id, self.root.id, *self.behind, *self.also))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of a person who acts for nobody else, in the same form."""
+        return frozenset(same_person(each) for each in (self.id, *self.also))
 
     def document(self) -> dict[str, Any]:
         """The subject of the input document; what is not known is absent."""
@@ -96,8 +104,8 @@ def restored(document: Mapping[str, Any]) -> Subject:
     """The subject that `Subject.stored` wrote."""
     fields = dict(document)
     person = fields.pop("on_behalf_of")
-    for name in ("groups", "behind"):
-        fields[name] = tuple(fields[name])
+    for name in ("groups", "behind", "also"):
+        fields[name] = tuple(fields.get(name, ()))
     party = None if person is None else Party(person["type"], person["id"], tuple(person["groups"]))
     return Subject(**fields, on_behalf_of=party)
 
@@ -127,5 +135,14 @@ class Authenticated:
 
 
 def same_person(id: str) -> str:
-    """Two ids that differ only in case or in their spelling in Unicode are taken for one person: the strict way."""
-    return unicodedata.normalize("NFKC", id).casefold()
+    """Two ids that differ only in case, in their spelling in Unicode, or in what nobody sees, are one person's.
+
+    The strict way: of two people who are taken for one, one cannot approve what the other asks for.
+    """
+    folded = unicodedata.normalize("NFKC", id).casefold()
+    # Folding can undo what normalising did, and the other way round.
+    return unicodedata.normalize("NFKC", _UNSEEN.sub("", folded)).casefold()
+
+
+# Characters that are drawn as nothing and yet count as printable (Unicode, Default_Ignorable_Code_Point).
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")

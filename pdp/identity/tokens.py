@@ -8,6 +8,7 @@ A token's form (EdDSA, `typ` is `checkrein-identity+jwt`):
     act {sub, sub_profile, groups}  the agent, where `sub` is the person it works for
     workflow {graph, node, run, thread, task, agent, tool}, purpose {text, ticket}
     once                          true if it is good for one use; its jti is then remembered
+    also [names]                  other names of its people, by which they are the same human elsewhere
     minted_by [ids]               who had it made, with everybody behind them: they never approve what it asks for
 
 The key is a file in the state folder, for this user alone, or a secret that the configuration names: whoever can read
@@ -51,6 +52,7 @@ class TokenRequest:
     workflow: Mapping[str, str] = field(default_factory=dict)
     purpose: Mapping[str, str] = field(default_factory=dict)
     minted_by: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     lifetime: datetime.timedelta | None = None
     # Whoever mints at the state folder is there in person; a token made with another token inherits its sign-in.
     signed_in_at: datetime.datetime | Literal["now"] | None = "now"
@@ -100,6 +102,8 @@ class OwnIssuer:
             "jti": secrets.token_hex(8),
             "minted_by": list(request.minted_by),
         }
+        if request.also:
+            claims["also"] = list(request.also)
         if request.on_behalf_of is None:
             claims |= _party(request.subject)
         else:

@@ -73,7 +73,11 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         await self._people.permitted(context, "approvals.read")
         states = [_BY_NUMBER[state] for state in request.states if state in _BY_NUMBER] or [ApprovalState.PENDING]
         found = await self._approvals.list(states)
-        return pb.ListApprovalsResponse(approvals=[approval_message(each) for each in found])
+        shown = found if request.unfolded else folded(found)
+        alike = {each.fold: len(await self._approvals.alike(each)) for each in shown if _waits(each)}
+        return pb.ListApprovalsResponse(
+            approvals=[approval_message(each, alike.get(each.fold, 0) if _waits(each) else 0) for each in shown]
+        )
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: Context) -> pb.GetApprovalResponse:  # noqa: N802
         found = await self._approvals.find_by_prefix(request.approval_id) if request.approval_id else []
@@ -81,7 +85,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             context, "approvals.read", _target([each.id for each in found], request.approval_id)
         )
         approval = _only(found, "approval")
-        return pb.GetApprovalResponse(approval=approval_message(approval))
+        alike = len(await self._approvals.alike(approval)) if _waits(approval) else 0
+        return pb.GetApprovalResponse(approval=approval_message(approval, alike))
 
     async def ResolveApproval(  # noqa: N802
         self, request: pb.ResolveApprovalRequest, context: Context
@@ -232,6 +237,7 @@ def token_request(request: pb.MintTokenRequest, who: Authenticated) -> TokenRequ
         on_behalf_of=behind,
         workflow=dict(request.workflow),
         minted_by=tuple(dict.fromkeys((minter.id, minter.root.id, *minter.behind))),
+        also=minter.also,
         lifetime=request.lifetime.ToTimedelta() if request.HasField("lifetime") else None,
         # A token does not make its bearer any fresher.
         signed_in_at=who.signed_in_at,
@@ -239,8 +245,18 @@ def token_request(request: pb.MintTokenRequest, who: Authenticated) -> TokenRequ
     )
 
 
-def approval_message(approval: Approval) -> pb.Approval:
-    """An approval as people see it."""
+def folded(approvals: Sequence[Approval]) -> list[Approval]:
+    """Of those that wait and are alike the oldest alone; all others. `approvals` are the newest first."""
+    oldest = {each.fold: each.id for each in approvals if _waits(each)}
+    return [each for each in approvals if not _waits(each) or oldest[each.fold] == each.id]
+
+
+def _waits(approval: Approval) -> bool:
+    return approval.state is ApprovalState.PENDING
+
+
+def approval_message(approval: Approval, alike: int = 0) -> pb.Approval:
+    """An approval as people see it; `alike` is how many wait that differ from it in values alone."""
     return pb.Approval(
         approval_id=approval.id,
         state=STATES[approval.state],
@@ -273,6 +289,7 @@ def approval_message(approval: Approval) -> pb.Approval:
         session_id=approval.session_id,
         decision_id=approval.decision_id,
         comment=approval.comment,
+        alike=alike,
     )
 
 

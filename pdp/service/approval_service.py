@@ -40,6 +40,7 @@ STATES: Mapping[ApprovalState, pb.ApprovalState] = {
     ApprovalState.EXPIRED: pb.APPROVAL_STATE_EXPIRED,
     ApprovalState.CANCELLED: pb.APPROVAL_STATE_CANCELLED,
     ApprovalState.REDEEMED: pb.APPROVAL_STATE_REDEEMED,
+    ApprovalState.WITHDRAWN: pb.APPROVAL_STATE_WITHDRAWN,
 }
 
 
@@ -102,6 +103,8 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
             created_at=now,
             expires_at=now + wait,
             uses_left=rules.uses(documents),
+            detached=request.detached,
+            fold=rules.fold(kept.subject, kept.resource, request.action),
         )
         try:
             made = await self._approvals.create(asked)
@@ -111,7 +114,7 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
             raise Refused(grpc.StatusCode.ALREADY_EXISTS, str(error)) from None
         if session.state is not SessionState.OPEN:
             # It ended while the question was written down, so its end has not seen the question.
-            await self._approvals.session_ended(session.id)
+            await self._approvals.session_ended(session.id, killed=session.state is SessionState.KILLED)
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"the session has ended: {session.ended_because}")
         return self._response(made)
 
@@ -125,6 +128,7 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
             url=f"{address.rstrip('/')}/approvals/{approval.id}" if address else f"pdp approvals show {approval.id}",
             expires_at=end,
             approvers=list(approvers),
+            state=STATES[approval.state],
         )
 
     async def _requirements(self, session: LiveSession, request: pb.RequestApprovalRequest) -> tuple[Requirement, ...]:
@@ -198,7 +202,14 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
         async def decide(document: dict[str, Any]) -> Redeemed:
             (answer,) = await self._decider.decide(asker, [action], approval=document, batch=(0, 1))
             session.count(answer.decision.WhichOneof("verdict"))
-            return Redeemed(answer.decision.SerializeToString(), final=not answer.decision.deny.retry)
+            decision = answer.decision
+            return Redeemed(
+                decision.SerializeToString(),
+                final=not decision.deny.retry,
+                decision_id=decision.decision_id,
+                revision=decision.policy_revision,
+                verdict=decision.WhichOneof("verdict") or "deny",
+            )
 
         try:
             # An execution is one session's: the same id out of another session is another execution, and takes a use.

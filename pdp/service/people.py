@@ -39,11 +39,7 @@ class People:
 
     async def decided(self, context: Context, action: str, target: str = "") -> tuple[Authenticated, str]:
         """The same, with the id of the decision, for whoever puts on record what was then done."""
-        try:
-            who = await self._authenticator.bearer(_token(context), ADMINISTRATION)
-        except AuthenticationFailed as error:
-            log.warning("authentication failed", why=str(error), action=action)
-            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "the token was not accepted") from None
+        who = await self.caller(context, action)
         properties = {"target": target} if target else {}
         asked = access_pb2.Action(name=action, protocol=ADMINISTRATION, properties_json=orjson.dumps(properties))
         asker = Asker(who.subject, ADMINISTRATION, new_id("admin"))
@@ -53,6 +49,14 @@ class People:
             text = f"{said or 'the policies do not allow it'} ({answer.decision.decision_id})"
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, text)
         return who, answer.decision.decision_id
+
+    async def caller(self, context: Context, action: str = "") -> Authenticated:
+        """Who calls, whatever the policies say; Refused if that cannot be known."""
+        try:
+            return await self._authenticator.bearer(_token(context), ADMINISTRATION)
+        except AuthenticationFailed as error:
+            log.warning("authentication failed", why=str(error), action=action)
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "the token was not accepted") from None
 
 
 def _token(context: Context) -> str:

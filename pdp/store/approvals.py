@@ -31,13 +31,15 @@ class ApprovalState(enum.StrEnum):
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     REDEEMED = "redeemed"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
 class Assent:
-    """One person's yes. `counts_for` are positions of requirements."""
+    """One person's yes. `counts_for` are positions of requirements; `names` is every name of the person."""
 
     person: str
+    names: tuple[str, ...]
     subject_id: str
     groups: tuple[str, ...]
     at: datetime.datetime
@@ -64,6 +66,8 @@ class Approval:
     created_at: datetime.datetime
     expires_at: datetime.datetime
     uses_left: int
+    detached: bool = False
+    fold: str = ""
     grant_expires_at: datetime.datetime | None = None
     comment: str = ""
     assents: tuple[Assent, ...] = ()
@@ -80,8 +84,10 @@ def insert(connection: Connection, approval: Approval) -> None:
     connection.execute(tables.approvals.insert().values(values))
 
 
-def find(connection: Connection, id: str) -> Approval | None:
-    row = connection.execute(select(tables.approvals).where(_t.id == id)).one_or_none()
+def find(connection: Connection, id: str, *, lock: bool = False) -> Approval | None:
+    """The approval; with `lock` nobody else changes it before the transaction ends."""
+    wanted = select(tables.approvals).where(_t.id == id)
+    row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
     return None if row is None else _approval(connection, row)
 
 
@@ -111,6 +117,25 @@ def find_window(connection: Connection, holder: str, digest: bytes, now: datetim
         if is_window(approval):
             return approval
     return None
+
+
+def find_detached(connection: Connection, holder: str, digest: bytes, now: datetime.datetime) -> Approval | None:
+    """What the holder was told to come back for, about exactly this action, if it still can be used."""
+    wanted = select(tables.approvals).where(
+        _t.holder == holder,
+        _t.action_digest == digest,
+        _t.detached,
+        ((_t.state == ApprovalState.PENDING.value) & (_t.expires_at > now))
+        | ((_t.state == ApprovalState.APPROVED.value) & (_t.uses_left > 0) & (_t.grant_expires_at > now)),
+    )
+    row = connection.execute(wanted.order_by(_t.created_at.desc()).limit(1)).one_or_none()
+    return None if row is None else _approval(connection, row)
+
+
+def pending_alike(connection: Connection, fold: str) -> list[str]:
+    """Ids of what is pending and alike, oldest first."""
+    wanted = select(_t.id).where(_t.fold == fold, _t.state == ApprovalState.PENDING.value)
+    return [str(each) for each in connection.execute(wanted.order_by(_t.created_at, _t.id)).scalars()]
 
 
 def is_window(approval: Approval) -> bool:
@@ -144,20 +169,30 @@ def change(
 
 
 def add_assent(connection: Connection, approval_id: str, assent: Assent) -> None:
-    values = dataclasses.asdict(assent) | {"groups": list(assent.groups), "counts_for": list(assent.counts_for)}
+    values = {
+        "person": assent.person,
+        "names": list(assent.names),
+        "subject_id": assent.subject_id,
+        "groups": list(assent.groups),
+        "at": assent.at,
+        "counts_for": list(assent.counts_for),
+    }
     connection.execute(tables.assents.insert().values(approval_id=approval_id, **values))
 
 
-def expire(connection: Connection, now: datetime.datetime) -> list[str]:
-    """Ends every question nobody answered in time, and every yes nobody used in time; their ids."""
-    late = select(_t.id).where(
-        ((_t.state == ApprovalState.PENDING.value) & (_t.expires_at <= now))
-        | ((_t.state == ApprovalState.APPROVED.value) & (_t.grant_expires_at <= now))
-    )
-    ids = [str(each) for each in connection.execute(late).scalars()]
-    if ids:
-        connection.execute(tables.approvals.update().where(_t.id.in_(ids)).values(state=ApprovalState.EXPIRED.value))
-    return ids
+def expire(connection: Connection, now: datetime.datetime) -> list[tuple[str, ApprovalState]]:
+    """Ends every question nobody answered in time, and every yes nobody used in time; each with what it was."""
+    ended = []
+    late = {
+        ApprovalState.PENDING: _t.expires_at <= now,
+        ApprovalState.APPROVED: _t.grant_expires_at <= now,
+    }
+    for state, over in late.items():
+        wanted = select(_t.id).where(_t.state == state.value, over).order_by(_t.id)
+        found = [str(each) for each in connection.execute(wanted).scalars()]
+        # Named again for each: another replica may have ended it, or a person answered, since it was read.
+        ended += [(each, state) for each in found if change(connection, each, [state], ApprovalState.EXPIRED)]
+    return ended
 
 
 def answered(connection: Connection, ids: Sequence[str]) -> list[str]:
@@ -220,7 +255,7 @@ def redeem(
 def _approval(connection: Connection, row: Row[Any]) -> Approval:
     wanted = select(tables.assents).where(tables.assents.c.approval_id == row.id).order_by(tables.assents.c.at)
     assents = tuple(
-        Assent(each.person, each.subject_id, tuple(each.groups), each.at, tuple(each.counts_for))
+        Assent(each.person, tuple(each.names), each.subject_id, tuple(each.groups), each.at, tuple(each.counts_for))
         for each in connection.execute(wanted)
     )
     return Approval(
@@ -240,6 +275,8 @@ def _approval(connection: Connection, row: Row[Any]) -> Approval:
         created_at=row.created_at,
         expires_at=row.expires_at,
         uses_left=row.uses_left,
+        detached=row.detached,
+        fold=row.fold,
         grant_expires_at=row.grant_expires_at,
         comment=row.comment,
         assents=assents,

@@ -103,6 +103,10 @@ approvals = Table(
     Column("requirements", JSON, nullable=False),
     Column("state", String(16), nullable=False),
     Column("in_transaction", Boolean, nullable=False),
+    # The client was told to come back for it: it outlives the session, and only this one action is it good for.
+    Column("detached", Boolean, nullable=False),
+    # Equal for questions of one run that differ in values alone: people see them as one.
+    Column("fold", String(64), nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("grant_expires_at", Instant),
@@ -111,6 +115,7 @@ approvals = Table(
     UniqueConstraint("session_id", "idempotency_key", name="approvals_once"),
     Index("approvals_by_state", "state"),
     Index("approvals_by_holder", "holder", "action_digest"),
+    Index("approvals_by_fold", "fold", "state"),
 )
 
 assents = Table(
@@ -120,6 +125,8 @@ assents = Table(
     # The person, in the form in which two spellings of one id are equal.
     Column("person", String(600), primary_key=True),
     Column("subject_id", String(255), nullable=False),
+    # Every name of the person that was known then, in the same form.
+    Column("names", JSON, nullable=False),
     Column("groups", JSON, nullable=False),
     Column("at", Instant, nullable=False),
     # Positions of the requirements that the yes counts for.
@@ -133,6 +140,23 @@ redemptions = Table(
     Column("execution_id", String(255), primary_key=True),
     Column("decision", LargeBinary, nullable=False),
     Column("at", Instant, nullable=False),
+)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("approval_id", String(64), ForeignKey("approvals.id"), nullable=False),
+    # The name of pdp.approvals.notify that it goes to.
+    Column("destination", String(63), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Instant, nullable=False),
+    Column("last_error", String(500), nullable=False),
+    Index("notifications_by_state", "state", "next_at"),
+    Index("notifications_by_approval", "approval_id"),
 )
 
 records = Table(

@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Approval(_message.Message):
-    __slots__ = ("approval_id", "state", "subject", "resource", "action", "requirements", "assents", "created_at", "expires_at", "action_digest", "in_transaction", "session_id", "decision_id", "comment")
+    __slots__ = ("approval_id", "state", "subject", "resource", "action", "requirements", "assents", "created_at", "expires_at", "action_digest", "in_transaction", "session_id", "decision_id", "comment", "alike")
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class Approval(_message.Message):
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
+    ALIKE_FIELD_NUMBER: _ClassVar[int]
     approval_id: str
     state: _approval_service_pb2.ApprovalState
     subject: _access_pb2.Subject
@@ -43,7 +44,8 @@ class Approval(_message.Message):
     session_id: str
     decision_id: str
     comment: str
-    def __init__(self, approval_id: _Optional[str] = ..., state: _Optional[_Union[_approval_service_pb2.ApprovalState, str]] = ..., subject: _Optional[_Union[_access_pb2.Subject, _Mapping]] = ..., resource: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., requirements: _Optional[_Iterable[_Union[_decision_pb2.Requirement, _Mapping]]] = ..., assents: _Optional[_Iterable[_Union[Assent, _Mapping]]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., session_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., comment: _Optional[str] = ...) -> None: ...
+    alike: int
+    def __init__(self, approval_id: _Optional[str] = ..., state: _Optional[_Union[_approval_service_pb2.ApprovalState, str]] = ..., subject: _Optional[_Union[_access_pb2.Subject, _Mapping]] = ..., resource: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., requirements: _Optional[_Iterable[_Union[_decision_pb2.Requirement, _Mapping]]] = ..., assents: _Optional[_Iterable[_Union[Assent, _Mapping]]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., session_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., comment: _Optional[str] = ..., alike: _Optional[int] = ...) -> None: ...
 
 class Assent(_message.Message):
     __slots__ = ("subject_id", "at", "requirement_codes")
@@ -56,10 +58,12 @@ class Assent(_message.Message):
     def __init__(self, subject_id: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requirement_codes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListApprovalsRequest(_message.Message):
-    __slots__ = ("states",)
+    __slots__ = ("states", "unfolded")
     STATES_FIELD_NUMBER: _ClassVar[int]
+    UNFOLDED_FIELD_NUMBER: _ClassVar[int]
     states: _containers.RepeatedScalarFieldContainer[_approval_service_pb2.ApprovalState]
-    def __init__(self, states: _Optional[_Iterable[_Union[_approval_service_pb2.ApprovalState, str]]] = ...) -> None: ...
+    unfolded: bool
+    def __init__(self, states: _Optional[_Iterable[_Union[_approval_service_pb2.ApprovalState, str]]] = ..., unfolded: _Optional[bool] = ...) -> None: ...
 
 class ListApprovalsResponse(_message.Message):
     __slots__ = ("approvals",)

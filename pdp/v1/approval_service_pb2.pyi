@@ -23,6 +23,7 @@ class ApprovalState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     APPROVAL_STATE_EXPIRED: _ClassVar[ApprovalState]
     APPROVAL_STATE_CANCELLED: _ClassVar[ApprovalState]
     APPROVAL_STATE_REDEEMED: _ClassVar[ApprovalState]
+    APPROVAL_STATE_WITHDRAWN: _ClassVar[ApprovalState]
 APPROVAL_STATE_UNSPECIFIED: ApprovalState
 APPROVAL_STATE_PENDING: ApprovalState
 APPROVAL_STATE_APPROVED: ApprovalState
@@ -30,9 +31,10 @@ APPROVAL_STATE_DENIED: ApprovalState
 APPROVAL_STATE_EXPIRED: ApprovalState
 APPROVAL_STATE_CANCELLED: ApprovalState
 APPROVAL_STATE_REDEEMED: ApprovalState
+APPROVAL_STATE_WITHDRAWN: ApprovalState
 
 class RequestApprovalRequest(_message.Message):
-    __slots__ = ("meta", "token", "decision_id", "idempotency_key", "action", "action_digest", "in_transaction", "hold")
+    __slots__ = ("meta", "token", "decision_id", "idempotency_key", "action", "action_digest", "in_transaction", "hold", "detached")
     META_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +43,7 @@ class RequestApprovalRequest(_message.Message):
     ACTION_DIGEST_FIELD_NUMBER: _ClassVar[int]
     IN_TRANSACTION_FIELD_NUMBER: _ClassVar[int]
     HOLD_FIELD_NUMBER: _ClassVar[int]
+    DETACHED_FIELD_NUMBER: _ClassVar[int]
     meta: _decision_service_pb2.RequestMeta
     token: str
     decision_id: str
@@ -49,19 +52,22 @@ class RequestApprovalRequest(_message.Message):
     action_digest: bytes
     in_transaction: bool
     hold: _duration_pb2.Duration
-    def __init__(self, meta: _Optional[_Union[_decision_service_pb2.RequestMeta, _Mapping]] = ..., token: _Optional[str] = ..., decision_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., hold: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    detached: bool
+    def __init__(self, meta: _Optional[_Union[_decision_service_pb2.RequestMeta, _Mapping]] = ..., token: _Optional[str] = ..., decision_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., hold: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detached: _Optional[bool] = ...) -> None: ...
 
 class RequestApprovalResponse(_message.Message):
-    __slots__ = ("approval_id", "url", "expires_at", "approvers")
+    __slots__ = ("approval_id", "url", "expires_at", "approvers", "state")
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     URL_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     APPROVERS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     approval_id: str
     url: str
     expires_at: _timestamp_pb2.Timestamp
     approvers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, approval_id: _Optional[str] = ..., url: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approvers: _Optional[_Iterable[str]] = ...) -> None: ...
+    state: ApprovalState
+    def __init__(self, approval_id: _Optional[str] = ..., url: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., approvers: _Optional[_Iterable[str]] = ..., state: _Optional[_Union[ApprovalState, str]] = ...) -> None: ...
 
 class AwaitApprovalRequest(_message.Message):
     __slots__ = ("token", "approval_id")

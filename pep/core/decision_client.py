@@ -82,6 +82,8 @@ class ApprovalRequest:
     digest: bytes
     in_transaction: bool
     hold: float | None
+    # Nobody waits on the wire: the client comes back, perhaps through another session or another process.
+    detached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,13 @@ class PendingApproval:
     url: str
     expires_at: float | None
     approvers: tuple[str, ...]
+    # It had been asked for before, and people have agreed meanwhile.
+    approved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalUpdate:
-    """`state` is "pending", "approved", "denied", "expired", "cancelled", "redeemed" or "unknown"."""
+    """`state` is "pending", "approved", "denied", "expired", "cancelled", "redeemed", "withdrawn" or "unknown"."""
 
     state: str
     comment: str = ""
@@ -180,6 +184,7 @@ _STATES: Final = {
     approval_service_pb2.APPROVAL_STATE_EXPIRED: "expired",
     approval_service_pb2.APPROVAL_STATE_CANCELLED: "cancelled",
     approval_service_pb2.APPROVAL_STATE_REDEEMED: "redeemed",
+    approval_service_pb2.APPROVAL_STATE_WITHDRAWN: "withdrawn",
 }
 
 
@@ -273,6 +278,7 @@ class GrpcDecisionClient:
             action=translate.action_message(request.action, translate.EVERYTHING),
             action_digest=request.digest,
             in_transaction=request.in_transaction,
+            detached=request.detached,
         )
         if request.hold is not None:
             message.hold.CopyFrom(translate.duration(request.hold))
@@ -281,7 +287,8 @@ class GrpcDecisionClient:
         if not answer.approval_id:
             raise DecisionUnavailable("the decision service named no approval")
         expires = translate.epoch(answer.expires_at)
-        return PendingApproval(answer.approval_id, answer.url, expires, tuple(answer.approvers))
+        approved = answer.state == approval_service_pb2.APPROVAL_STATE_APPROVED
+        return PendingApproval(answer.approval_id, answer.url, expires, tuple(answer.approvers), approved)
 
     async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
         request = approval_service_pb2.AwaitApprovalRequest(token=session.token, approval_id=approval_id)

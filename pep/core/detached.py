@@ -79,10 +79,6 @@ class Detached:
         del self._entries[digest]
         return True
 
-    def take_any(self) -> Held | None:
-        """Takes out one of those that are left."""
-        return self._entries.popitem()[1].held if self._entries else None
-
     @contextlib.asynccontextmanager
     async def alone(self, digest: bytes) -> AsyncIterator[None]:
         """One at a time may put this action forward."""

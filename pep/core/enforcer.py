@@ -110,7 +110,7 @@ class Enforcer:
                 missing = Reason(NEEDS_WHOLE, "it needs approval, and that is given to the whole of it")
                 yield Decided(ask.exchange, Deny(decision.decision_id, decision.policy_revision, (missing,)))
             case RequireApproval() if ask.execution and len(ask.actions) == 1 and ask.detached:
-                yield Decided(ask.exchange, await self._detach(ask, decision), final=True)
+                yield await self._detach(ask, decision)
             case RequireApproval() if ask.execution and len(ask.actions) == 1:
                 async with contextlib.aclosing(self._hold(ask, decision)) as answers:
                     async for answer in answers:
@@ -179,11 +179,13 @@ class Enforcer:
             self._recorder.record(records.resolved(decision, approval_id, "cancelled"))
 
     async def close(self, reason: str) -> None:
-        """Withdraw whatever is pending, because the session ends."""
+        """Withdraw whatever is waited for, because the session ends.
+
+        What a client comes back for stands: it may come back through another session, when this proxy has gone. The
+        service ends it with its time, or with a session that somebody ends on purpose.
+        """
         for exchange in tuple(self._approvals):
             await self.withdraw(exchange, reason)
-        while (held := self._detached.take_any()) is not None:
-            await self._take_back(held.approval_id, held.decision, reason)
 
     # --- a decision ---------------------------------------------------------------------------------------------------
 
@@ -280,26 +282,40 @@ class Enforcer:
             update = await self._await(opened.approval_id, limit)
             outcome = self._resolve(ask, decision, opened.approval_id, update)
             # An approval that ran out here may still be pending there, and one that was not recorded is not used.
-            settled = isinstance(outcome, Approved) or update.state in ("denied", "cancelled", "expired", "redeemed")
+            settled = isinstance(outcome, Approved) or update.state in _ENDED
             yield outcome
         finally:
             if not settled:
                 await self.withdraw(ask.exchange, "the client no longer waits")
 
-    async def _detach(self, ask: Ask, decision: RequireApproval) -> Held | Deny:
-        """Ask people, and let the client come back for the answer. Of two at once for one action, one asks."""
+    async def _detach(self, ask: Ask, decision: RequireApproval) -> Decided:
+        """Ask people, and let the client come back for the answer. Of two at once for one action, one asks.
+
+        A client that comes back through another session, because its proxy has died, gets the answer there.
+        """
         action = ask.actions[0]
         failed = self._record([records.decided(decision, ask, action, bodies=True)])
         if failed is not None:
-            return failed
+            return Decided(ask.exchange, failed, final=True)
         digest = self._digest(action)
         async with self._detached.alone(digest):
-            return self._detached.get(digest) or await self._put_forward(ask, decision, digest)
+            held = self._detached.get(digest)
+            approved = False
+            if held is None:
+                opened = await self._request(ask, action, decision)
+                if isinstance(opened, Deny):
+                    return Decided(ask.exchange, self._refuse(ask, [opened], opened), final=True)
+                approved = opened.approved
+                put = await self._put_forward(ask, decision, digest, opened)
+                if isinstance(put, Deny):
+                    return Decided(ask.exchange, put, final=True)
+                held = put
+        answer = await self._asked_before(ask) if approved else None
+        return answer or Decided(ask.exchange, held, final=True)
 
-    async def _put_forward(self, ask: Ask, decision: RequireApproval, digest: bytes) -> Held | Deny:
-        opened = await self._request(ask, ask.actions[0], decision)
-        if isinstance(opened, Deny):
-            return self._refuse(ask, [opened], opened)
+    async def _put_forward(
+        self, ask: Ask, decision: RequireApproval, digest: bytes, opened: PendingApproval
+    ) -> Held | Deny:
         failed = self._record([records.requested(ask, decision, opened)])
         if failed is not None:
             await self.withdraw(ask.exchange, "it could not be put on record")
@@ -343,7 +359,9 @@ class Enforcer:
 
     async def _request(self, ask: Ask, action: Action, decision: RequireApproval) -> PendingApproval | Deny:
         digest = self._digest(action)
-        request = ApprovalRequest(decision.decision_id, _new_id(), action, digest, ask.in_transaction, ask.hold)
+        request = ApprovalRequest(
+            decision.decision_id, _new_id(), action, digest, ask.in_transaction, ask.hold, ask.detached
+        )
         try:
             approval = await self._decisions.request_approval(self._session, request)
         except DecisionUnavailable as error:
@@ -398,7 +416,7 @@ class Enforcer:
         if update.state == "approved":
             failed = self._record([event])
             return Approved(ask.exchange, approval_id) if failed is None else Decided(ask.exchange, failed)
-        if update.state in ("denied", "cancelled", "expired", "redeemed"):
+        if update.state in _ENDED:
             self._approvals.pop(ask.exchange, None)
         code, message = _UNAPPROVED.get(update.state, _UNAPPROVED["unknown"])
         said = f"{message}: {update.comment}" if update.comment else message
@@ -446,11 +464,13 @@ class Enforcer:
         return self._record([event, records.decided(deny, ask, action, bodies=True)]) or deny
 
 
+_ENDED: Final = ("denied", "cancelled", "expired", "redeemed", "withdrawn")
 _UNAPPROVED: Final = {
     "denied": ("approval-denied", "the approval was refused"),
     "expired": ("approval-expired", "nobody approved it in time"),
     "timed-out": ("approval-expired", "nobody approved it in time"),
     "cancelled": ("approval-cancelled", "the request for approval was withdrawn"),
+    "withdrawn": ("approval-withdrawn", "the approval was given and taken back"),
     "redeemed": ("approval-used", "the approval has already been used"),
     "unknown": ("approval-unknown", "the decision service does not know the approval"),
 }

@@ -3,7 +3,8 @@ package administration_test
 import data.checkrein.testing as t
 
 _all := {
-	"approve", "approvals.read", "sessions.read", "sessions.kill", "token.mint", "status.read",
+	"approve", "approvals.read", "approvals.withdraw", "notifications.read", "notifications.retry",
+	"sessions.read", "sessions.kill", "token.mint", "status.read",
 	"access.read", "access.revoke", "access.restore", "keys.rotate",
 }
 
@@ -14,7 +15,7 @@ _may(subject) := {name |
 	answer.verdict == "allow"
 }
 
-_approver := {"approve", "approvals.read", "status.read"}
+_approver := {"approve", "approvals.read", "approvals.withdraw", "status.read"}
 
 test_administrators_do_everything if _may(t.user("root", ["checkrein-admins"])) == _all
 

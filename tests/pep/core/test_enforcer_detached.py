@@ -123,12 +123,28 @@ def test_while_it_is_not_known_how_it_stands_it_is_a_deny_to_try_again():
     asyncio.run(run())
 
 
-def test_what_is_pending_is_withdrawn_with_the_session():
+def test_what_is_pending_outlives_the_session_because_the_client_may_come_back_through_another():
     async def run() -> None:
         desk = Desk(decisions=[HELD], approvals=[PENDING])
         await desk.ask()
+        assert desk.service.requested[0].detached
         await desk.enforcer.close("it was not used")
-        assert desk.service.cancelled == [("a-1", "it was not used")]
+        assert desk.service.cancelled == []
+
+    asyncio.run(run())
+
+
+def test_a_client_that_comes_back_through_another_session_is_granted_what_was_approved_meanwhile():
+    async def run() -> None:
+        agreed = dataclasses.replace(PENDING, approved=True)
+        desk = Desk(decisions=[HELD], approvals=[agreed], redemptions=[ALLOW])
+        desk.service.state = ApprovalUpdate("approved")
+        # The service gives the approval that the first proxy had asked for.
+        (answer,) = [each async for each in desk.enforcer.decide(Ask(1, (action("refund 7"),), detached=True))]
+        assert isinstance(answer, Decided)
+        assert isinstance(answer.outcome, Grant)
+        digest = digest_of(action("refund 7"), "agent:orders-reader", "shop")
+        assert desk.service.redeemed == [("a-1", digest, answer.outcome.execution_id)]
         assert not desk.enforcer.has_detached
 
     asyncio.run(run())

@@ -60,6 +60,8 @@ def upgrade() -> None:
         sa.Column("requirements", sa.JSON, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("in_transaction", sa.Boolean, nullable=False),
+        sa.Column("detached", sa.Boolean, nullable=False),
+        sa.Column("fold", sa.String(64), nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("expires_at", sa.BigInteger, nullable=False),
         sa.Column("grant_expires_at", sa.BigInteger),
@@ -69,11 +71,13 @@ def upgrade() -> None:
     )
     op.create_index("approvals_by_state", "approvals", ["state"])
     op.create_index("approvals_by_holder", "approvals", ["holder", "action_digest"])
+    op.create_index("approvals_by_fold", "approvals", ["fold", "state"])
     op.create_table(
         "assents",
         sa.Column("approval_id", sa.String(64), sa.ForeignKey("approvals.id"), primary_key=True),
         sa.Column("person", sa.String(600), primary_key=True),
         sa.Column("subject_id", sa.String(255), nullable=False),
+        sa.Column("names", sa.JSON, nullable=False),
         sa.Column("groups", sa.JSON, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("counts_for", sa.JSON, nullable=False),
@@ -85,6 +89,20 @@ def upgrade() -> None:
         sa.Column("decision", sa.LargeBinary, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
     )
+    op.create_table(
+        "notifications",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("approval_id", sa.String(64), sa.ForeignKey("approvals.id"), nullable=False),
+        sa.Column("destination", sa.String(63), nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("next_at", sa.BigInteger, nullable=False),
+        sa.Column("last_error", sa.String(500), nullable=False),
+    )
+    op.create_index("notifications_by_state", "notifications", ["state", "next_at"])
+    op.create_index("notifications_by_approval", "notifications", ["approval_id"])
     op.create_table(
         "records",
         sa.Column("session_id", _CHAIN, primary_key=True),

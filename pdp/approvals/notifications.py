@@ -1,0 +1,241 @@
+"""Tells people that something waits for them, by webhook.
+
+What is to be told is written in the transaction that makes the question (an outbox), so a restart loses nothing; it
+may be told twice, under one id. Each destination has a task and a thread of its own: one that is slow or hostile
+delays nothing but what goes to itself. What cannot be delivered is tried again, ever less often, and then given up and
+kept in a list. A message holds no statement and no value; its link opens a page or names a command, and changes
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import enum
+import random
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+import structlog
+from sqlalchemy import Connection
+
+from pdp.approvals.sentence import sentence
+from pdp.approvals.webhook import Hook, NotDelivered, post
+from pdp.config import Approvals as Settings
+from pdp.config import Destination
+from pdp.identity.tokens import Clock
+from pdp.store import approvals as stored_approvals
+from pdp.store import notifications as stored
+from pdp.store.approvals import Approval, ApprovalState
+from pdp.store.database import Database
+from pdp.store.notifications import Notification, NotificationState
+from pdp.v1.strict_yaml import ConfigError
+
+log = structlog.get_logger("pdp.notifications")
+
+MOST_ATTEMPTS: Final = 12
+_FIRST: Final = datetime.timedelta(seconds=2)
+_LONGEST: Final = datetime.timedelta(minutes=15)
+# An attempt that takes longer is given up; its thread ends when the other side lets it.
+_DEADLINE: Final = 30.0
+_CLAIMED: Final = datetime.timedelta(minutes=2)
+_GLANCE: Final = 1.0
+
+Post = Callable[[Hook, str, str, bytes], None]
+
+
+class Over(enum.Enum):
+    """Nobody needs to be told any more."""
+
+    OVER = enum.auto()
+
+
+_OVER: Final = Over.OVER
+
+
+class Notifications:
+    """All of them. `add` is for whoever has the transaction; `run` delivers until it is cancelled."""
+
+    def __init__(self, settings: Settings, now: Clock, send: Post = post) -> None:
+        self._settings = settings
+        self._now = now
+        self._send = send
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news: dict[str, asyncio.Event] = {name: asyncio.Event() for name in settings.notify}
+
+    def add(self, connection: Connection, approval: Approval) -> None:
+        """Writes down who is to be told of a pending approval; once for each destination."""
+        wanted = [name for name, each in self._settings.notify.items() if _concerns(each, approval)]
+        if not wanted or stored.told(connection, approval.id):
+            return
+        now = self._now()
+        body = orjson.dumps(message(approval, link(self._settings, approval.id)))
+        for name in wanted:
+            name_of_it, waiting = f"n-{secrets.token_hex(8)}", NotificationState.WAITING
+            stored.insert(connection, Notification(name_of_it, approval.id, name, body, now, waiting, 0, now))
+        self.wake()
+
+    def wake(self) -> None:
+        """From whatever thread: something may be due. What is not committed yet is found at the next glance."""
+        if self._loop is not None and not self._loop.is_closed():
+            for each in self._news.values():
+                self._loop.call_soon_threadsafe(each.set)
+
+    async def retry(self, database: Database, id: str) -> int:
+        """Tries one again that was given up, or with an empty id all of them; how many that are."""
+        now = self._now()
+        count = await database.short.run(lambda connection: stored.retry(connection, id, now))
+        self.wake()
+        return count
+
+    async def run(self, database: Database) -> None:
+        """Delivers until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as tasks:
+            for name, destination in self._settings.notify.items():
+                tasks.create_task(self._deliver_all(database, name, destination))
+
+    async def _deliver_all(self, database: Database, name: str, destination: Destination) -> None:
+        stuck: asyncio.Future[None] | None = None
+        while True:
+            self._news[name].clear()
+            try:
+                # As long as an earlier attempt keeps its thread, no other thread is given to this destination.
+                more = False
+                if stuck is None or stuck.done():
+                    more, stuck = await self._deliver_one(database, name, destination)
+            except Exception:
+                log.exception("notifications could not be looked at", destination=name)
+                more = False
+            if not more:
+                try:
+                    async with asyncio.timeout(_GLANCE):
+                        await self._news[name].wait()
+                except TimeoutError:
+                    continue
+
+    async def _deliver_one(
+        self, database: Database, name: str, destination: Destination
+    ) -> tuple[bool, asyncio.Future[None] | None]:
+        """Whether there was one to deliver, and the attempt that has not come to an end."""
+        now = self._now()
+
+        def take(connection: Connection) -> Notification | Over | None:
+            claimed = stored.claim(connection, name, now, now + _CLAIMED)
+            if claimed is None:
+                return None
+            approval = stored_approvals.find(connection, claimed.approval_id)
+            if approval is None or approval.state is not ApprovalState.PENDING or approval.expires_at <= now:
+                stored.settle(connection, claimed, NotificationState.OVER, next_at=now)
+                return _OVER
+            return claimed
+
+        claimed = await database.short.run(take)
+        if claimed is None or claimed is _OVER:
+            return claimed is _OVER, None
+        error, attempt = await self._attempt(destination, claimed)
+        await database.short.run(lambda connection: self._settle(connection, claimed, error))
+        return True, attempt
+
+    async def _attempt(
+        self, destination: Destination, claimed: Notification
+    ) -> tuple[str | None, asyncio.Future[None] | None]:
+        """Why it failed, or None; and the attempt, if it goes on without being waited for."""
+        try:
+            secret = await asyncio.to_thread(destination.webhook.secret.resolve)
+        except ConfigError as error:
+            return f"its secret cannot be had: {error}", None
+        hook = Hook(destination.webhook.url, secret.encode(), destination.webhook.ca)
+        timestamp = str(int(self._now().timestamp()))
+        attempt = _in_a_thread(lambda: self._send(hook, claimed.id, timestamp, claimed.body))
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                await asyncio.shield(attempt)
+        except TimeoutError:
+            attempt.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return f"no answer within {_DEADLINE:g} seconds", attempt
+        except NotDelivered as error:
+            return str(error), None
+        return None, None
+
+    def _settle(self, connection: Connection, claimed: Notification, error: str | None) -> None:
+        now = self._now()
+        named = {"notification": claimed.id, "destination": claimed.destination, "approval": claimed.approval_id}
+        if error is None:
+            log.info("people told", **named)
+            stored.settle(connection, claimed, NotificationState.SENT, next_at=now)
+        elif claimed.attempts >= MOST_ATTEMPTS:
+            log.error("notification given up", why=error, attempts=claimed.attempts, **named)
+            stored.settle(connection, claimed, NotificationState.DEAD, next_at=now, error=error)
+        else:
+            log.warning("notification not delivered", why=error, attempts=claimed.attempts, **named)
+            later = now + pause(claimed.attempts)
+            stored.settle(connection, claimed, NotificationState.WAITING, next_at=later, error=error)
+
+
+def pause(attempts: int) -> datetime.timedelta:
+    """How long after so many attempts the next one comes: twice as long each time, and never all at once."""
+    full: datetime.timedelta = min(_FIRST * 2 ** min(attempts - 1, 20), _LONGEST)
+    return full * random.uniform(0.5, 1.0)  # noqa: S311 - it spreads load, it hides nothing
+
+
+def message(approval: Approval, link: str) -> Mapping[str, Any]:
+    """What is sent; without the statement and without any value in it."""
+    subject = approval.subject
+    document: dict[str, Any] = {
+        "v": 1,
+        "event": "approval.requested",
+        "approval": approval.id,
+        "resource": approval.resource,
+        "who": {"type": subject.type, "id": subject.id},
+        "sentence": sentence(approval),
+        "held_by": [f"{each['policy']}/{each['code']}" for each in approval.requirements],
+        "link": link,
+        "expires_at": approval.expires_at.isoformat().replace("+00:00", "Z"),
+    }
+    if subject.root.id != subject.id:
+        document["on_behalf_of"] = {"type": subject.root.type, "id": subject.root.id}
+    if workflow := {key: value for key, value in subject.workflow.items() if key in ("graph", "node", "run")}:
+        document["workflow"] = workflow
+    return document
+
+
+def link(settings: Settings, approval_id: str) -> str:
+    """What opens it; opening changes nothing."""
+    address = settings.address
+    return f"{address.rstrip('/')}/approvals/{approval_id}" if address else f"pdp approvals show {approval_id}"
+
+
+def _concerns(destination: Destination, approval: Approval) -> bool:
+    named = {name for each in approval.requirements for name in each["approvers"]}
+    named |= {name for each in approval.requirements for name in each.get("escalate", {}).get("approvers", ())}
+    return "*" in destination.groups or any(f"group:{group}" in named for group in destination.groups)
+
+
+def _in_a_thread(work: Callable[[], None]) -> asyncio.Future[None]:
+    """Runs it in a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            work()
+        except BaseException as raised:  # noqa: BLE001 - handed to whoever waits
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=run, name="webhook", daemon=True).start()
+    return done
