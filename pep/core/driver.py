@@ -161,6 +161,7 @@ class _Driver:
         self._upstream_left = False
         self._record_failed = False
         self._reason = ""
+        self._cut = False
         self._cancels = 0
         self._to_upstream: list[bytes] = []
         self._to_client: list[bytes] = []
@@ -178,6 +179,8 @@ class _Driver:
             # What withdraws an approval or cancels upstream goes on to its own end; both are bounded.
             for task in (probe, *self._waiting.values()):
                 task.cancel()
+        if self._cut:
+            self._client.abort()
         self._client.close()
         self._upstream.close()
         return self._reason or "both sides have closed"
@@ -281,12 +284,18 @@ class _Driver:
                 self._upstream.pause("session")
             case wire.ResumeUpstream():
                 self._upstream.resume("session")
-            case wire.Close(reason):
-                self._reason = reason or "closed"
+            case wire.Close():
+                self._close(effect)
             case wire.Record():
                 raise AssertionError("records are written in _execute, because they can fail")
             case never:
                 assert_never(never)
+
+    def _close(self, close: wire.Close) -> None:
+        self._reason = close.reason or "closed"
+        self._cut = close.ending is wire.Ending.CUT
+        if close.ending is wire.Ending.LINGERING:
+            self._client.linger()
 
     def _check(self, by: wire.By) -> None:
         match by:

@@ -16,6 +16,10 @@ from typing import Any, Final, Protocol, cast
 # Above this many unsent bytes the other side is no longer read.
 WRITE_HIGH: Final = 256 * 1024
 CLOSE_SECONDS: Final = 5.0
+# What is still read, and for how long, of an end that is told something and has not read it.
+LINGER_BYTES: Final = 64 * 1024
+LINGER_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.05
 _GONE: Final = select.POLLRDHUP | select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
@@ -53,6 +57,7 @@ class Leg(asyncio.Protocol):
         self._may_write.set()
         self._closed = asyncio.Event()
         self._poll: select.poll | None = None
+        self._lingers = False
 
     @classmethod
     async def connect(cls, host: str, port: int, *, timeout: float = 5.0) -> Leg:
@@ -187,9 +192,13 @@ class Leg(asyncio.Protocol):
             self._poll.register(descriptor, select.POLLRDHUP)
         return any(events & _GONE for _, events in self._poll.poll(0))
 
+    def linger(self) -> None:
+        """From now on the other end gets time to read what was written before the connection goes; see `finish`."""
+        self._lingers = True
+
     def close(self) -> None:
-        """Close once what was written is sent."""
-        if self._transport is not None:
+        """Close once what was written is sent; one that lingers is closed by `finish`."""
+        if self._transport is not None and not self._lingers:
             self._transport.close()
 
     def abort(self) -> None:
@@ -199,12 +208,36 @@ class Leg(asyncio.Protocol):
 
     async def finish(self, timeout: float = CLOSE_SECONDS) -> None:
         """Close, and wait until it is; a peer that takes nothing more is cut off after `timeout` seconds."""
+        if self._lingers:
+            await self._linger()
         self.close()
         try:
             async with asyncio.timeout(timeout):
                 await self._closed.wait()
         except TimeoutError:
             self.abort()
+
+    async def _linger(self) -> None:
+        """Says that nothing more is written, and reads on for a while, to no purpose but that.
+
+        Closing over bytes that were not read is a reset, and a reset takes away what the other end has not read yet.
+        """
+        discarding = _Discarding(self)
+        self._receiver = discarding
+        self._pauses.clear()
+        self._apply_pauses()
+        try:
+            if self._transport is not None and self._transport.can_write_eof():  # TLS cannot
+                self._transport.write_eof()
+            async with asyncio.timeout(LINGER_SECONDS):
+                # With reading paused an end is no event.
+                while not self.gone():  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_SECONDS)
+        except TimeoutError:
+            pass
+        finally:
+            self._lingers = False
+            self.close()
 
     # --- called by the event loop -------------------------------------------------------------------------------------
 
@@ -275,3 +308,22 @@ class Leg(asyncio.Protocol):
         self._wake()
         if self._receiver is not None:
             self._receiver.ended()
+
+
+class _Discarding:
+    """Takes what arrives, up to a limit."""
+
+    def __init__(self, leg: Leg) -> None:
+        self._leg = leg
+        self._left = LINGER_BYTES
+
+    def received(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left <= 0:
+            self._leg.pause("enough")
+
+    def ended(self) -> None:
+        """Nothing to do: the leg knows."""
+
+    def writable(self, *, yes: bool) -> None:
+        """Nothing more is written."""

@@ -6,6 +6,7 @@ blocks: one Sync group, request, channel request or requestId; every Ask, LookUp
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -224,11 +225,20 @@ class ResumeUpstream:
     pass
 
 
+class Ending(enum.Enum):
+    """How the client's side ends."""
+
+    FLUSHED = enum.auto()  # once what was sent has been flushed
+    LINGERING = enum.auto()  # the same, but the client may still be sending: it is to read the answer before a reset
+    CUT = enum.auto()  # at once and by a reset: what was sent must not be taken for the whole
+
+
 @dataclass(frozen=True, slots=True)
 class Close:
-    """End both sides after what was sent has been flushed."""
+    """End both sides."""
 
     reason: str
+    ending: Ending = Ending.FLUSHED
 
 
 Effect = (

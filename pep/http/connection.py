@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pep.core.decision_client import Credential
 from pep.core.decision_records import decided
-from pep.core.model import Action, Deny
+from pep.core.model import Action, Deny, Grant
 from pep.core.records import Event, EventType
 from pep.core.wire import Ask, By, Effect, LookUp, Record, SendClient, SendUpstream, SetTimer
 from pep.http.codec import RequestCodec, ResponseCodec
@@ -45,6 +45,9 @@ class Connection:
         self.received = 0  # bytes of the client, ever
         self.returned = 0  # bytes of the target, ever
         self.raw: Any = None  # what takes both sides' bytes after an upgrade
+        self.held = False  # the request waits for people
+        self.until_close = False  # the response ends with the connection: one that is cut must not look whole
+        self.grants: list[Grant] = []  # of this exchange; how it ended for them is not on record yet
         # What goes on record of a response that is not complete yet, by why it never will be.
         self.unfinished: Callable[[str], Event] | None = None
         self._exchanges = exchanges
@@ -62,7 +65,7 @@ class Connection:
         self.head, self.session, self.answered, self.upstream_closed = head, "", False, False
         # Of the next connection: nothing that an earlier one left behind is part of an answer to this request.
         self.responses = ResponseCodec()
-        self.body_read = False
+        self.body_read = self.until_close = False
         self.fired.clear()
         if head.framing in (NoBody(), Length(0)):
             self.requests.next()  # its end, at once
@@ -88,8 +91,12 @@ class Connection:
         return (yield Wait.ANSWER)
 
     def wait_on(self) -> Step[Any]:
-        """The next answer to what was asked last."""
-        return (yield Wait.ANSWER)
+        """The next answer to what was asked last, and is put forward to people."""
+        self.held = True
+        try:
+            return (yield Wait.ANSWER)
+        finally:
+            self.held = False
 
     # --- sending and recording ----------------------------------------------------------------------------------------
 
@@ -100,7 +107,11 @@ class Connection:
 
     def go_on(self) -> None:
         """The client may send the body that it holds back (RFC 9110, section 10.1.1)."""
-        self.emit(SendClient(b"HTTP/1.1 100 Continue\r\n\r\n"))
+        self.tell(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def tell(self, data: bytes) -> None:
+        """What comes before a response and is no part of it."""
+        self.emit(SendClient(data))
 
     def forward(self, data: bytes, by: By) -> None:
         if data:
@@ -120,11 +131,30 @@ class Connection:
     def record_fault(self, status: int, why: str) -> None:
         self.record(Event(EventType.ERROR, facts={"error": "request refused", "status": status, "why": why}))
 
+    def over(self, event: Event) -> None:
+        """How the exchange ended, for what was forwarded last, and for what only carried it."""
+        self.unfinished = None
+        execution = event.facts["execution_id"]
+        shared = {name: event.facts[name] for name in ("status", "cut", "withheld") if name in event.facts}
+        for grant in self._taken_grants():
+            if grant.execution_id != execution:
+                self._record_end(grant, {**shared, "carries": execution})
+        self.record(event)
+
     def cut(self, why: str) -> None:
-        """A response that has begun, or was waited for, never becomes whole."""
+        """A response that has begun, or was waited for, never becomes whole; or nothing was forwarded at all."""
         if self.unfinished is not None:
-            self.record(self.unfinished(why))
-            self.unfinished = None
+            self.over(self.unfinished(why))
+        for grant in self._taken_grants():
+            self._record_end(grant, {"status": 0, "cut": why, "forwarded": False})
+
+    def _taken_grants(self) -> list[Grant]:
+        grants, self.grants = self.grants, []
+        return grants
+
+    def _record_end(self, grant: Grant, facts: dict[str, Any]) -> None:
+        facts = {"execution_id": grant.execution_id, "bytes": 0, "tags": [], **facts}
+        self.record(Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts))
 
     # --- the request's body -------------------------------------------------------------------------------------------
 
@@ -155,12 +185,19 @@ class Connection:
             self.timer("stalled", None)
 
     def keep_moving(self, seen: int) -> int:
-        """The bytes received by now, compared by the clock's tick with `seen`; raises TimeoutError if none came."""
+        """As `moved`; raises TimeoutError where nothing came."""
+        moved = self.moved(seen)
+        if moved is None:
+            raise TimeoutError
+        return moved
+
+    def moved(self, seen: int) -> int | None:
+        """The bytes received by now, compared by the clock's tick with `seen`; None if none came."""
         if "stalled" not in self.fired:
             return seen
         self.fired.discard("stalled")
         if self.received == seen:
-            raise TimeoutError
+            return None
         self.timer("stalled", self.settings.stalled)
         return self.received
 

@@ -27,7 +27,7 @@ from pep.http.obligations import CannotMask, Duties, duties_of
 from pep.http.paths import Ambiguous, Path, normalise
 from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Read, Unreachable, WhoIs
 from pep.http.responses import relay
-from pep.http.stepping import Cut, Pending, Refused, Stale, Step
+from pep.http.stepping import Cut, Pending, Refused, Stale, Step, TargetStalls
 
 OWN_PREFIX: Final = "/.checkrein/"
 APPROVALS: Final = OWN_PREFIX + "approvals/"
@@ -65,13 +65,19 @@ def serve_request(connection: Connection, head: RequestHead) -> Step[None]:
         location = APPROVALS + quote(pending.held.approval_id, safe="")
         answer = denial.pending(pending.held, _what(head), location)
     except TimeoutError:
-        connection.closing = "the request's body did not arrive in time"
-        connection.record_fault(408, connection.closing)
-        if connection.answered:
-            # The target answers already, and nothing else may stand in its answer.
-            raise Cut(connection.closing) from None
-        answer = denial.problem(408, connection.closing)
+        answer = _late(connection, 408, "the request's body did not arrive in time")
+    except TargetStalls:
+        answer = _late(connection, 504, "the target did not take the request's body in time")
     yield from _refuse(connection, head, answer)
+
+
+def _late(connection: Connection, status: int, why: str) -> denial.Answer:
+    connection.closing = why
+    connection.record_fault(status, why)
+    if connection.answered:
+        # The target answers already, and nothing else may stand in its answer.
+        raise Cut(why) from None
+    return denial.problem(status, why)
 
 
 def _refuse(connection: Connection, head: RequestHead, answer: denial.Answer) -> Step[None]:
@@ -84,6 +90,9 @@ def _refuse(connection: Connection, head: RequestHead, answer: denial.Answer) ->
         case _:
             pass
     connection.answer(answer)
+    if connection.closing:
+        # What the client still sends is looked after while its connection ends.
+        return
     ended = yield from connection.drain()
     if not ended:
         connection.closing = connection.closing or "the rest of a refused request is not read"
@@ -288,6 +297,7 @@ class _Exchange:
             )
         match outcome:
             case Grant():
+                self._connection.grants.append(outcome)
                 return outcome
             case Deny(reasons=reasons) if not whole and any(reason.code == NEEDS_WHOLE for reason in reasons):
                 raise _NeedsWhole

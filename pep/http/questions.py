@@ -76,6 +76,11 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class TakesMore:
+    """Whether the target's connection takes more bytes, or still has to take what was forwarded. Answered by a bool."""
+
+
+@dataclass(frozen=True, slots=True)
 class WhatIf:
     """What would be decided of each action alone. Answered by a tuple of decisions."""
 
@@ -121,5 +126,5 @@ class Rewrite:
     work: work.Rewrite = field(repr=False)
 
 
-Question = WhoIs | Connect | Release | WhatIf | HowStands | Turn | Read | Rewrite
+Question = WhoIs | Connect | Release | TakesMore | WhatIf | HowStands | Turn | Read | Rewrite
 WhatIfAnswer = tuple[Decision, ...]

@@ -32,8 +32,8 @@ from pep.http.messages import (
     UntilClose,
 )
 from pep.http.obligations import CannotMask, Duties, Plan, plan
-from pep.http.questions import Release, Rewrite, Turn, WhatIf
-from pep.http.stepping import Cut, Refused, Stale, Step, Wait
+from pep.http.questions import Release, Rewrite, TakesMore, Turn, WhatIf
+from pep.http.stepping import Cut, Refused, Stale, Step, TargetStalls, Wait
 from pep.http.tunnel import Tunnel
 from pep.http.work import Pause, Work
 
@@ -62,7 +62,10 @@ def relay(
                 yield from response.take(arrived)
             elif not moved:
                 yield Wait.EITHER
-                body.keep_moving()
+                if body.stalls():
+                    # The client may be kept from sending by a target that takes nothing.
+                    takes_more = yield from connection.look_up(TakesMore())
+                    raise TimeoutError if takes_more else TargetStalls
     finally:
         body.stop()
     if response.tunnel is not None:
@@ -113,10 +116,11 @@ class _RequestBody:
             self.going = False
         return moved
 
-    def keep_moving(self) -> None:
-        """Raises TimeoutError where nothing has come for too long."""
-        if self.going:
-            self._seen = self._connection.keep_moving(self._seen)
+    def stalls(self) -> bool:
+        """Whether nothing has come for too long."""
+        seen = self._connection.moved(self._seen) if self.going else self._seen
+        self._seen = self._seen if seen is None else seen
+        return seen is None
 
     def stop(self) -> None:
         if self.going:
@@ -141,6 +145,10 @@ class _Response:
         self._collects = any(call.method == "tools/list" for call in request.calls)
         self._collected: list[bytes] = []
         self._size = 0
+        # The end of the message: it is sent once the response is on record.
+        self._last = b""
+        self._left = 0  # of a body of a known length, what is still to be sent
+        self._interim: list[int] = []
         self._sample: list[bytes] = []
         self._sampled = 0
         self.begun = False
@@ -154,7 +162,7 @@ class _Response:
         try:
             match part:
                 case ResponseHead() as head if head.interim:
-                    pass
+                    self._pass_on(head)
                 case ResponseHead(status=101) as head:
                     self._upgraded(head)
                 case ResponseHead() as head:
@@ -170,6 +178,22 @@ class _Response:
     def _planned(self) -> Plan:
         assert self._plan is not None, "a body follows its head"
         return self._plan
+
+    def _pass_on(self, head: ResponseHead) -> None:
+        """An interim response goes to the client (RFC 9110, section 15.2), who of HTTP/1.0 would not know it.
+
+        Not 100: what a client expects, this proxy answers itself. And not where the response is rewritten: the fields
+        of an interim one tell of it what may be what the rewriting takes out.
+        """
+        if head.status == 100 or self._request_head.minor == 0 or self._duties.rewrites:
+            return
+        settings = self._connection.settings
+        planned = plan(
+            head, self._request_head.method, self._duties, settings.scrub, decoded_limit=settings.decoded_limit
+        )
+        self._interim.append(head.status)
+        fields = Fields(tuple(settings.cors.stripped(planned.head.fields)))
+        self._connection.tell(encode_response(head.status, planned.head.reason, fields, NoBody()))
 
     def _begin(self, head: ResponseHead) -> None:
         connection = self._connection
@@ -211,7 +235,13 @@ class _Response:
             fields = Fields((*fields.items, ("Connection", "close")))
         elif self._request_head.minor == 0:
             fields = Fields((*fields.items, ("Connection", "keep-alive")))
-        connection.send(encode_response(planned.head.status, planned.head.reason, fields, framing))
+        connection.until_close = isinstance(framing, UntilClose)
+        encoded = encode_response(planned.head.status, planned.head.reason, fields, framing)
+        self._left = framing.size if isinstance(framing, Length) and self._request_head.method != "HEAD" else 0
+        if isinstance(framing, Length | NoBody) and not self._left:
+            self._last = encoded
+        else:
+            connection.send(encoded)
 
     def _body(self, data: bytes) -> None:
         if not data:
@@ -256,6 +286,11 @@ class _Response:
         if self._sampled < SAMPLE_BYTES:
             self._sample.append(data[: SAMPLE_BYTES - self._sampled])
             self._sampled += len(self._sample[-1])
+        if isinstance(self._framing, Length):
+            self._left -= len(data)
+            if self._left <= 0:
+                self._last = data
+                return
         self._connection.send(chunk(data) if isinstance(self._framing, Chunked) else data)
 
     def _finish(self, trailers: Fields) -> Step[None]:
@@ -270,10 +305,8 @@ class _Response:
             self._send_head(NoBody() if head_only else Length(len(whole)))
             if whole:
                 self._emit(whole)
-        connection.unfinished = None
-        connection.record(self._event())
-        if isinstance(self._framing, Chunked):
-            connection.send(last_chunk(self._shown(trailers)))
+        connection.over(self._event())
+        connection.send(last_chunk(self._shown(trailers)) if isinstance(self._framing, Chunked) else self._last)
         self.over = True
 
     def _shown(self, trailers: Fields) -> Fields:
@@ -296,6 +329,8 @@ class _Response:
             "tags": [f"HTTP {status}"],
             **more,
         }
+        if self._interim:
+            facts["interim"] = self._interim
         if self._plan is not None:
             facts |= self._plan.body.summary()
         bodies = (Body("response", b"".join(self._sample)),) if self._sample else ()
@@ -304,8 +339,7 @@ class _Response:
 
     def _fail(self, error: CannotMask) -> None:
         """What cannot be masked is not shown: an answer in its place, or, behind a head that is sent, the end."""
-        self._connection.unfinished = None
-        self._connection.record(self._event(withheld=str(error)))
+        self._connection.over(self._event(withheld=str(error)))
         if self._connection.answered:
             raise Cut(f"the response was cut: {error}")
         self._connection.closing = self._connection.closing or "the response could not be relayed"

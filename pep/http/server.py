@@ -49,6 +49,7 @@ from pep.http.questions import (
     Release,
     Rewrite,
     Standing,
+    TakesMore,
     Turn,
     Unreachable,
     WhatIf,
@@ -278,6 +279,8 @@ class _LookUps:
             case Release() as release:
                 self._release(release)
                 return None
+            case TakesMore():
+                return self._upstream.takes_more
             case WhatIf(session, actions):
                 enforcer = directory.gate(session).enforcer
                 assert enforcer is not None, "a session that is served has a gate"
@@ -303,6 +306,8 @@ class _LookUps:
             case Release() as release:
                 self._release(release)
                 return (None,)
+            case TakesMore():
+                return (self._upstream.takes_more,)
             case _:
                 return None
 

@@ -23,6 +23,7 @@ from pep.core.wire import (
     Close,
     Decided,
     Effect,
+    Ending,
     Event,
     LookedUp,
     PolicyChanged,
@@ -75,7 +76,7 @@ class HttpSession:
         except Cut as cut:
             self._end(str(cut))
         except StopIteration:
-            self._end(self._connection.closing or "the connection is not kept")
+            self._end(self._connection.closing or "the connection is not kept", whole=True)
         return self._connection.take_effects()
 
     def _on(self, event: Event) -> None:
@@ -114,7 +115,7 @@ class HttpSession:
         connection = self._connection
         match event:
             case ClientClosed():
-                self._end("the client left")
+                self._end("the client left", client_left=True)
             case UpstreamClosed():
                 connection.upstream_closed = True
                 if connection.raw is not None:
@@ -134,6 +135,9 @@ class HttpSession:
             return
         if at_once and serving:
             self._fail(403, reason)
+        elif self._connection.held:
+            # Nothing is waited for any more.
+            self._fail(503, reason)
         elif serving or self._connection.head is not None:
             self._connection.closing = reason
         else:
@@ -209,13 +213,25 @@ class HttpSession:
             connection.answer(denial.problem(status, why))
         self._end(why)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, *, whole: bool = False, client_left: bool = False) -> None:
+        """`whole`: every answer is complete; `client_left`: there is nobody to be told."""
         self._ended = True
-        self._connection.cut(reason)
+        connection = self._connection
+        if connection.raw is not None:
+            connection.over(connection.raw.event())
+        else:
+            connection.cut(reason)
         self._step.close()
-        if self._connection.raw is not None:
-            self._connection.record(self._connection.raw.event())
-        if self._connection.exchange and self._wait is Wait.ANSWER:
-            self._connection.emit(CancelAsk(self._connection.exchange, reason))
-        self._connection.emit(SetTimer("head", None))
-        self._connection.emit(Close(reason))
+        if connection.exchange and self._wait is Wait.ANSWER:
+            connection.emit(CancelAsk(connection.exchange, reason))
+        connection.emit(SetTimer("head", None))
+        connection.emit(Close(reason, self._ending(whole=whole, client_left=client_left)))
+
+    def _ending(self, *, whole: bool, client_left: bool) -> Ending:
+        connection = self._connection
+        if connection.until_close and not whole:
+            return Ending.CUT
+        if client_left or connection.raw is not None:
+            return Ending.FLUSHED
+        # A client that is refused may be sending still: the rest of a body, or what was no request.
+        return Ending.FLUSHED if connection.body_read and not connection.requests.waiting else Ending.LINGERING

@@ -75,3 +75,7 @@ class Cut(Exception):
 
 class Stale(Exception):
     """The target's connection ended without an answer: it may have been over before the request was sent."""
+
+
+class TargetStalls(Exception):
+    """The target does not take the request's body: what of it has arrived waits here for too long."""

@@ -182,6 +182,11 @@ class UpstreamSide:
     def connected(self) -> bool:
         return self._serving is not None
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether the connection that serves at the moment takes more bytes, as far as is known."""
+        return self._serving is None or self._serving.writes
+
     async def connect(self, key: str) -> None:
         """Have a connection that serves `key`, and nobody else. Raises OSError, TimeoutError."""
         self._serve(key, await self._pool.take(key))

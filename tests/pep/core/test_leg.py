@@ -11,6 +11,7 @@ from pep.core.config import ConfigError, ListenTls, UpstreamTls
 from pep.core.leg import Leg, LegClosed
 from pep.core.tls import listener_context, upstream_context
 from tests.certificates import Certificate, make_authority
+from tests.pep.core.scripted import until
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -255,3 +256,39 @@ def test_an_upstream_that_asks_for_a_certificate_is_shown_the_configured_one(run
     told = run(conversation(UpstreamTls(ca=authority.certificate, cert=own.certificate, key=own.key)))
     assert told["subjectAltName"] == (("DNS", "proxy.test"),)
     assert run(conversation(UpstreamTls(ca=authority.certificate))) is None
+
+
+def test_one_that_lingers_lets_the_other_end_read_and_takes_little_more_of_it(run):
+    async def conversation() -> None:
+        server, here, there = await pair()
+        there.write(b"x" * (32 << 20))
+        await here.read()
+        here.write(b"no")
+        here.linger()
+        here.close()
+        finishing = asyncio.create_task(here.finish())
+        assert await there.read() == b"no"
+        await until(lambda: here.paused_for("enough"))
+        assert not finishing.done()
+        there.abort()
+        await finishing
+        assert here.gone()
+        await over(server, there)
+
+    run(conversation())
+
+
+def test_one_that_lingers_ends_as_soon_as_the_other_end_does(run):
+    async def conversation() -> None:
+        server, here, there = await pair()
+        here.write(b"no")
+        here.linger()
+        here.close()
+        finishing = asyncio.create_task(here.finish())
+        assert await there.read() == b"no"
+        there.close()
+        await finishing
+        assert here.gone()
+        await over(server, there)
+
+    run(conversation())

@@ -123,8 +123,27 @@ def sent(data: bytes, by: wire.By) -> wire.SendUpstream:
     return wire.SendUpstream(data, by)
 
 
-def closes(part: str = "") -> Match:
-    return Match(f"close: {part}", lambda effect: isinstance(effect, wire.Close) and part in effect.reason)
+def closes(part: str = "", ending: wire.Ending | None = None) -> Match:
+    def matches(effect: wire.Effect) -> bool:
+        return isinstance(effect, wire.Close) and part in effect.reason and ending in (None, effect.ending)
+
+    return Match(f"close: {part} {ending or ''}", matches)
+
+
+def response_facts(**wanted: object) -> Match:
+    """A response on record, with these facts."""
+
+    def matches(effect: wire.Effect) -> bool:
+        if not isinstance(effect, wire.Record) or effect.event.type is not EventType.RESPONSE:
+            return False
+        return all(effect.event.facts.get(name) == value for name, value in wanted.items())
+
+    return Match(f"a response on record {wanted}", matches)
+
+
+def not_forwarded(execution_id: str = "e-1") -> Match:
+    """On record that of what was granted nothing went to the target."""
+    return response_facts(execution_id=execution_id, forwarded=False)
 
 
 # --- look-ups ---------------------------------------------------------------------------------------------------------
@@ -173,4 +192,4 @@ def granted(session: Spoken, said: wire.Event, *duties: Obligation, text: str = 
 def served(session: Spoken) -> Playbook:
     """A connection that has served one GET and waits for another request."""
     book = granted(session, client("GET /orders")) >> upstream(OK)
-    return book << tells(b"200 OK") << told(b"ok") << DONE << releases() >> RELEASED
+    return book << tells(b"200 OK") << DONE << told(b"ok") << releases() >> RELEASED

@@ -14,7 +14,7 @@ from pep.core.decision_client import Bearer, ClientCertificate
 from pep.core.model import ReadOnly, RemoveHeaders, SetHeaders, TimeLimit
 from pep.core.records import EventType
 from pep.http.denial import AUTHENTICATION_FAILED
-from pep.http.questions import Connect, HowStands, Known, Standing, WhoIs
+from pep.http.questions import Connect, HowStands, Known, Standing, TakesMore, WhoIs
 from tests.pep.http.conversations import (
     BODY,
     CONNECTS,
@@ -34,6 +34,7 @@ from tests.pep.http.conversations import (
     granted,
     known,
     looks_up,
+    not_forwarded,
     posted,
     problem,
     releases,
@@ -259,8 +260,8 @@ def test_the_target_gets_what_was_granted_and_nothing_that_is_the_client_s_own(s
         << sent(for_target, GRANTED)
         >> upstream(OK)
         << HEAD_OK
-        << BODY_OK
         << DONE
+        << BODY_OK
         << releases(True)
         >> RELEASED
     )
@@ -317,6 +318,7 @@ def test_duties_that_contradict_each_other_are_a_denial(session: Spoken) -> None
         << asks("GET /orders")
         >> decided(grant(SetHeaders((("x-a", "1"),)), SetHeaders((("x-a", "2"),))))
         << REFUSED
+        << not_forwarded()
         << problem(403, "obligations-conflict", close=False)
     )
 
@@ -338,8 +340,8 @@ def test_a_body_that_no_policy_reads_is_forwarded_as_it_comes(session: Spoken) -
         << sent(b"def", wire.Continuation(GRANTED))
         >> upstream(OK)
         << HEAD_OK
-        << BODY_OK
         << DONE
+        << BODY_OK
         << releases(True)
     )
 
@@ -428,8 +430,7 @@ def test_the_body_is_not_called_for_where_the_head_is_denied(session: Spoken) ->
         << asks("POST /orders", execution=False)
         >> decided(denied())
         << problem(403, close=True)
-        >> wire.ClientClosed()
-        << closes("left")
+        << closes("is not read", wire.Ending.LINGERING)
     )
 
 
@@ -461,12 +462,17 @@ def test_a_body_past_the_limit_is_refused_and_the_rest_is_read_no_further_than_i
     )
 
 
-def test_of_a_long_refused_body_only_so_much_is_read(session: Spoken) -> None:
-    book = Playbook(session) >> client("POST /orders", "Content-Type: text/x", "Content-Length: 1000000")
-    book = book << who() >> known() << asks("POST /orders") >> decided(denied()) << problem(403, close=True)
-    for _ in range(3):
-        book = book >> wire.ClientData(b"x" * 20_000)
-    assert book >> wire.ClientData(b"x" * 20_000) << closes("is not read")
+def test_the_client_of_a_long_refused_body_is_given_time_to_read_why(session: Spoken) -> None:
+    assert (
+        Playbook(session)
+        >> client("POST /orders", "Content-Type: text/x", "Content-Length: 1000000")
+        << who()
+        >> known()
+        << asks("POST /orders")
+        >> decided(denied())
+        << problem(403, close=True)
+        << closes("is not read", wire.Ending.LINGERING)
+    )
 
 
 # --- people -----------------------------------------------------------------------------------------------------------
@@ -516,6 +522,24 @@ def test_a_client_that_leaves_while_it_is_held_withdraws_and_nothing_is_sent(ses
     )
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_request_that_waits_for_people_ends_with_its_session(session: Spoken, at_once: bool) -> None:
+    assert (
+        Playbook(session)
+        >> client("DELETE /orders/7")
+        << who()
+        >> known()
+        << asks("DELETE /orders/7")
+        >> decided(held())
+        >> wire.Revoked("the credential has expired", at_once, SESSION)
+        << FAULT
+        << problem(403 if at_once else 503, "the credential has expired", close=True)
+        << any_of(wire.CancelAsk)
+        << closes("expired")
+        >> approved("a-1")
+    )
+
+
 def test_a_client_that_leaves_while_its_connection_is_made_sends_nothing(session: Spoken) -> None:
     assert (
         Playbook(session)
@@ -526,6 +550,7 @@ def test_a_client_that_leaves_while_its_connection_is_made_sends_nothing(session
         >> decided(grant())
         << CONNECTS
         >> wire.ClientClosed()
+        << not_forwarded()
         << wire.CancelAsk(3, "the client left")
         << closes("left")
         >> session.connected()
@@ -628,6 +653,7 @@ def mcp(session: Spoken, *texts: str, message: object) -> Playbook:
 def test_a_tool_that_is_denied_is_answered_in_its_own_protocol(session: Spoken) -> None:
     book = mcp(session, "tools/call drop", message=call("tools/call", 7, name="drop", arguments={}))
     book = book >> decided(denied("no dropping"))
+    book = book << not_forwarded("carrier")
     (effect,) = book.take()
     assert book
     assert isinstance(effect, wire.SendClient)
@@ -643,13 +669,15 @@ def test_another_call_that_is_denied_is_an_error_of_its_protocol(session: Spoken
     assert (
         mcp(session, "resources/read file:///etc", message=call("resources/read", uri="file:///etc"))
         >> decided(denied("not that file"))
+        << not_forwarded("carrier")
         << tells(b"HTTP/1.1 200 OK", b'"code":-32003', b"not that file")
     )
 
 
 def test_a_notification_that_is_denied_is_a_refusal_of_the_request(session: Spoken) -> None:
     message = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
-    assert mcp(session, "notifications/cancelled", message=message) >> decided(denied()) << problem(403, close=False)
+    book = mcp(session, "notifications/cancelled", message=message) >> decided(denied())
+    assert book << not_forwarded("carrier") << problem(403, close=False)
 
 
 def test_a_tool_waits_for_people_and_is_forwarded_by_its_own_grant(session: Spoken) -> None:
@@ -680,6 +708,7 @@ def test_a_target_that_cannot_be_reached_is_a_bad_gateway_and_the_connection_goe
         << CONNECTS
         >> UNREACHABLE
         << FAULT
+        << not_forwarded()
         << problem(502, "cannot be reached", close=False)
         >> client("GET /orders")
         << who()
@@ -753,8 +782,7 @@ def test_a_body_of_which_nothing_comes_any_more_is_answered_with_408(session: Sp
         >> wire.TimerFired("stalled")
         << FAULT
         << problem(408, close=True)
-        >> wire.TimerFired("drain")
-        << closes("did not arrive in time")
+        << closes("did not arrive in time", wire.Ending.LINGERING)
     )
 
 
@@ -770,11 +798,36 @@ def test_a_forwarded_body_of_which_nothing_comes_any_more_is_answered_with_408(s
         >> session.connected()
         << any_of(wire.SendUpstream)
         >> wire.TimerFired("stalled")
+        << looks_up(TakesMore)
+        >> looked_up(True)
         << FAULT
         << record(EventType.RESPONSE)
         << problem(408, close=True)
-        >> wire.TimerFired("drain")
-        << closes("did not arrive in time")
+        << closes("did not arrive in time", wire.Ending.LINGERING)
+    )
+
+
+def test_a_target_that_takes_no_more_of_a_body_is_answered_with_504(session: Spoken) -> None:
+    assert (
+        Playbook(session)
+        >> client("POST /orders", "Content-Type: text/x", "Content-Length: 9")
+        << who()
+        >> known()
+        << asks("POST /orders")
+        >> decided(grant())
+        << CONNECTS
+        >> session.connected()
+        << any_of(wire.SendUpstream)
+        >> wire.ClientData(b"begun")
+        << any_of(wire.SendUpstream)
+        >> wire.TimerFired("stalled")
+        >> wire.TimerFired("stalled")
+        << looks_up(TakesMore)
+        >> looked_up(False)
+        << FAULT
+        << record(EventType.RESPONSE)
+        << problem(504, "the target did not take", close=True)
+        << closes("the target did not take", wire.Ending.LINGERING)
     )
 
 
@@ -793,6 +846,8 @@ def test_a_body_that_stalls_under_an_answer_cuts_it_and_adds_nothing(session: Sp
         << tells(b"200 OK")
         << told(b"begun")
         >> wire.TimerFired("stalled")
+        << looks_up(TakesMore)
+        >> looked_up(True)
         << FAULT
         << record(EventType.RESPONSE)
         << closes("did not arrive in time")

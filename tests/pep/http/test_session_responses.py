@@ -7,7 +7,17 @@ import orjson
 import pytest
 
 from pep.core import wire
-from pep.core.model import Allow, ConstantMask, Deny, FieldMask, LimitRows, MaskFields, OnExcess, RequireApproval
+from pep.core.model import (
+    Allow,
+    ConstantMask,
+    Deny,
+    FieldMask,
+    LimitRows,
+    MaskFields,
+    Obligation,
+    OnExcess,
+    RequireApproval,
+)
 from pep.core.records import EventType
 from pep.http.questions import Connect
 from tests.pep.http.conversations import (
@@ -26,11 +36,13 @@ from tests.pep.http.conversations import (
     granted,
     known,
     looks_up,
+    not_forwarded,
     posted,
     problem,
     releases,
     request,
     response,
+    response_facts,
     sent,
     served,
     talk,
@@ -51,17 +63,6 @@ def session() -> Spoken:
     return talk()
 
 
-def facts(**wanted: object) -> Match:
-    """The response on record, with these facts."""
-
-    def matches(effect: wire.Effect) -> bool:
-        if not isinstance(effect, wire.Record) or effect.event.type is not EventType.RESPONSE:
-            return False
-        return all(effect.event.facts.get(name) == value for name, value in wanted.items())
-
-    return Match(f"a response on record {wanted}", matches)
-
-
 # --- framing ----------------------------------------------------------------------------------------------------------
 
 
@@ -72,8 +73,8 @@ def test_a_response_of_a_known_length_passes_as_it_comes(session: Spoken) -> Non
         << told(b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 4\r\n\r\n")
         << told(b"ab")
         >> upstream(b"cd")
+        << response_facts(status=200, bytes=4, execution_id="e-1")
         << told(b"cd")
-        << facts(status=200, bytes=4, execution_id="e-1")
         << releases()
     )
 
@@ -133,8 +134,8 @@ def test_an_old_client_keeps_its_connection_where_it_asks_for_it(session: Spoken
         granted(session, client("GET /orders", "Connection: keep-alive", version="1.0"))
         >> upstream(OK)
         << tells(b"Connection: keep-alive\r\n", b"Content-Length: 2")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases()
         >> RELEASED
         >> client("GET /orders")
@@ -147,8 +148,8 @@ def test_an_old_client_that_says_nothing_keeps_no_connection(session: Spoken) ->
         granted(session, client("GET /orders", version="1.0"))
         >> upstream(OK)
         << tells(b"Connection: close\r\n")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases()
         >> RELEASED
         << closes("keeps no connection")
@@ -159,8 +160,8 @@ def test_the_answer_to_head_says_the_length_and_has_no_body(session: Spoken) -> 
     assert (
         granted(session, client("HEAD /orders"), text="HEAD /orders")
         >> upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 700\r\n\r\n")
+        << response_facts(bytes=0)
         << told(b"HTTP/1.1 200 OK\r\nContent-Length: 700\r\n\r\n")
-        << facts(bytes=0)
         << releases()
     )
 
@@ -168,19 +169,83 @@ def test_the_answer_to_head_says_the_length_and_has_no_body(session: Spoken) -> 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 def test_a_response_without_a_body_ends_with_its_head(session: Spoken, status: str) -> None:
     head = f"HTTP/1.1 {status}\r\n\r\n".encode()
-    assert granted(session, client("GET /orders")) >> upstream(head) << told(head) << facts(bytes=0) << releases()
+    assert (
+        granted(session, client("GET /orders")) >> upstream(head) << response_facts(bytes=0) << told(head) << releases()
+    )
 
 
-def test_what_comes_before_the_response_is_not_told(session: Spoken) -> None:
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n"
+
+
+def test_what_comes_before_the_response_is_passed_on_and_on_record() -> None:
+    session = talk(injected=True)
     assert (
         granted(session, client("GET /orders"))
-        >> upstream(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+        >> upstream(HINTS, b"HTTP/1.1 102 Processing\r\nX-Echo: " + SECRET + b"\r\n\r\n")
+        << told(b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n")
+        << told(b"HTTP/1.1 102 Processing\r\nX-Echo: [removed]\r\n\r\n")
         >> upstream(OK)
         << tells(b"200 OK")
+        << response_facts(interim=[103, 102])
         << told(b"ok")
-        << DONE
         << releases()
     )
+
+
+@pytest.mark.parametrize(
+    ("interim", "version", "duties"),
+    [
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "1.1", ()),
+        (HINTS, "1.0", ()),
+        (HINTS, "1.1", (LimitRows(2, OnExcess.TRUNCATE),)),
+    ],
+    ids=["continue", "HTTP/1.0", "rewritten"],
+)
+def test_what_comes_before_the_response_is_not_told_where_it_cannot_be(
+    session: Spoken, interim: bytes, version: str, duties: tuple[Obligation, ...]
+) -> None:
+    assert (
+        granted(session, client("GET /orders", version=version), *duties)
+        >> upstream(interim)
+        >> upstream(response(b"[1]", JSON))
+        << tells(b"200 OK")
+        << DONE
+        << told(b"[1]")
+        << any_of(wire.LookUp)
+    )
+
+
+def test_a_refusal_is_told_behind_what_came_before_the_response(session: Spoken) -> None:
+    assert (
+        granted(session, client("GET /orders"))
+        >> upstream(HINTS)
+        << tells(b"103 Early Hints")
+        >> upstream(b"nonsense\r\n\r\n")
+        << FAULT
+        << problem(502, close=True)
+        << DONE
+        << closes()
+    )
+
+
+def test_of_a_response_without_a_known_end_nothing_looks_whole_that_is_not(session: Spoken) -> None:
+    assert (
+        granted(session, client("GET /orders", version="1.0"))
+        >> upstream(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+        << tells(b"200 OK")
+        << told(b"ab")
+        >> wire.UpstreamClosed()
+        << FAULT
+        << response_facts(bytes=2)
+        << closes("broke the protocol", wire.Ending.CUT)
+    )
+
+
+def test_without_its_record_a_response_is_never_whole(session: Spoken) -> None:
+    book = granted(session, client("GET /orders")) >> upstream(OK)
+    # The driver leaves out what stands behind a record that failed.
+    book = book << tells(b"200 OK") << DONE << told(b"ok") << releases()
+    assert book >> wire.RecordFailed("full") << FAULT << any_of(wire.CancelAsk) << closes("its record cannot")
 
 
 def test_pipelined_requests_are_decided_and_answered_one_after_the_other(session: Spoken) -> None:
@@ -189,8 +254,8 @@ def test_pipelined_requests_are_decided_and_answered_one_after_the_other(session
         granted(session, two)
         >> upstream(OK)
         << tells(b"200 OK")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases()
         >> RELEASED
         << who("other")
@@ -205,7 +270,7 @@ def test_a_pipelined_request_counts_as_backlog_while_the_one_before_is_served(se
     second = request("GET /secrets")
     book = granted(session, wire.ClientData(request("GET /orders") + second))
     assert session.machine.backlog == len(second)
-    assert book >> upstream(OK) << tells(b"200 OK") << told(b"ok") << DONE << releases() >> RELEASED << who()
+    assert book >> upstream(OK) << tells(b"200 OK") << DONE << told(b"ok") << releases() >> RELEASED << who()
     assert session.machine.backlog == 0
 
 
@@ -224,7 +289,7 @@ def test_a_kept_connection_that_was_over_is_replaced_once(session: Spoken) -> No
         >> GONE
         << FAULT
         << problem(502, "closed the connection", close=True)
-        << facts(cut="the target did not answer: it closed the connection before it answered", status=0)
+        << response_facts(cut="the target did not answer: it closed the connection before it answered", status=0)
         << closes("did not answer")
     )
 
@@ -240,8 +305,8 @@ def test_the_second_connection_answers_like_the_first_one_would_have(session: Sp
         << sent(UPSTREAM_GET, GRANTED)
         >> upstream(OK)
         << tells(b"200 OK")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases()
     )
 
@@ -251,12 +316,14 @@ def test_what_may_have_had_an_effect_is_not_tried_again(session: Spoken, said: w
     book = Playbook(session) >> said << who() >> known() << any_of(wire.Ask) >> decided(grant()) << CONNECTS
     book = book >> session.connected()
     book.take()
-    assert book >> GONE << FAULT << problem(502, close=True) << facts(status=0) << closes()
+    assert book >> GONE << FAULT << problem(502, close=True) << response_facts(status=0) << closes()
 
 
 def test_a_response_that_has_begun_is_not_asked_for_again(session: Spoken) -> None:
     book = granted(session, client("GET /orders")) >> upstream(b"HTTP/1.1 20")
-    assert book >> GONE << FAULT << problem(502, "broke the protocol", close=True) << facts(status=0) << closes()
+    assert (
+        book >> GONE << FAULT << problem(502, "broke the protocol", close=True) << response_facts(status=0) << closes()
+    )
 
 
 def test_a_response_that_is_cut_is_cut_for_the_client_too_and_on_record(session: Spoken) -> None:
@@ -267,7 +334,7 @@ def test_a_response_that_is_cut_is_cut_for_the_client_too_and_on_record(session:
         << told(b"ab")
         >> GONE
         << FAULT
-        << facts(status=200, bytes=2, cut="the target broke the protocol: the message was cut")
+        << response_facts(status=200, bytes=2, cut="the target broke the protocol: the message was cut")
         << closes("the message was cut")
     )
 
@@ -278,7 +345,7 @@ def test_a_target_that_breaks_the_protocol_is_a_bad_gateway(session: Spoken) -> 
         >> upstream(b"220 ready\r\n")
         << FAULT
         << problem(502, "broke the protocol", close=True)
-        << facts(status=0)
+        << response_facts(status=0)
         << closes("broke the protocol")
     )
 
@@ -289,14 +356,14 @@ def test_a_target_that_changes_the_protocol_unasked_is_a_bad_gateway(session: Sp
         >> upstream(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         << FAULT
         << problem(502, "nobody asked for", close=True)
-        << facts(status=0)
+        << response_facts(status=0)
         << closes("nobody asked for")
     )
 
 
 def test_a_target_that_does_not_begin_to_answer_is_not_waited_for(session: Spoken) -> None:
     book = granted(session, client("GET /orders")) >> wire.TimerFired("response")
-    assert book << FAULT << problem(504, close=True) << facts(status=0) << closes("in time")
+    assert book << FAULT << problem(504, close=True) << response_facts(status=0) << closes("in time")
 
 
 def test_bytes_behind_a_response_answer_nothing_and_end_their_connection(session: Spoken) -> None:
@@ -304,8 +371,8 @@ def test_bytes_behind_a_response_answer_nothing_and_end_their_connection(session
         granted(session, client("GET /orders"))
         >> upstream(OK, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
         << tells(b"200 OK")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases(False)
         >> RELEASED
         >> client("GET /orders")
@@ -318,8 +385,8 @@ def test_bytes_behind_a_response_answer_nothing_and_end_their_connection(session
         << sent(UPSTREAM_GET, GRANTED)
         >> upstream(response(b"mine"))
         << tells(b"200 OK")
-        << told(b"mine")
         << DONE
+        << told(b"mine")
         << releases()
     )
 
@@ -333,8 +400,8 @@ def test_an_answer_before_the_whole_request_ends_both_connections(session: Spoke
         << any_of(wire.SendUpstream)
         >> upstream(OK)
         << tells(b"200 OK")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases(False)
         >> RELEASED
         << closes("answered before")
@@ -351,8 +418,8 @@ def test_a_response_that_is_masked_is_held_until_it_is_complete(session: Spoken)
         >> upstream(head + b'{"id": 1, ')
         >> upstream(b'"ssn": "77"}')
         << told(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 23\r\n\r\n")
+        << response_facts(masked=1, bytes=23)
         << told(b'{"id":1,"ssn":"hidden"}')
-        << facts(masked=1, bytes=23)
         << releases()
     )
 
@@ -371,7 +438,7 @@ def test_what_turns_out_not_to_be_what_it_says_is_withheld(session: Spoken) -> N
     assert (
         granted(session, client("GET /orders"), MASK)
         >> upstream(response(b'{"ssn": "77"', JSON))
-        << facts(status=200)
+        << response_facts(status=200)
         << problem(403, "cannot-mask", close=True)
         << closes("could not be relayed")
     )
@@ -385,7 +452,7 @@ def test_what_cannot_be_masked_behind_a_head_that_was_sent_is_cut(session: Spoke
         >> upstream(b'd\r\n{"ssn": "1"}\n\r\n')
         << tells(b'{"ssn":"hidden"}')
         >> upstream(b"4\r\n{xx\n\r\n")
-        << facts(status=200)
+        << response_facts(status=200)
         << closes("the response was cut")
     )
 
@@ -395,8 +462,8 @@ def test_rows_past_the_limit_are_left_out(session: Spoken) -> None:
         granted(session, client("GET /orders"), LimitRows(2, OnExcess.TRUNCATE))
         >> upstream(response(b"[1,2,3]", JSON))
         << tells(b"Content-Length: 5")
+        << response_facts(rows=2, truncated=True)
         << told(b"[1,2]")
-        << facts(rows=2, truncated=True)
         << releases()
     )
 
@@ -405,7 +472,7 @@ def test_rows_past_the_limit_are_refused_where_policy_says_so(session: Spoken) -
     assert (
         granted(session, client("GET /orders"), LimitRows(2, OnExcess.FAIL))
         >> upstream(response(b"[1,2,3]", JSON))
-        << facts(status=200)
+        << response_facts(status=200)
         << problem(403, close=True)
         << closes()
     )
@@ -416,8 +483,8 @@ def test_the_target_s_credential_does_not_come_back() -> None:
         granted(talk(injected=True), client("GET /orders"))
         >> upstream(response(b"you are " + SECRET, f"X-Echo: {SECRET.decode()}"))
         << tells(b"X-Echo: [removed]", b"Content-Length: 17")
-        << told(b"you are [removed]")
         << DONE
+        << told(b"you are [removed]")
         << releases()
     )
 
@@ -447,8 +514,8 @@ def test_a_list_of_tools_shows_those_that_policy_lets_be_called(session: Spoken)
         << WHAT_IF
         >> looked_up(verdicts)
         << tells(b"200 OK")
-        << told(orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": [tools[0], tools[2]]}}))
         << DONE
+        << told(orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": [tools[0], tools[2]]}}))
         << releases()
     )
 
@@ -457,7 +524,7 @@ def test_a_list_of_tools_that_is_not_understood_is_withheld(session: Spoken) -> 
     assert (
         listed(session)
         >> upstream(response(b'{"result": {"tools": 7}}', JSON))
-        << facts(status=200)
+        << response_facts(status=200)
         << problem(403, "not understood", close=True)
         << closes()
     )
@@ -489,7 +556,7 @@ def test_an_upgrade_is_an_action_of_its_own_and_then_both_sides_pass(session: Sp
         >> upstream(b"\x88\x00")
         << told(b"\x88\x00")
         >> GONE
-        << facts(bytes=6, bytes_sent=20, tags=["websocket"])
+        << response_facts(bytes=6, bytes_sent=20, tags=["websocket"])
         << closes("target closed")
     )
 
@@ -518,6 +585,7 @@ def test_where_a_mask_is_due_nothing_is_upgraded(session: Spoken) -> None:
         << asks("GET /socket")
         >> decided(grant(MASK))
         << record(EventType.DECISION)
+        << not_forwarded()
         << problem(403, "cannot-mask", close=False)
     )
 
@@ -534,18 +602,18 @@ def test_a_target_that_shows_its_credential_in_a_tunnel_is_cut() -> None:
         << told(b"\x81\x1b" + SECRET[:3])
         >> upstream(SECRET[3:12])
         >> upstream(SECRET[12:])
-        << facts(tags=["websocket"])
+        << response_facts(tags=["websocket"])
         << closes("showed its credential")
     )
 
 
 def test_a_target_that_shows_its_credential_with_the_upgrade_is_cut_and_on_record() -> None:
     book = tunnelled(talk(injected=True), b"\x81\x1b" + SECRET)
-    assert book << facts(tags=["websocket"]) << closes("showed its credential")
+    assert book << response_facts(tags=["websocket"]) << closes("showed its credential")
 
 
 def test_a_client_that_leaves_its_tunnel_leaves_a_record(session: Spoken) -> None:
-    assert tunnelled(session) >> wire.ClientClosed() << facts(tags=["websocket"]) << closes("left")
+    assert tunnelled(session) >> wire.ClientClosed() << response_facts(tags=["websocket"]) << closes("left")
 
 
 def test_an_upgrade_that_is_not_to_be_is_served_as_a_request() -> None:
@@ -554,8 +622,8 @@ def test_an_upgrade_that_is_not_to_be_is_served_as_a_request() -> None:
         granted(session, client("GET /orders", *UPGRADE))
         >> upstream(OK)
         << tells(b"200 OK")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases()
     )
 
@@ -565,8 +633,8 @@ def test_an_upgrade_that_the_target_does_not_want_is_answered_like_a_request(ses
         granted(session, client("GET /socket", *UPGRADE), text="GET /socket")
         >> upstream(response(b"no", status="426 Upgrade Required"))
         << tells(b"426 Upgrade Required")
-        << told(b"no")
         << DONE
+        << told(b"no")
         << releases()
         >> RELEASED
         >> client("GET /orders")
@@ -587,14 +655,14 @@ def test_a_session_that_is_revoked_at_once_is_cut_in_its_response(session: Spoke
         << told(b"ab")
         >> wire.Revoked("killed", session="s-1")
         << FAULT
-        << facts(cut="killed", bytes=2)
+        << response_facts(cut="killed", bytes=2)
         << closes("killed")
     )
 
 
 def test_a_session_that_is_revoked_before_its_response_is_told_why(session: Spoken) -> None:
     book = granted(session, client("GET /orders")) >> wire.Revoked("killed", session="s-1")
-    assert book << FAULT << problem(403, "killed", close=True) << facts(cut="killed") << closes("killed")
+    assert book << FAULT << problem(403, "killed", close=True) << response_facts(cut="killed") << closes("killed")
 
 
 def test_a_held_request_of_a_session_that_is_revoked_is_withdrawn(session: Spoken) -> None:
@@ -620,8 +688,8 @@ def test_a_session_that_ends_leaves_what_the_target_works_on_to_its_end(session:
         >> wire.Revoked("expired", at_once=False, session="s-1")
         >> upstream(OK)
         << tells(b"200 OK", b"Connection: close\r\n")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases()
         >> RELEASED
         << closes("expired")
@@ -635,8 +703,8 @@ def test_the_end_of_another_session_of_the_same_connection_leaves_this_one_alone
         >> wire.Revoked("expired", at_once=False, session="s-2")
         >> upstream(OK)
         << told(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases()
         >> RELEASED
         >> client("GET /orders")
@@ -658,8 +726,8 @@ def test_another_policy_changes_nothing_of_what_was_decided(session: Spoken) -> 
         >> wire.PolicyChanged("r-2")
         >> upstream(OK)
         << tells(b"200 OK")
-        << told(b"ok")
         << DONE
+        << told(b"ok")
         << releases()
     )
 
@@ -670,7 +738,7 @@ def test_what_cannot_be_put_on_record_ends_the_connection(session: Spoken) -> No
         >> wire.RecordFailed("disk full")
         << FAULT
         << problem(503, "record cannot be written", close=True)
-        << facts(status=0)
+        << response_facts(status=0)
         << closes("record")
         >> upstream(OK)
         >> client("GET /orders")
@@ -688,7 +756,7 @@ def test_a_client_that_leaves_its_response_leaves_a_record(session: Spoken) -> N
         << tells(b"200 OK")
         << told(b"ab")
         >> wire.ClientClosed()
-        << facts(bytes=2, cut="the client left")
+        << response_facts(bytes=2, cut="the client left")
         << closes("left")
     )
 
@@ -715,7 +783,7 @@ def test_a_response_that_fails_under_another_request_s_body_says_nothing_of_it(s
         << told(b"ab")
         >> wire.ClientData(b"zz\r\n")
         << FAULT
-        << facts(bytes=2)
+        << response_facts(bytes=2)
         << closes("chunk")
     )
 
