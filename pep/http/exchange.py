@@ -95,7 +95,7 @@ def _refuse(connection: Connection, head: RequestHead, answer: denial.Answer) ->
         return
     ended = yield from connection.drain()
     if not ended:
-        connection.closing = connection.closing or "the rest of a refused request is not read"
+        connection.closing = "the rest of a refused request is not read"
 
 
 class _Exchange:
