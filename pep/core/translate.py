@@ -7,6 +7,7 @@ is unset or unknown is a deny, a duty that is unset or unknown is one that nobod
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -48,6 +49,12 @@ from pep.core.sessions import Party, Subject
 TEXT_PATH: Final = "action.properties.statement.text"
 PARAMETERS_PATH: Final = "action.properties.statement.parameters"
 _UNNAMED: Final = decision_pb2.FieldMask()
+# RFC 9110, sections 5.1 and 5.5; a value is sent in Latin-1.
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}")
+_HEADER_VALUE: Final = re.compile(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+# Where a message goes and how it is framed is not in a header that can be set or taken away.
+_OF_THE_MESSAGE: Final = frozenset({"connection", "content-length", "host", "transfer-encoding", "upgrade"})
+_OF_THE_WAY: Final = _OF_THE_MESSAGE | {"expect", "keep-alive", "proxy-connection", "te", "trailer"}
 EVERYTHING: Final = frozenset({TEXT_PATH, PARAMETERS_PATH})
 
 
@@ -118,7 +125,7 @@ def _obligation(message: decision_pb2.Obligation) -> Obligation:
         case "read_only":
             return ReadOnly()
         case "redact_text" | "set_headers" | "remove_headers" as name:
-            return _text_or_headers(message) or Unsupported(f"{name} of nothing")
+            return _text_or_headers(message) or Unsupported(f"{name} of nothing, or of what no header can be")
         case "unsupported":
             return Unsupported(message.unsupported)
         case _:
@@ -126,19 +133,31 @@ def _obligation(message: decision_pb2.Obligation) -> Obligation:
 
 
 def _text_or_headers(message: decision_pb2.Obligation) -> Obligation | None:
-    """The duty; None for one that names nothing, or nothing by a name: it was not meant to be without effect."""
+    """The duty; None for one that names nothing, or nothing by a name: it was not meant to be without effect.
+
+    Nor is one that no message could be sent with, or that says what only the message's own framing and way can say.
+    """
     redact, headers, names = message.redact_text, message.set_headers.headers, message.remove_headers.names
     detectors, patterns = frozenset(redact.detectors), tuple(redact.patterns)
     pairs = tuple((each.name.lower(), each.value) for each in headers)
     match message.WhichOneof("duty"):
         case "redact_text" if (detectors or patterns) and all(detectors) and all(patterns):
             return RedactText(detectors, patterns)
-        case "set_headers" if pairs and all(name for name, _ in pairs) and len(dict(pairs)) == len(pairs):
+        case "set_headers" if pairs and all(_settable(*pair) for pair in pairs) and len(dict(pairs)) == len(pairs):
             return SetHeaders(pairs)
-        case "remove_headers" if names and all(names):
+        case "remove_headers" if names and all(map(_removable, names)):
             return RemoveHeaders(frozenset(map(str.lower, names)))
         case _:
             return None
+
+
+def _settable(name: str, value: str) -> bool:
+    known = _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)
+    return known is not None and name.lower() not in _OF_THE_WAY
+
+
+def _removable(name: str) -> bool:
+    return _HEADER_NAME.fullmatch(name) is not None and name.lower() not in _OF_THE_MESSAGE
 
 
 def _field_mask(message: decision_pb2.FieldMask) -> FieldMask:
