@@ -24,7 +24,7 @@ from pep.http.identity import PRIVATE, presented
 from pep.http.large import Failed, is_large
 from pep.http.messages import Fields, Length, RequestHead
 from pep.http.obligations import CannotMask, Duties, duties_of
-from pep.http.paths import Ambiguous, Path, normalise
+from pep.http.paths import Ambiguous, Path, canonical_query, normalise
 from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Read, Unreachable, WhoIs
 from pep.http.responses import relay
 from pep.http.stepping import Cut, Pending, Refused, Stale, Step, TargetStalls
@@ -347,7 +347,7 @@ class _Exchange:
             fields = fields.without(("Sec-WebSocket-Extensions",))
         host = settings.host or head.host
         base = "" if path.text == "*" else settings.base_path
-        target = base + path.text + ("" if head.query is None else f"?{head.query}")
+        target = base + path.text + ("" if head.query is None else f"?{canonical_query(head.query)}")
         outgoing = Outgoing(head.method, target, host, Fields((("Host", host), *fields.items)))
         answer = yield from self._connection.look_up(Connect(known.session, outgoing, body))
         match answer:

@@ -18,11 +18,14 @@ _PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*)+/?|/")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNESCAPED: Final = re.compile(r"[^A-Za-z0-9._~!$&'()*+,=:@%/-]")
+_UNESCAPED_QUERY: Final = re.compile(r"[^A-Za-z0-9._~!$&'()*,=:@%/?\[\]-]")
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]*")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 # Each of these is a separator, or begins an escape, for somebody who decodes earlier or once more.
 _SPECIAL: Final = frozenset("/\\%;?")
+# PHP reads these in a name as an underscore.
+_AS_ONE: Final = re.compile(r"[. ]")
 _LINE_ENDS: Final = frozenset("\t\r\n")
 
 
@@ -88,6 +91,15 @@ def _canonical(escape: re.Match[str]) -> str:
     return character if character in _UNRESERVED else escape[0].upper()
 
 
+def canonical_query(query: str) -> str:
+    """The query as it is forwarded: in the one reading that `query_pairs` has of it. For a query that this accepts.
+
+    A plus is a blank to whoever reads forms and a plus to the others; what has to be escaped is read by some only.
+    """
+    text = _ESCAPE.sub(_canonical, query.replace("+", "%20"))
+    return _UNESCAPED_QUERY.sub(lambda found: f"%{ord(found[0]):02X}", text)
+
+
 def query_pairs(query: str | None) -> tuple[tuple[str, str], ...]:
     """The names and values of a query, decoded, in order. Raises Ambiguous.
 
@@ -101,7 +113,19 @@ def query_pairs(query: str | None) -> tuple[tuple[str, str], ...]:
         raise Ambiguous("the query holds a character that must be escaped")
     if _BAD_ESCAPE.search(query) is not None:
         raise Ambiguous("the query holds a percent sign that begins no escape")
-    return tuple(_pair(part) for part in query.split("&") if part)
+    pairs = tuple(_pair(part) for part in query.split("&") if part)
+    _of_one_kind([name for name, _ in pairs])
+    return pairs
+
+
+def _of_one_kind(names: list[str]) -> None:
+    """Refuses names that are one to some servers: by case, as PHP writes them, as a list and as a value."""
+    spelled: dict[str, tuple[str, bool]] = {}
+    for name in names:
+        base, bracket, _ = name.partition("[")
+        kind = (base, bool(bracket))
+        if spelled.setdefault(_AS_ONE.sub("_", base).casefold(), kind) != kind:
+            raise Ambiguous("the query holds two names that are one to some servers")
 
 
 def _pair(part: str) -> tuple[str, str]:

@@ -192,7 +192,7 @@ class _Response:
             head, self._request_head.method, self._duties, settings.scrub, decoded_limit=settings.decoded_limit
         )
         self._interim.append(head.status)
-        fields = Fields(tuple(settings.cors.stripped(planned.head.fields)))
+        fields = settings.cors.stripped(planned.head.fields)
         self._connection.tell(encode_response(head.status, planned.head.reason, fields, NoBody()))
 
     def _begin(self, head: ResponseHead) -> None:
