@@ -291,11 +291,11 @@ _GRANTED_PATHS = (
 )  # fmt: skip
 _REFUSED_QUERIES = (
     "a=1;b=2", "a=%zz", "a=%", "a=%00", "%00=1", "=1", "a%20=1", "+a=1", "a=%ff", "a=b#c", "a%0a=1", "a=%c0%af",
-    "a=%ed%a0%80", "a=\xe4", "a=%1b", "a=%7f",
+    "a=%ed%a0%80", "a=\xe4", "a=%1b", "a=%7f", "A=1&a=2", "a.b=1&a_b=2", "a=1&a[]=2",
 )  # fmt: skip
 _GRANTED_QUERIES = (
     "a=1&a=2", "a", "a=", "", "a=b=c", "a=%26b", "a=%3Bb", "a=+b", "a=%2Bb", "a=?b", "a[]=1&a[]=2", "a=1&&b=2",
-    "a=%0a", "a=http://x/../y", "%61=1", "a=%252e", "a=%c3%a4", "A=1&a=2", "&a=1&", "a=../../admin",
+    "a=%0a", "a=http://x/../y", "%61=1", "a=%252e", "a=%c3%a4", "&a=1&", "a=../../admin",
 )  # fmt: skip
 
 

@@ -297,7 +297,6 @@ def test_a_graphql_request_as_a_document_and_in_the_query():
         ("POST", "/graphql?operationName=A", [JSON], b'{"query":"query A{a} mutation B{b}","operationName":"B"}'),
         ("POST", "/graphql?query=%7Ba%7D", [("Content-Type", "application/graphql")], b"{b}"),
         ("GET", "/graphql?query=%7Ba%7D&query=%7Bb%7D", [], None),
-        ("GET", "/graphql?query=%7Ba%7D&Query=%7Bb%7D", [], None),
         ("GET", "/graphql?QUERY=%7Ba%7D", [], None),
         ("GET", "/graphql?query=%7Ba%7D&variables=1", [], None),
         ("GET", "/graphql?query=%7Ba%7D&extensions=%7B", [], None),

@@ -75,7 +75,7 @@ BYTES = {"Content-Type": "application/octet-stream"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 REQUESTS = (
     Sent("GET", "/orders"),
-    Sent("GET", "/orders/3?fields=id,total&sort=-id&q=caf%C3%A9+au+lait"),
+    Sent("GET", "/orders/3?fields=id,total&sort=-id&q=caf%C3%A9%20au%20lait"),
     Sent("HEAD", "/orders"),
     Sent("OPTIONS", "/orders"),
     Sent("POST", "/orders", JSON, b'{"total": 7}'),
