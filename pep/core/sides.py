@@ -35,6 +35,8 @@ class Client(Side, Protocol):
 
     def gone(self) -> bool: ...
 
+    def linger(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSide:

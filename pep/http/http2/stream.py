@@ -224,6 +224,9 @@ class Stream:
     def gone(self) -> bool:
         return self._left or self._wire.gone()
 
+    def linger(self) -> None:
+        """Nothing to do: the reset of a stream takes away nothing of an answer that was sent whole before it."""
+
     def close(self) -> None:
         """Once what was written is sent: a response that is not whole is reset, never ended."""
         self._closing = True
