@@ -34,7 +34,6 @@ from pep.core.model import (
     SetHeaders,
     TimeLimit,
     Unsupported,
-    digest_of,
 )
 from pep.core.records import Body, Event, EventType
 from pep.core.wire import Ask
@@ -55,13 +54,13 @@ def decided(decision: Decision, ask: Ask, action: Action | None, *, bodies: bool
     return Event(EventType.DECISION, decision.decision_id, decision.policy_revision, facts, tuple(texts))
 
 
-def intended(ask: Ask, execution_id: str, decisions: Sequence[Decision], subject: str, resource: str) -> Event:
+def intended(ask: Ask, execution_id: str, decisions: Sequence[Decision], digests: Sequence[bytes]) -> Event:
     """What is about to be forwarded. On record before the first byte of it leaves."""
     facts = {
         "execution_id": execution_id,
         "decision_ids": [decision.decision_id for decision in decisions],
         "actions": [
-            {"name": action.name, "digest": digest_of(action, subject, resource).hex()} for action in ask.actions
+            {"name": action.name, "digest": digest.hex()} for action, digest in zip(ask.actions, digests, strict=True)
         ],
         "exchange": ask.exchange,
     }

@@ -308,7 +308,10 @@ class _Driver:
                 return
             case never:
                 assert_never(never)
-        if not any(enforcer.issued(grant) for enforcer in self._enforcers):
+        for enforcer in self._enforcers:
+            if enforcer.issued(grant):
+                break
+        else:
             raise NotGranted("the grant is not this session's")
         if self._record_failed:
             raise NotGranted("nothing can be recorded any more")
@@ -330,7 +333,12 @@ class _Driver:
 
     async def _ask(self, enforcer: Enforcer, ask: wire.Ask) -> None:
         task = asyncio.current_task()
-        async with contextlib.aclosing(enforcer.decide(ask)) as answers:
+        first = await enforcer.answer(ask)
+        if isinstance(first, wire.Decided):
+            self._executions.answered(ask, first)
+            self._mailbox.post(Answer(task, first))
+            return
+        async with contextlib.aclosing(enforcer.hold(ask, first)) as answers:
             async for answer in answers:
                 self._executions.answered(ask, answer)
                 self._mailbox.post(Answer(task, answer))
@@ -372,6 +380,8 @@ class _Driver:
             self._to_upstream.clear()
 
     def _set_timer(self, name: str, seconds: float | None) -> None:
+        if seconds is None and name not in self._timers:
+            return
         previous = self._timers.pop(name, None)
         if previous is not None:
             previous[1].cancel()

@@ -12,6 +12,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, assert_never
 
 import structlog
@@ -42,6 +43,8 @@ from pep.core.translate import action_size
 from pep.core.wire import NEEDS_WHOLE, Approved, Ask, Decided
 
 LARGEST_ACTION: Final = 1 << 20
+_SMALL_ACTION: Final = 4096
+_MOST_DESCRIBED: Final = 64
 _WITHDRAW_SECONDS: Final = 1.0
 # The service says itself when time is over; the timer here is for when it does not.
 _GRACE_SECONDS: Final = 1.0
@@ -68,6 +71,15 @@ def strictest(decisions: Sequence[Decision]) -> Decision:
     return held[0] if held else decisions[0]
 
 
+@dataclass(slots=True)
+class _Described:
+    """An action that was asked about lately."""
+
+    action: Action
+    size: int
+    digest: bytes = b""
+
+
 class Enforcer:
     """The gate of one session."""
 
@@ -88,6 +100,7 @@ class Enforcer:
         self._seal = object()
         # Approvals that were asked for and neither used nor withdrawn yet, by exchange.
         self._approvals: dict[int, tuple[str, RequireApproval]] = {}
+        self._described: dict[int, _Described] = {}
         self._detached = Detached(decisions, session, now)
         self._log = structlog.get_logger("pep.enforcer")
 
@@ -97,24 +110,32 @@ class Enforcer:
 
     async def decide(self, ask: Ask) -> AsyncGenerator[Decided | Approved, None]:
         """The answers to an Ask: one, or Held and then another. Leaving it early withdraws a pending approval."""
+        first = await self.answer(ask)
+        if isinstance(first, Decided):
+            yield first
+            return
+        async with contextlib.aclosing(self.hold(ask, first)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def answer(self, ask: Ask) -> Decided | RequireApproval:
+        """The one answer to an Ask; a RequireApproval where people have to be waited for, by `hold`."""
         if ask.redeem is not None:
-            yield Decided(ask.exchange, await self._redeem(ask, ask.redeem))
-            return
+            return Decided(ask.exchange, await self._redeem(ask, ask.redeem))
         if ask.detached and (before := await self._asked_before(ask)) is not None:
-            yield before
-            return
+            return before
         decisions = await self._ask(ask)
         decision = strictest(decisions)
         match decision:
+            case Allow() | Mask():
+                return Decided(ask.exchange, self._grant(ask, decisions, _new_id()))
             case RequireApproval() if not ask.whole:
                 missing = Reason(NEEDS_WHOLE, "it needs approval, and that is given to the whole of it")
-                yield Decided(ask.exchange, Deny(decision.decision_id, decision.policy_revision, (missing,)))
+                return Decided(ask.exchange, Deny(decision.decision_id, decision.policy_revision, (missing,)))
             case RequireApproval() if ask.execution and len(ask.actions) == 1 and ask.detached:
-                yield await self._detach(ask, decision)
+                return await self._detach(ask, decision)
             case RequireApproval() if ask.execution and len(ask.actions) == 1:
-                async with contextlib.aclosing(self._hold(ask, decision)) as answers:
-                    async for answer in answers:
-                        yield answer
+                return decision
             case RequireApproval() if ask.execution:
                 alone = Reason(
                     "approval-needs-one-statement",
@@ -122,11 +143,13 @@ class Enforcer:
                     instead=("send the statement that needs approval by itself",),
                 )
                 deny = Deny(decision.decision_id, decision.policy_revision, (alone, *decision.reasons))
-                yield Decided(ask.exchange, self._refuse(ask, [deny] * len(ask.actions), deny))
+                return Decided(ask.exchange, self._refuse(ask, [deny] * len(ask.actions), deny))
             case Deny():
-                yield Decided(ask.exchange, self._refuse(ask, decisions, decision))
-            case _:
-                yield Decided(ask.exchange, self._grant(ask, decisions, _new_id()))
+                return Decided(ask.exchange, self._refuse(ask, decisions, decision))
+            case RequireApproval():
+                return Decided(ask.exchange, self._grant(ask, decisions, _new_id()))
+            case never:
+                assert_never(never)
 
     async def consider(self, actions: Sequence[Action]) -> tuple[Decision, ...]:
         """What would be answered to each action alone; it releases nothing, asks nobody and is not on record here."""
@@ -192,7 +215,7 @@ class Enforcer:
     async def _ask(self, ask: Ask) -> tuple[Decision, ...]:
         """One decision for each action; a single deny where there is no whole answer."""
         try:
-            sizes = [action_size(action) for action in ask.actions]
+            sizes = [self._size(action) for action in ask.actions]
         except (TypeError, ValueError):
             return (_deny("action-not-understood", "this proxy could not describe it to the decision service"),)
         if not sizes:
@@ -222,8 +245,7 @@ class Enforcer:
         answers = zip(decisions, ask.actions, strict=True)
         events = [*first, *(records.decided(each, ask, action, bodies=not ask.execution) for each, action in answers)]
         if ask.execution:
-            session = self._session
-            events.append(records.intended(ask, execution_id, decisions, session.subject.name, session.resource))
+            events.append(records.intended(ask, execution_id, decisions, [*map(self._digest, ask.actions)]))
         failed = self._record(events)
         if failed is not None:
             return failed
@@ -259,7 +281,7 @@ class Enforcer:
 
     # --- people -------------------------------------------------------------------------------------------------------
 
-    async def _hold(self, ask: Ask, decision: RequireApproval) -> AsyncGenerator[Decided | Approved, None]:
+    async def hold(self, ask: Ask, decision: RequireApproval) -> AsyncGenerator[Decided | Approved, None]:
         action = ask.actions[0]
         failed = self._record([records.decided(decision, ask, action, bodies=True)])
         if failed is not None:
@@ -355,7 +377,24 @@ class Enforcer:
                 return refused
 
     def _digest(self, action: Action) -> bytes:
-        return digest_of(action, self._session.subject.name, self._session.resource)
+        known = self._described.get(id(action))
+        if known is None or known.action is not action:
+            return digest_of(action, self._session.subject.name, self._session.resource)
+        if not known.digest:
+            known.digest = digest_of(action, self._session.subject.name, self._session.resource)
+        return known.digest
+
+    def _size(self, action: Action) -> int:
+        """See `action_size`. A protocol may ask with the very same action again, so what is known of it is kept."""
+        known = self._described.get(id(action))
+        if known is not None and known.action is action:
+            return known.size
+        size = action_size(action)
+        if size <= _SMALL_ACTION:
+            if len(self._described) >= _MOST_DESCRIBED:
+                self._described.clear()
+            self._described[id(action)] = _Described(action, size)
+        return size
 
     async def _request(self, ask: Ask, action: Action, decision: RequireApproval) -> PendingApproval | Deny:
         digest = self._digest(action)

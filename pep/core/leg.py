@@ -171,8 +171,9 @@ class Leg(asyncio.Protocol):
         self._apply_pauses()
 
     def resume(self, reason: str) -> None:
-        self._pauses.discard(reason)
-        self._apply_pauses()
+        if reason in self._pauses:
+            self._pauses.discard(reason)
+            self._apply_pauses()
 
     def paused_for(self, reason: str) -> bool:
         return reason in self._pauses

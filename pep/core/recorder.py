@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -40,7 +39,7 @@ class Observer(Protocol):
 
 
 def utc_now() -> str:
-    return datetime.datetime.fromtimestamp(time.time(), datetime.UTC).isoformat(timespec="microseconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
 def is_final(type: str, what: object) -> bool:

@@ -25,6 +25,7 @@ from pep.http.messages import (
     NoBody,
     RequestHead,
     RequestPart,
+    ResponseHead,
     ResponsePart,
     UntilClose,
 )
@@ -42,6 +43,8 @@ __all__ = [
 
 _KIB: Final = 1024
 _MAX_INTERIM: Final = 32
+# The longest head that is kept to be compared with the next.
+_REMEMBERED: Final = 4 * _KIB
 _LONGEST_LINE: Final = MAX_TARGET + 64
 
 _NAME: Final = re.compile(f"{TOKEN}+")
@@ -99,11 +102,13 @@ class RequestCodec(_Codec):
     After a head with `upgrade` the parts go on as ever; `rest` takes what follows the head, if the upgrade happens.
     """
 
-    __slots__ = ("_blank",)
+    __slots__ = ("_blank", "_read", "_text")
 
     def __init__(self, *, max_head: int = 64 * _KIB) -> None:
         super().__init__(max_head)
         self._blank = False  # an empty line before this head was skipped
+        self._text = ""
+        self._read: RequestHead | None = None  # of that text
 
     def next(self) -> RequestPart | None:
         """Raises ClientProtocolError, and from then on always the same."""
@@ -124,7 +129,11 @@ class RequestCodec(_Codec):
         if text is None:
             self._incomplete()
             return None
-        head = read_request(text)
+        if text != self._text:
+            # A client says the same again and again; reading is a function of the text.
+            self._text, self._read = text if len(text) <= _REMEMBERED else "", read_request(text)
+        head = self._read
+        assert head is not None
         self._blank = False
         self._body = Body(head.framing, ClientProtocolError, "400")
         return head
@@ -152,10 +161,13 @@ class ResponseCodec(_Codec):
     After a head of status 101 nothing is handed out: what follows is another protocol's and comes from `rest`.
     """
 
-    __slots__ = ("_interim", "_method", "_raw")
+    __slots__ = ("_interim", "_method", "_raw", "last")
 
-    def __init__(self, *, max_head: int = 256 * _KIB) -> None:
+    def __init__(self, *, max_head: int = 256 * _KIB, last: ResponseCodec | None = None) -> None:
+        """`last` is one whose responses these are like; nothing else of it counts."""
         super().__init__(max_head)
+        # The last head that was short, by its text and its method: the next may be the same.
+        self.last: tuple[str, str, ResponseHead] | None = None if last is None else last.last
         self._method: str | None = None
         self._interim = 0
         self._raw = False
@@ -204,7 +216,7 @@ class ResponseCodec(_Codec):
         if text is None:
             self._incomplete()
             return None
-        head = read_response(text, self._method)
+        head = self._read(text, self._method)
         if head.interim:
             self._interim += 1
             if self._interim > _MAX_INTERIM:
@@ -213,6 +225,15 @@ class ResponseCodec(_Codec):
             self._raw = True
         else:
             self._body = Body(head.framing, UpstreamProtocolError, UPSTREAM)
+        return head
+
+    def _read(self, text: str, method: str) -> ResponseHead:
+        last = self.last
+        if last is not None and last[0] == text and last[1] == method:
+            return last[2]
+        head = read_response(text, method)
+        if len(text) <= _REMEMBERED:
+            self.last = text, method, head
         return head
 
     def _incomplete(self) -> None:

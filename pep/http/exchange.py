@@ -23,7 +23,7 @@ from pep.http.connection import Connection
 from pep.http.identity import PRIVATE, presented
 from pep.http.large import Failed, is_large
 from pep.http.messages import Fields, Length, RequestHead
-from pep.http.obligations import CannotMask, Duties, duties_of
+from pep.http.obligations import NO_DUTIES, CannotMask, Duties, duties_of
 from pep.http.paths import Ambiguous, Path, canonical_query, normalise
 from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Read, Unreachable, WhoIs
 from pep.http.responses import relay
@@ -177,7 +177,8 @@ class _Exchange:
     # --- who ----------------------------------------------------------------------------------------------------------
 
     def _identify(self) -> Step[Known]:
-        credential = presented(self._head.fields, self._settings.login, self._connection.certificate)
+        connection, fields = self._connection, self._head.fields
+        credential = connection.known("credential", presented, fields, self._settings.login, connection.certificate)
         if credential is None:
             self._connection.record_fault(401, "the request shows no credential")
             raise Refused(denial.unauthenticated(None))
@@ -218,7 +219,7 @@ class _Exchange:
 
     def _path(self) -> Path:
         try:
-            return normalise(self._head.path)
+            return self._connection.known("path", normalise, self._head.path)
         except Ambiguous as ambiguous:
             self._connection.record_fault(400, str(ambiguous))
             raise Refused(denial.problem(400, f"the path can be read in more than one way: {ambiguous}")) from None
@@ -252,6 +253,8 @@ class _Exchange:
             if isinstance(content, Failed):
                 self._deny("not-understood", f"it was not understood in full: {content.reason}")
         try:
+            if body is None and content is None:
+                return self._connection.known("request", classify, self._head, path, None, settings)
             return classify(self._head, path, body, settings, content)
         except Ambiguous as ambiguous:
             self._connection.record_fault(400, str(ambiguous))
@@ -323,6 +326,8 @@ class _Exchange:
             for one in grants
             for action in one.obligations
         )
+        if not any(obligations):
+            return NO_DUTIES
         try:
             return duties_of(obligations)
         except CannotMask as error:
@@ -331,7 +336,20 @@ class _Exchange:
     # --- where --------------------------------------------------------------------------------------------------------
 
     def _connect(self, known: Known, path: Path, duties: Duties, body: bytes | None) -> Step[Outgoing]:
-        settings, head = self._settings, self._head
+        outgoing = self._connection.known("outgoing", self._outgoing, self._head, path, duties)
+        answer = yield from self._connection.look_up(Connect(known.session, outgoing, body))
+        match answer:
+            case Connected(request=ready):
+                return ready
+            case Unreachable(reason):
+                self._connection.record_fault(502, reason)
+                raise Refused(denial.problem(502, reason))
+            case other:
+                raise TypeError(type(other))
+
+    def _outgoing(self, head: RequestHead, path: Path, duties: Duties) -> Outgoing:
+        """The request as the target is to get it, but for the credential."""
+        settings = self._settings
         fields = end_to_end(head.fields).without((*PRIVATE, *STRIPPED_UPSTREAM, "Host", "Content-Length", "Expect"))
         if settings.injects or duties.rewrites:
             fields = fields.without(_PARTS)
@@ -348,16 +366,7 @@ class _Exchange:
         host = settings.host or head.host
         base = "" if path.text == "*" else settings.base_path
         target = base + path.text + ("" if head.query is None else f"?{canonical_query(head.query)}")
-        outgoing = Outgoing(head.method, target, host, Fields((("Host", host), *fields.items)))
-        answer = yield from self._connection.look_up(Connect(known.session, outgoing, body))
-        match answer:
-            case Connected(request=ready):
-                return ready
-            case Unreachable(reason):
-                self._connection.record_fault(502, reason)
-                raise Refused(denial.problem(502, reason))
-            case other:
-                raise TypeError(type(other))
+        return Outgoing(head.method, target, host, Fields((("Host", host), *fields.items)))
 
     def _conditions(self, fields: Fields) -> tuple[str, ...]:
         """The conditions to leave out where a mask is due: whether a tag fits tells what the document is.

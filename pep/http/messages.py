@@ -6,8 +6,9 @@ Implements the vocabulary of RFC 9110 and RFC 9112; bodies are parts of `BodyDat
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # Name and value as they stood on the wire, without the white space around the value; decoded as Latin-1.
 Field = tuple[str, str]
@@ -43,17 +44,29 @@ class Fields:
     """A header section, in order. Names compare without case."""
 
     items: tuple[Field, ...] = ()
+    _lower: tuple[str, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self.items)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in lower case, in the order of the fields. They are asked for many times."""
+        if self._lower is None:
+            object.__setattr__(self, "_lower", tuple([name.lower() for name, _ in self.items]))
+        assert self._lower is not None
+        return self._lower
+
     def all(self, name: str) -> tuple[str, ...]:
-        wanted = name.lower()
-        return tuple(value for key, value in self.items if key.lower() == wanted)
+        wanted, names = name.lower(), self.names
+        if wanted not in names:
+            return ()
+        return tuple([item[1] for item, own in zip(self.items, names, strict=True) if own == wanted])
 
     def first(self, name: str) -> str | None:
         """The first value of that name, None where there is none."""
-        return next(iter(self.all(name)), None)
+        wanted, names = name.lower(), self.names
+        return self.items[names.index(wanted)][1] if wanted in names else None
 
     def tokens(self, name: str) -> tuple[str, ...]:
         """The members of a comma-separated field, in lower case, over all its lines."""
@@ -61,12 +74,19 @@ class Fields:
         return tuple(part for part in parts if part)
 
     def without(self, names: Iterable[str]) -> Fields:
-        gone = {name.lower() for name in names}
-        return Fields(tuple(item for item in self.items if item[0].lower() not in gone))
+        gone, own = _folded(frozenset(names)), self.names
+        if gone.isdisjoint(own):
+            return self
+        return Fields(tuple([item for item, name in zip(self.items, own, strict=True) if name not in gone]))
 
     def replaced(self, name: str, value: str) -> Fields:
         """With that value under that name, and no other one."""
         return Fields((*self.without((name,)).items, (name, value)))
+
+
+@functools.lru_cache(maxsize=256)
+def _folded(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
 
 
 @dataclass(frozen=True, slots=True)

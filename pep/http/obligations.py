@@ -48,7 +48,17 @@ from pep.http.transforms import (
 if TYPE_CHECKING:
     from pep.http.scrub import Scrub
 
-__all__ = ["SUPPORTED", "CannotMask", "Duties", "Plan", "duties_of", "plan"]
+__all__ = [
+    "NO_DUTIES",
+    "SUPPORTED",
+    "CannotMask",
+    "Duties",
+    "Plan",
+    "duties_of",
+    "plan",
+    "scrubbed_plan",
+    "shown_heads",
+]
 
 SUPPORTED: Final = frozenset({"mask", "redact_text", "limit_rows", "time_limit", "set_headers", "remove_headers"})
 
@@ -113,6 +123,9 @@ class Plan:
     body: Transform = field(default_factory=Identity)
 
 
+NO_DUTIES: Final = Duties()
+
+
 def duties_of(obligations: Iterable[Iterable[Obligation]]) -> Duties:
     """The union over all actions: every mask, every limit, the shortest time. Raises CannotMask for a contradiction."""
     masks: dict[FieldMask, None] = {}
@@ -167,10 +180,9 @@ def plan(
     `decoded_limit` bounds what is held of a body, what one record of a stream may be, and what one piece of a body may
     grow to when it is decoded; `hash_keys` are the keys of HashMask by their names.
     """
-    fields = _end_to_end(scrub.in_fields(head.fields))
     if not duties.rewrites:
-        reason = scrub.clean(head.reason.encode("latin-1")).decode("latin-1")
-        return _scrubbed(replace(head, reason=reason, fields=fields), method, scrub, decoded_limit)
+        return scrubbed_plan(shown_heads(head, scrub, scrub.secrets), method, scrub, decoded_limit)
+    fields = _end_to_end(scrub.in_fields(head.fields))
     # The reason phrase is free text too.
     head = replace(head, reason=_phrase(head.status), fields=fields)
     if head.status == _SWITCHING_PROTOCOLS:
@@ -192,15 +204,23 @@ def plan(
     return Plan(shown, Rewritten(decoder, body, scrubbing, held=held, rewriter=rewriter, redactor=redactor))
 
 
-def _scrubbed(head: ResponseHead, method: str, scrub: Scrub, limit: int) -> Plan:
-    """Nothing is due but that the target's own credential must not come back."""
+def shown_heads(head: ResponseHead, scrub: Scrub, _secrets: tuple[bytes, ...]) -> tuple[ResponseHead, ResponseHead]:
+    """The head where nothing is due but that the secrets of `scrub` must not come back: with its body as it is, and
+    with one that is looked through."""
+    reason = scrub.clean(head.reason.encode("latin-1")).decode("latin-1")
+    clean = replace(head, reason=reason, fields=_end_to_end(scrub.in_fields(head.fields)))
+    return clean, replace(clean, fields=clean.fields.without(_OF_THE_BYTES), framing=Chunked())
+
+
+def scrubbed_plan(heads: tuple[ResponseHead, ResponseHead], method: str, scrub: Scrub, limit: int) -> Plan:
+    """The plan where nothing is due but that, for one of `shown_heads`. Raises CannotMask."""
+    head, shown = heads
     if not scrub or _empty(head, method) or head.status == _SWITCHING_PROTOCOLS:
         return Plan(head)
     if head.status == _PARTIAL_CONTENT:
         raise CannotMask("a part of a body cannot be searched for the credential")
     held = _small(head)
     decoder = Decoder(codings(head.fields), limit, total=held)
-    shown = replace(head, fields=head.fields.without(_OF_THE_BYTES), framing=Chunked())
     return Plan(shown, Rewritten(decoder, Plain(), scrub.stream(), held=held))
 
 

@@ -31,7 +31,7 @@ from pep.http.messages import (
     ResponsePart,
     UntilClose,
 )
-from pep.http.obligations import CannotMask, Duties, Plan, plan
+from pep.http.obligations import CannotMask, Duties, Plan, plan, scrubbed_plan, shown_heads
 from pep.http.questions import Release, Rewrite, TakesMore, Turn, WhatIf
 from pep.http.stepping import Cut, Refused, Stale, Step, TargetStalls, Wait
 from pep.http.tunnel import Tunnel
@@ -204,17 +204,26 @@ class _Response:
         began = head.fields.first("Mcp-Session-Id")
         if began and any(call.method == "initialize" for call in self._request.calls):
             settings.mcp_sessions.began(began, connection.subject)
-        self._plan = plan(
+        self._plan = self._planned_for(head)
+        if not (self._plan.body.held or self._collects):
+            self._send_head(self._plan.head.framing)
+
+    def _planned_for(self, head: ResponseHead) -> Plan:
+        settings, method = self._connection.settings, self._request_head.method
+        if not self._duties.rewrites:
+            # Heads repeat, and a secret that was learnt meanwhile makes it another question.
+            scrub = settings.scrub
+            heads = self._connection.known("shown", shown_heads, head, scrub, scrub.secrets)
+            return scrubbed_plan(heads, method, scrub, settings.decoded_limit)
+        return plan(
             head,
-            self._request_head.method,
+            method,
             self._duties,
             settings.scrub,
             decoded_limit=settings.decoded_limit,
             graphql=self._request.graphql,
             hash_keys=settings.hash_keys,
         )
-        if not (self._plan.body.held or self._collects):
-            self._send_head(self._plan.head.framing)
 
     def _send_head(self, framing: Framing) -> None:
         """The head as the client gets it: its framing is what this client can read."""

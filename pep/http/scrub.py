@@ -76,6 +76,11 @@ class Scrub:
     def __repr__(self) -> str:
         return f"Scrub({len(self._secrets)} secrets)"
 
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """Those that are looked for; the same object as long as they are the same."""
+        return self._secrets
+
     def learn(self, secrets: Iterable[bytes]) -> None:
         """Look for these from now on, also in streams that have begun. Those known before still count."""
         fresh = tuple(secret for secret in dict.fromkeys(secrets) if secret not in self._secrets)
@@ -221,6 +226,10 @@ class Stream:
     def finish(self) -> bytes:
         held, self._held = self._held, b""
         return self._scrub.clean(held)
+
+    def clean(self, data: bytes) -> bytes:
+        """All of it at once, where nothing came before and nothing comes behind."""
+        return self._scrub.clean(data)
 
 
 class Watch:

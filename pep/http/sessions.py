@@ -13,9 +13,9 @@ import hashlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
-from pep.core.decision_client import Credential
+from pep.core.decision_client import Bearer, ClientCertificate, Credential, Jwt, StaticKey
 from pep.core.driver import Gate
 from pep.core.model import Deny
 from pep.core.serve import Admitted, Runtime
@@ -230,5 +230,12 @@ class Directory:
 
 def _digest(credential: Credential) -> bytes:
     """A name for a credential that is not the credential, and no other one's."""
-    # Not the value's own repr, which leaves the secret out.
-    return hashlib.sha256(repr((type(credential).__name__, dataclasses.astuple(credential))).encode()).digest()
+    match credential:
+        case Jwt(secret) | StaticKey(secret) | Bearer(secret):
+            parts = [secret.encode("utf-8", "surrogateescape")]
+        case ClientCertificate(chain):
+            parts = list(chain)
+        case never:
+            assert_never(never)
+    lengths = ",".join(str(len(part)) for part in parts)
+    return hashlib.sha256(b"".join((f"{type(credential).__name__} {lengths}\n".encode(), *parts))).digest()

@@ -57,6 +57,9 @@ class Scrubbing(Protocol):
 
     def finish(self) -> bytes: ...
 
+    def clean(self, data: bytes) -> bytes:
+        """What `feed` and then `finish` would give, of something that is all there is."""
+
 
 class Body(Protocol):
     """A body without its content codings. `light`: `feed` does not look at the data."""
@@ -107,6 +110,8 @@ class Rewritten:
         self._body = body
         self._scrubbing = scrubbing
         self._held = held
+        # What comes of the body, where it is looked at as a whole.
+        self._whole: list[bytes] = []
         self._rewriter = rewriter
         self._redactor = redactor
 
@@ -132,14 +137,23 @@ class Rewritten:
                 piece = decoded[at : at + size]
                 rewritten = yield from self._body.feed(piece)
                 spent += len(piece) // _LIGHT if self._body.light else len(piece)
-                if rewritten:
+                if self._held:
+                    self._whole.append(rewritten)
+                elif rewritten:
                     out.append((yield from self._scrubbed(rewritten)))
         return b"".join(out)
 
     def finishing(self) -> Work[bytes]:
         self._decoder.finish()
-        out = yield from self._scrubbed((yield from self._body.finish()))
-        return out + self._scrubbing.finish() if self._scrubbing else out
+        self._whole.append((yield from self._body.finish()))
+        whole = b"".join(self._whole)
+        self._whole.clear()
+        if self._scrubbing is None:
+            return whole
+        if self._held and len(whole) <= _STEP:
+            return self._scrubbing.clean(whole)
+        out = yield from self._scrubbed(whole)
+        return out + self._scrubbing.finish()
 
     def _scrubbed(self, data: bytes) -> Work[bytes]:
         scrubbing = self._scrubbing

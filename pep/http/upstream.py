@@ -19,6 +19,7 @@ from pep.http.config import HttpUpstream
 
 # Servers close what is idle for a minute or more; the proxy is to be the one who does.
 IDLE_SECONDS: Final = 30.0
+_CLOCK_SECONDS: Final = 0.002
 IDLE_PER_KEY: Final = 8
 IDLE_IN_ALL: Final = 512
 
@@ -44,6 +45,8 @@ class UpstreamPool:
         self._in_all = in_all
         # In the order in which they became idle.
         self._idle: dict[_Idle, None] = {}
+        self._resting: dict[str, dict[_Idle, None]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
@@ -52,7 +55,7 @@ class UpstreamPool:
 
     def has(self, key: str) -> bool:
         """Whether a connection rests that was used for that key."""
-        return any(idle.key == key for idle in self._idle)
+        return key in self._resting
 
     async def take(self, key: str) -> Leg:
         """A connection for that key: the one used last, or a new one. Raises OSError, TimeoutError."""
@@ -60,9 +63,9 @@ class UpstreamPool:
 
     def take_idle(self, key: str) -> Leg | None:
         """The connection used last for that key, of those that are still there."""
-        for idle in [idle for idle in reversed(self._idle) if idle.key == key]:
-            self._idle.pop(idle, None)
-            idle.timer.cancel()
+        while resting := self._resting.get(key):
+            idle = next(reversed(resting))
+            self.forget(idle)
             if not idle.leg.gone():
                 return idle.leg
             idle.leg.abort()
@@ -73,22 +76,44 @@ class UpstreamPool:
         if self._closed or leg.gone():
             leg.abort()
             return
-        idle = _Idle(self, key, leg)
+        loop = asyncio.get_running_loop()
+        idle = _Idle(self, key, leg, loop.time() + self._idle_seconds)
         self._idle[idle] = None
-        same = [other for other in self._idle if other.key == key]
-        if len(same) > self._per_key:
-            same[0].discard()
+        resting = self._resting.setdefault(key, {})
+        resting[idle] = None
+        if len(resting) > self._per_key:
+            next(iter(resting)).discard()
         elif len(self._idle) > self._in_all:
             next(iter(self._idle)).discard()
-        idle.timer = asyncio.get_running_loop().call_later(self._idle_seconds, idle.discard)
+        if self._sweep is None:
+            self._sweep = loop.call_at(idle.until, self._discard_old)
         # Last: what has arrived already discards it at once.
         leg.attach(idle)
 
+    def _discard_old(self) -> None:
+        """One timer for all of them: they rest in the order in which their times are over."""
+        loop = asyncio.get_running_loop()
+        self._sweep = None
+        # A timer may be early by what the clock does not tell apart.
+        now = loop.time() + _CLOCK_SECONDS
+        while (first := next(iter(self._idle), None)) is not None and first.until <= now:
+            first.discard()
+        if first is not None:
+            self._sweep = loop.call_at(first.until, self._discard_old)
+
     def forget(self, idle: _Idle) -> None:
         self._idle.pop(idle, None)
+        resting = self._resting.get(idle.key)
+        if resting is not None:
+            resting.pop(idle, None)
+            if not resting:
+                del self._resting[idle.key]
 
     async def close(self) -> None:
         self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
         legs = [idle.leg for idle in self._idle]
         for idle in tuple(self._idle):
             idle.discard()
@@ -119,10 +144,10 @@ class UpstreamPool:
 class _Idle:
     """A connection at rest. Nothing may arrive on it: whatever does, or its end, discards it."""
 
-    def __init__(self, pool: UpstreamPool, key: str, leg: Leg) -> None:
+    def __init__(self, pool: UpstreamPool, key: str, leg: Leg, until: float) -> None:
         self.key = key
         self.leg = leg
-        self.timer: asyncio.TimerHandle
+        self.until = until
         self._pool = pool
 
     def received(self, data: bytes) -> None:  # noqa: ARG002 - what it is does not matter
@@ -136,7 +161,6 @@ class _Idle:
 
     def discard(self) -> None:
         self._pool.forget(self)
-        self.timer.cancel()
         self.leg.abort()
 
 
