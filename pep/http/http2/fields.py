@@ -74,7 +74,10 @@ def request_head(fields: Iterable[RawField], *, ended: bool) -> StreamHead:
 
 def trailer_section(fields: Iterable[RawField]) -> bytes:
     """The last chunk of a body with that trailer section. Raises Malformed."""
-    return last_chunk(Fields(tuple(_regular(fields))))
+    regular = _regular(fields)
+    if any(name == "content-length" for name, _ in regular):
+        raise Malformed("a length comes behind the body")
+    return last_chunk(Fields(tuple(regular)))
 
 
 def response_fields(head: ResponseHead) -> list[RawField]:

@@ -72,7 +72,10 @@ class Stream:
         self._wire = wire
         self._chunked = head.chunked
         self._length = head.length
-        self._inbox: deque[tuple[bytes, int]] = deque([(head.text, 0)])
+        self._inbox: deque[tuple[bytes, int]] = deque()
+        # What would make the request whole: a length is believed once the stream has ended where it says.
+        self._last: list[tuple[bytes, int]] = []
+        self._take(head.text, 0, ended=ended)
         self._credit = 0
         self._receiver: Receiver | None = None
         self._pauses: set[str] = set()
@@ -100,7 +103,7 @@ class Stream:
             raise Malformed("the body is longer than it says")
         else:
             self._length -= len(data)
-        self._inbox.append((data, size))
+        self._take(data, size, ended=False)
         self._deliver()
 
     def request_ended(self, trailers: list[RawField] | None = None) -> None:
@@ -114,7 +117,8 @@ class Stream:
             if self._length:
                 raise Malformed("the body is shorter than it says")
         self._request_over = True
-        self._inbox.append((end, 0))
+        self._inbox += (*self._last, (end, 0))
+        self._last.clear()
         self._deliver()
 
     def leave(self) -> None:
@@ -123,6 +127,7 @@ class Stream:
             return
         self._left = True
         self._inbox.clear()
+        self._last.clear()
         self._outbox.clear()
         self._queued = 0
         self._sent.set()
@@ -262,6 +267,10 @@ class Stream:
         if self._throttled and self._receiver is not None:
             self._throttled = False
             self._receiver.writable(yes=True)
+
+    def _take(self, data: bytes, size: int, *, ended: bool) -> None:
+        whole = not self._chunked and not self._length and not ended
+        (self._last if whole else self._inbox).append((data, size))
 
     def _deliver(self) -> None:
         """What is there of the request goes to the machine; only then the client may send as much again."""

@@ -83,14 +83,14 @@ def lanes() -> Iterator[list[Lane]]:
             reader = stack.enter_context(READERS[reader_name]())
             relay = stack.enter_context(http_relay(reader.url, policy, **options))
             relay.decisions.passwords = {CREDENTIAL}
-            found.append(Lane(name, relay, reader, _recorded(relay)))
+            found.append(Lane(name, relay, reader, recorded(relay)))
         yield found
     # What a target came to see later than it was looked for.
     for lane in found:
         assert len(lane.reader.seen) == lane.accounted, lane.name
 
 
-def _recorded(relay: HttpRelay) -> list[bytes]:
+def recorded(relay: HttpRelay) -> list[bytes]:
     """All that is put on record, from now on."""
     records: list[bytes] = []
     append = relay.runtime.spool.append

@@ -121,7 +121,15 @@ def test_a_malformed_request_becomes_nothing(fields: list[tuple[bytes, bytes]]) 
 
 
 @pytest.mark.parametrize(
-    "field", [(b":path", b"/"), (b"connection", b"close"), (b"X", b"y"), (b"a", b"b\r\nc: d"), (b"a\n", b"b")]
+    "field",
+    [
+        (b":path", b"/"),
+        (b"connection", b"close"),
+        (b"content-length", b"3"),
+        (b"X", b"y"),
+        (b"a", b"b\r\nc: d"),
+        (b"a\n", b"b"),
+    ],
 )
 def test_malformed_trailers_become_nothing(field: tuple[bytes, bytes]) -> None:
     with pytest.raises(Malformed):
