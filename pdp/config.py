@@ -421,6 +421,8 @@ class Limits(StrictModel):
 
     sessions_per_subject: Annotated[int, Field(ge=1)] = 500
     pending_approvals_per_subject: Annotated[int, Field(ge=1)] = 50
+    # At each replica.
+    decisions_per_second_per_subject: Annotated[int, Field(ge=1)] = 1000
 
 
 class Service(StrictModel):

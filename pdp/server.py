@@ -50,6 +50,7 @@ from pdp.service.observed import Observed
 from pdp.service.operated import Operated
 from pdp.service.peers import Peers
 from pdp.service.people import People
+from pdp.service.rates import Rates
 from pdp.service.refusal import Refusals
 from pdp.service.revocation_service import RevocationService
 from pdp.service.session_tokens import PURPOSE, SessionTokens
@@ -337,6 +338,7 @@ def _add(
         peers=peers,
         authenticator=authenticator,
         watchers=parts.watchers,
+        rates=Rates(settings.limits.decisions_per_second_per_subject),
         database=parts.database,
         now=now,
         **shared,

@@ -32,14 +32,20 @@ class Authority:
     _subject: x509.Certificate
 
     def issue(
-        self, name: str, *, dns: Sequence[str] = (), addresses: Sequence[str] = (), uris: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        dns: Sequence[str] = (),
+        addresses: Sequence[str] = (),
+        uris: Sequence[str] = (),
+        valid: datetime.timedelta = _VALID,
     ) -> Certificate:
         """For a server or a client: the alternatives go into subjectAltName, `name` into CN and the file names."""
         alternatives: list[x509.GeneralName] = [x509.DNSName(value) for value in dns]
         alternatives += [x509.IPAddress(ipaddress.ip_address(value)) for value in addresses]
         alternatives += [x509.UniformResourceIdentifier(value) for value in uris]
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(name, self._subject.subject, key).add_extension(
+        builder = _builder(name, self._subject.subject, key, valid).add_extension(
             x509.BasicConstraints(False, None), critical=True
         )
         builder = builder.add_extension(_usage(signs=False), critical=True).add_extension(
@@ -65,7 +71,9 @@ def make_authority(directory: Path, name: str = "test-ca") -> Authority:
     return Authority(directory, _write_certificate(directory / f"{name}.crt", certificate), key, certificate)
 
 
-def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, valid: datetime.timedelta = _VALID
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -74,7 +82,7 @@ def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + _VALID)
+        .not_valid_after(now + valid)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 

@@ -20,6 +20,7 @@ from pdp.opa.engine import PolicyEngine
 from pdp.service.action_digest import fingerprint
 from pdp.service.decider import Answer, Asker, Decider, new_id
 from pdp.service.peers import Peer, Peers
+from pdp.service.rates import Rates
 from pdp.service.refusal import Refused
 from pdp.service.sessions import Held, LiveSession, Opening, Sessions
 from pdp.service.subjects import subject_message
@@ -54,6 +55,7 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         authenticator: Authenticator,
         sessions: Sessions,
         decider: Decider,
+        rates: Rates,
         engine: PolicyEngine,
         watchers: Watchers,
         database: Database,
@@ -63,6 +65,7 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         self._authenticator = authenticator
         self._sessions = sessions
         self._decider = decider
+        self._rates = rates
         self._engine = engine
         self._watchers = watchers
         self._database = database
@@ -141,11 +144,17 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         if self._sessions.full(who.subject.root.id):
             message = "Too many sessions are open for this person or workload; close one first."
             return self._decider.deny(asker, "too-many-sessions", message, action="connect", retry=True)
+        if not self._rates.take(asker.subject, 1):
+            return self._too_fast(asker, "connect")
         (answer,) = await self._decider.decide(asker, [access_pb2.Action(name="connect")])
         if answer.decision.WhichOneof("verdict") == "require_approval":
             message = "Connecting cannot wait for an approval; let the policy require it for single actions."
             return self._decider.deny(asker, "connect-cannot-wait", message, action="connect")
         return answer
+
+    def _too_fast(self, asker: Asker, action: str) -> Answer:
+        message = "This person or workload asks for more decisions a second than it may; try again in a second."
+        return self._decider.deny(asker, "too-many-decisions", message, action=action, retry=True)
 
     async def RefreshSession(  # noqa: N802
         self, request: pb.RefreshSessionRequest, context: Context
@@ -183,7 +192,11 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "the actions together are too large")
         if any(action.name == "connect" for action in request.actions):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "connect is decided by OpenSession")
-        answers = await self._decider.decide(session.asker(), request.actions)
+        asker = session.asker()
+        if self._rates.take(asker.subject, len(request.actions)):
+            answers = await self._decider.decide(asker, request.actions)
+        else:
+            answers = [self._too_fast(asker, each.name) for each in request.actions]
         if session.state is not SessionState.OPEN:
             # Killed while the policies were asked: the answer came too late.
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"the session has ended: {session.ended_because}")

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,8 @@ from pdp.v1 import (
 )
 from pdp.v1.tracing import NoTracer, Tracer
 from pep.core import translate
-from pep.core.errors import DecisionUnavailable
+from pep.core.connections import Connections, Retired, answers, translated_errors
+from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.model import Action, Allow, Decision, Deny, Mask, Reason, RequireApproval
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
 from pep.core.signer import Signed
@@ -106,10 +106,6 @@ class ApprovalUpdate:
     comment: str = ""
 
 
-class RequestRefused(DecisionUnavailable):
-    """The service answered that it will not decide this request, so the same request again is of no use."""
-
-
 class DecisionClient(Protocol):
     """Every method raises DecisionUnavailable where no whole answer came in time."""
 
@@ -148,35 +144,7 @@ class DecisionClient(Protocol):
         """Sends records in order and says which are stored; ends only by an error."""
 
 
-# A stopped service leaves a stream hanging, where a call runs into its time limit; pings find out. A restarted one is
-# found again soon.
-_OPTIONS: Final = (
-    ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 2_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.max_receive_message_length", 16 << 20),
-    # Channels to one address share a connection otherwise, and a retry would take the one that just failed.
-    ("grpc.use_local_subchannel_pool", 1),
-)
-_FINAL_CODES: Final = frozenset(
-    {
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.ALREADY_EXISTS,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.OUT_OF_RANGE,
-        grpc.StatusCode.UNIMPLEMENTED,
-    }
-)
 _FIRST_TRY: Final = 0.6
-# How long a stream waits for a connection where there is another address to try.
-_REACH_SECONDS: Final = 1.0
 _STATES: Final = {
     approval_service_pb2.APPROVAL_STATE_PENDING: "pending",
     approval_service_pb2.APPROVAL_STATE_APPROVED: "approved",
@@ -191,7 +159,8 @@ _STATES: Final = {
 class GrpcDecisionClient:
     """Over gRPC with the proxy's certificate. Made on the running loop; `close` ends its channels.
 
-    Decisions and streams have connections of their own: a long shipment never delays a decision.
+    Decisions and streams have connections of their own: a long shipment never delays a decision. `renew` changes the
+    certificate while it works.
     """
 
     def __init__(
@@ -205,22 +174,43 @@ class GrpcDecisionClient:
         tracer: Tracer | None = None,
     ) -> None:
         self._tracer = tracer or NoTracer()
-        named = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
-        options = (*_OPTIONS, *named)
-        targets = [addresses[index % len(addresses)] for index in range(max(2, len(addresses)))]
-        calls = [grpc.aio.secure_channel(target, credentials, options) for target in targets]
-        streams = [grpc.aio.secure_channel(target, credentials, options) for target in addresses]
-        self._channels = [*calls, *streams]
+        self._addresses = addresses
+        self._server_name = server_name
+        self._connections = Connections(addresses, credentials, server_name)
         self._open_timeout = open_timeout
         self._decide_timeout = decide_timeout
-        self._decisions = [decision_service_pb2_grpc.DecisionServiceStub(channel) for channel in calls]
-        self._approvals = [approval_service_pb2_grpc.ApprovalServiceStub(channel) for channel in calls]
-        self._streams = StreamChannels(streams)
         self._preferred = 0
 
+    @property
+    def _decisions(self) -> Sequence[decision_service_pb2_grpc.DecisionServiceStub]:
+        return self._connections.decisions
+
+    @property
+    def _approvals(self) -> Sequence[approval_service_pb2_grpc.ApprovalServiceStub]:
+        return self._connections.approvals
+
     async def close(self) -> None:
-        for channel in self._channels:
-            await channel.close()
+        await self._connections.close()
+
+    async def renew(self, credentials: grpc.ChannelCredentials) -> None:
+        """Goes on with this certificate: calls at once, streams as soon as they are opened again, which they are now.
+
+        DecisionUnavailable where the service does not answer to it or refuses it; then nothing has changed.
+        """
+        fresh = Connections(self._addresses, credentials, self._server_name)
+        try:
+            with translated_errors():
+                await fresh.try_out(self._open_timeout)
+        except BaseException:
+            await fresh.close()
+            raise
+        old, self._connections = self._connections, fresh
+        old.retired.set()
+        try:
+            # What was called before has its answer or its time-out by then, the second try among it.
+            await asyncio.sleep(self._open_timeout + self._decide_timeout)
+        finally:
+            await old.close()
 
     async def open_session(self, login: Login) -> SessionHandle | Deny:
         request = decision_service_pb2.OpenSessionRequest(
@@ -292,15 +282,22 @@ class GrpcDecisionClient:
 
     async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
         request = approval_service_pb2.AwaitApprovalRequest(token=session.token, approval_id=approval_id)
-        async with self._streams.one() as channel:
-            call = approval_service_pb2_grpc.ApprovalServiceStub(channel).AwaitApproval(request, wait_for_ready=True)
-            try:
-                with _translated_errors():
-                    async for answer in call:
-                        _whole(answer)
-                        yield ApprovalUpdate(_STATES.get(answer.state, "unknown"), answer.comment)
-            finally:
-                call.cancel()
+        while True:
+            connections = self._connections
+            async with connections.streams.one() as channel:
+                stub = approval_service_pb2_grpc.ApprovalServiceStub(channel)
+                call = stub.AwaitApproval(request, wait_for_ready=True)
+                try:
+                    with translated_errors():
+                        async for answer in answers(call, connections.retired):
+                            _whole(answer)
+                            yield ApprovalUpdate(_STATES.get(answer.state, "unknown"), answer.comment)
+                    return
+                except Retired:
+                    # The next stream begins with the state as it is then.
+                    continue
+                finally:
+                    call.cancel()
 
     async def cancel_approval(self, session: SessionHandle, approval_id: str, reason: str) -> None:
         request = approval_service_pb2.CancelApprovalRequest(
@@ -319,24 +316,35 @@ class GrpcDecisionClient:
         return translate.decision(answer.decision)
 
     async def watch(self) -> AsyncGenerator[WatchNews, None]:
-        async with self._streams.one() as channel:
-            call = decision_service_pb2_grpc.DecisionServiceStub(channel).Watch(wait_for_ready=True)
-            try:
-                with _translated_errors():
-                    await call.write(decision_service_pb2.WatchRequest(acknowledged=0))
-                    async for answer in call:
-                        yield _news(_whole(answer))
-                        await call.write(decision_service_pb2.WatchRequest(acknowledged=answer.number))
-            finally:
-                call.cancel()
+        while True:
+            connections = self._connections
+            async with connections.streams.one() as channel:
+                call = decision_service_pb2_grpc.DecisionServiceStub(channel).Watch(wait_for_ready=True)
+                try:
+                    with translated_errors():
+                        await call.write(decision_service_pb2.WatchRequest(acknowledged=0))
+                        async for answer in answers(call, connections.retired):
+                            yield _news(_whole(answer))
+                            await call.write(decision_service_pb2.WatchRequest(acknowledged=answer.number))
+                    return
+                except Retired:
+                    # The next stream begins with a snapshot, so nothing is missed in between.
+                    continue
+                finally:
+                    call.cancel()
 
     async def ship(
         self,
         shipments: AsyncIterator[Shipment | Countersign | Mark],
         acknowledged: Callable[[Acknowledged], None],
     ) -> None:
-        async with self._streams.one() as channel:
-            await _ship(audit_service_pb2_grpc.AuditServiceStub(channel), shipments, acknowledged)
+        connections = self._connections
+        async with connections.streams.one() as channel:
+            stub = audit_service_pb2_grpc.AuditServiceStub(channel)
+            try:
+                await _ship(stub, shipments, acknowledged, connections.retired)
+            except Retired:
+                raise DecisionUnavailable("the stream of records moves to another connection") from None
             raise DecisionUnavailable("the decision service ended the stream of records")
 
     async def _call(self, calls: Sequence[Callable[..., Any]], request: Any, timeout: float) -> Any:
@@ -361,7 +369,7 @@ class GrpcDecisionClient:
         sent.GetCurrentTime()
         request.meta.sent_at.CopyFrom(sent)
         request.meta.timeout.CopyFrom(translate.duration(timeout))
-        with _translated_errors():
+        with translated_errors():
             # A timer of our own as well: how long a client waits depends on nothing in the library.
             carried = tuple(self._tracer.carried().items())
             async with asyncio.timeout(timeout):
@@ -372,6 +380,7 @@ async def _ship(
     stub: Any,
     shipments: AsyncIterator[Shipment | Countersign | Mark],
     acknowledged: Callable[[Acknowledged], None],
+    retired: asyncio.Event,
 ) -> None:
     call = stub.Record(wait_for_ready=True)
 
@@ -380,11 +389,11 @@ async def _ship(
             await call.write(_record(shipment))
 
     try:
-        with _translated_errors():
+        with translated_errors():
             try:
                 async with asyncio.TaskGroup() as tasks:
                     sending = tasks.create_task(send())
-                    async for answer in call:
+                    async for answer in answers(call, retired):
                         _whole(answer)
                         acknowledged(Acknowledged(answer.session_id, answer.acknowledged_seq, answer.refused))
                     sending.cancel()
@@ -394,58 +403,11 @@ async def _ship(
         call.cancel()
 
 
-class StreamChannels:
-    """Channels for streams, one for each address. When a stream breaks, the next one is opened at the next address."""
-
-    def __init__(self, channels: Sequence[grpc.aio.Channel]) -> None:
-        self._channels = channels
-        self._preferred = 0
-
-    @contextlib.asynccontextmanager
-    async def one(self) -> AsyncIterator[grpc.aio.Channel]:
-        """The channel to take now. With several addresses one that cannot be reached soon is DecisionUnavailable."""
-        taken = self._preferred
-        channel = self._channels[taken]
-        try:
-            if len(self._channels) > 1:
-                await _reached(channel)
-            yield channel
-        except RequestRefused:
-            raise
-        except DecisionUnavailable:
-            # Only the first of the streams that broke together moves on.
-            if self._preferred == taken:
-                self._preferred = (taken + 1) % len(self._channels)
-            raise
-
-
-async def _reached(channel: grpc.aio.Channel) -> None:
-    try:
-        async with asyncio.timeout(_REACH_SECONDS):
-            await channel.channel_ready()
-    except TimeoutError:
-        raise DecisionUnavailable("the decision service is not reached at that address") from None
-
-
 def _whole(answer: Any) -> Any:
     """The library hands out None for bytes that are not the message they should be."""
     if answer is None:
         raise DecisionUnavailable("the decision service's answer is not understood")
     return answer
-
-
-@contextlib.contextmanager
-def _translated_errors() -> Any:
-    try:
-        yield
-    except TimeoutError:
-        raise DecisionUnavailable("the decision service did not answer in time") from None
-    except asyncio.InvalidStateError:
-        raise DecisionUnavailable("the decision service ended the stream") from None
-    except grpc.RpcError as error:
-        code = error.code() if isinstance(error, grpc.aio.AioRpcError) else grpc.StatusCode.UNKNOWN
-        words = f"the decision service answered {code.name}"
-        raise (RequestRefused if code in _FINAL_CODES else DecisionUnavailable)(words) from None
 
 
 def _record(item: Shipment | Countersign | Mark) -> audit_service_pb2.RecordRequest:

@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from pep.core.decision_client import ApprovalUpdate, DecisionClient, RequestRefused
-from pep.core.errors import DecisionUnavailable
+from pep.core.decision_client import ApprovalUpdate, DecisionClient
+from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.model import Held
 from pep.core.sessions import SessionHandle
 

@@ -18,9 +18,9 @@ from typing import Final, assert_never
 import structlog
 
 from pep.core import decision_records as records
-from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, DecisionClient, PendingApproval, RequestRefused
+from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, DecisionClient, PendingApproval
 from pep.core.detached import Detached
-from pep.core.errors import DecisionUnavailable
+from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.model import (
     Action,
     Allow,

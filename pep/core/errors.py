@@ -36,3 +36,7 @@ class UpstreamProtocolError(ProtocolError):
 
 class DecisionUnavailable(Exception):
     """No decision could be obtained. It ends inside the enforcer, as a denial."""
+
+
+class RequestRefused(DecisionUnavailable):
+    """The service answered that it will not decide this request, so the same request again is of no use."""

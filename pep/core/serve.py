@@ -23,9 +23,9 @@ from pdp.v1.operations import Readiness, endpoint
 from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
 from pdp.v1.tracing import open_tracer
 from pep.core.config import Config, DecisionsTls, ProxyConfig
-from pep.core.decision_client import Credential, DecisionClient, Login, RequestRefused
+from pep.core.decision_client import Credential, DecisionClient, Login
 from pep.core.enforcer import Enforcer
-from pep.core.errors import DecisionUnavailable
+from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.leg import Leg
 from pep.core.listener import Listener
 from pep.core.mailbox import Mailbox
@@ -34,6 +34,7 @@ from pep.core.meters import Meters, Standing
 from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, duty_name, local_deny
 from pep.core.recorder import Recorder, SpoolError, process_chain
 from pep.core.records import Body, Event, EventType
+from pep.core.renewal import Renewal
 from pep.core.sessions import SessionHandle, Sessions
 from pep.core.shipper import Shipper, Signing
 from pep.core.signer import Signer
@@ -319,7 +320,8 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
         meters.watch(lambda: runtime.standing(shipper.age))
         recorder.record(_process_event("started", proxy))
         async with asyncio.TaskGroup() as background:
-            running = [background.create_task(each) for each in (runtime.sessions.run(), spool.run(), shipper.run())]
+            work = (runtime.sessions.run(), spool.run(), shipper.run(), Renewal(tls, decisions.renew).run())
+            running = [background.create_task(each) for each in work]
             try:
                 async with _operated(proxy, runtime):
                     await _until_stopped(server(proxy, runtime), runtime)

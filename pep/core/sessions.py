@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _KEEP_SECONDS: Final = 10.0
 _RETRY_SECONDS: Final = 2.0
+# What was revoked meanwhile is in the snapshot of the next stream, and is to be cut within a second.
+_REOPEN_SECONDS: Final = 0.25
 # Without a heartbeat for so long the lease is lost: what the proxy knows of revisions may be out of date.
 LEASE_SECONDS: Final = 3.0
 
@@ -183,7 +185,7 @@ class Sessions:
                         self._end(ended.session_id, ended.reason)
             except DecisionUnavailable as error:
                 self._log.warning("the decision service is not heard of", error=str(error))
-            await asyncio.sleep(_RETRY_SECONDS)
+            await asyncio.sleep(_REOPEN_SECONDS)
 
     async def _keep(self) -> None:
         while True:

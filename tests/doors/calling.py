@@ -1,6 +1,7 @@
 """Callers of a service in process, as the door tests need them beside those of `tests.pdp.serving`."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -63,3 +64,10 @@ class Watching:
                 await self.call.write(decision_service_pb2.WatchRequest(acknowledged=message.number))
                 if message.WhichOneof("event") == kind:
                     return message
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Waits for what nothing announces."""
+    async with asyncio.timeout(PATIENCE):
+        while not true():  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.01)

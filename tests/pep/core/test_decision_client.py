@@ -33,10 +33,9 @@ from pep.core.decision_client import (
     GrpcDecisionClient,
     Jwt,
     Login,
-    RequestRefused,
     StaticKey,
 )
-from pep.core.errors import DecisionUnavailable
+from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.model import Deny
 from pep.core.recorder import Recorder
 from pep.core.records import Body, Event, EventType

@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from pep.core.decision_client import ApprovalUpdate, PendingApproval, RequestRefused
+from pep.core.decision_client import ApprovalUpdate, PendingApproval
 from pep.core.enforcer import LARGEST_ACTION, Enforcer, deny_unsupported, strictest
-from pep.core.errors import DecisionUnavailable
+from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.model import (
     Allow,
     Deny,
