@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pdp.commands import approvals, check, revocations, serve, sessions, status, tokens
+from pdp.commands import approvals, check, revocations, serve, sessions, status, store, tokens
 from pdp.commands.failure import Failure, Status
 from pdp.opa.program import OpaFailed, OpaMissing
 from pdp.policies.problems import PolicyError
@@ -49,6 +49,7 @@ app.command("token", short_help="Make a token for an agent or a person.", epilog
 app.add_typer(tokens.certificates, name="certificate")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(store.app, name="store")
 app.add_typer(policy, name="policy")
 app.command(
     "revoke",
