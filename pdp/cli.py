@@ -12,11 +12,10 @@ from typing import Annotated
 
 import typer
 
-from pdp.commands import approvals, check, revocations, serve, sessions, status, store, tokens
+from pdp.commands import approvals, check, decisions, policies, revocations, serve, sessions, status, store, tokens
 from pdp.commands.failure import Failure, Status
 from pdp.opa.program import OpaFailed, OpaMissing
 from pdp.policies.problems import PolicyError
-from pdp.policy_cli import app as policy
 from pdp.shown import shown
 from pdp.v1.strict_yaml import ConfigError
 
@@ -49,8 +48,9 @@ app.command("token", short_help="Make a token for an agent or a person.", epilog
 app.add_typer(tokens.certificates, name="certificate")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(decisions.app, name="decisions")
+app.add_typer(policies.app, name="policy")
 app.add_typer(store.app, name="store")
-app.add_typer(policy, name="policy")
 app.command(
     "revoke",
     short_help="Let a subject, key, token, certificate or proxy in no more.",

@@ -33,6 +33,7 @@ from pdp.audit.trust import Authorities
 from pdp.certificates import Authority, Certificate, private_folder, server_credentials
 from pdp.config import Config
 from pdp.decisions.decided import Decided
+from pdp.decisions.explain import Explainer
 from pdp.decisions.log import DecisionLog
 from pdp.identity.authenticator import Authenticator
 from pdp.identity.tokens import Clock, now_utc, open_issuer
@@ -50,6 +51,8 @@ from pdp.service.observed import Observed
 from pdp.service.operated import Operated
 from pdp.service.peers import Peers
 from pdp.service.people import People
+from pdp.service.policy_history import PolicyHistory, restore
+from pdp.service.policy_service import PolicyService
 from pdp.service.rates import Rates
 from pdp.service.refusal import Refusals
 from pdp.service.revocation_service import RevocationService
@@ -65,6 +68,7 @@ from pdp.v1 import (
     approval_service_pb2_grpc,
     audit_service_pb2_grpc,
     decision_service_pb2_grpc,
+    policy_service_pb2_grpc,
     revocation_service_pb2_grpc,
 )
 from pdp.v1.strict_yaml import ConfigError, UnixAddress
@@ -80,6 +84,7 @@ SERVICES: Final = (
     "pdp.v1.AdminService",
     "pdp.v1.RevocationService",
     "pdp.v1.ApprovalAdminService",
+    "pdp.v1.PolicyService",
 )
 _GRACE: Final = 1.0
 _SWEEP: Final = 1.0
@@ -127,7 +132,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
     certificate = certificate_of(config)
     with only_one(config.state):
         database = await asyncio.to_thread(Database, config.store_url)
-        async with database, engine:
+        async with database, _policies(engine, database):
             meters, tracer = Meters(version("checkrein")), open_tracer(config.telemetry.traces, "checkrein-pdp")
             parts = await _parts(config, engine, database, now, meters, tracer)
             server = grpc.aio.server(interceptors=[Observed(meters, tracer), Refusals()], options=_OPTIONS)
@@ -150,6 +155,8 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     background.create_task(_report_health(engine, database, checks)),
                     background.create_task(parts.decisions.run()),
                     background.create_task(every(_FORGET, parts.decisions.forget)),
+                    background.create_task(parts.history.run()),
+                    background.create_task(every(_FORGET, parts.history.forget)),
                 ]
                 await server.start()
                 if isinstance(config.listen, UnixAddress):
@@ -176,6 +183,14 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     await parts.chain.append(STOPPED, {})
                     await parts.notary.round()
                     await asyncio.to_thread(tracer.close)
+
+
+@asynccontextmanager
+async def _policies(engine: PolicyEngine, database: Database) -> AsyncIterator[None]:
+    """The engine, which begins with what the store says that people went back to."""
+    await restore(engine, database)
+    async with engine:
+        yield
 
 
 def policy_engine(config: Config) -> PolicyEngine:
@@ -260,6 +275,7 @@ class _Parts:
     meters: Meters
     operated: Operated
     notifications: Notifications
+    history: PolicyHistory
 
 
 async def _parts(
@@ -322,6 +338,7 @@ async def _parts(
         meters=meters,
         operated=operated,
         notifications=notifications,
+        history=PolicyHistory(engine, database, chain, now),
     )
 
 
@@ -350,6 +367,7 @@ def _add(
         approvals=parts.approvals,
         watchers=parts.watchers,
         database=parts.database,
+        notes=parts.decisions.notes,
         **shared,
     )
     decision_service_pb2_grpc.add_DecisionServiceServicer_to_server(decisions, server)
@@ -375,6 +393,16 @@ def _add(
         database=parts.database,
     )
     approval_admin_service_pb2_grpc.add_ApprovalAdminServiceServicer_to_server(about_approvals, server)
+    policies = PolicyService(
+        people=people,
+        engine=parts.engine,
+        history=parts.history,
+        decisions=parts.decisions,
+        explainer=Explainer(parts.engine.opa, config.state / "opa"),
+        chain=parts.chain,
+        database=parts.database,
+    )
+    policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policies, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
 
 
@@ -422,7 +450,10 @@ def _looking(background: asyncio.TaskGroup, database: Database, parts: _Parts) -
     """Looks for what other replicas have changed; a store that is a file has none."""
     if not database.shared:
         return []
-    return [background.create_task(every(_LOOK, each)) for each in (parts.sessions.look, parts.approvals.look)]
+    return [
+        background.create_task(every(_LOOK, each))
+        for each in (parts.sessions.look, parts.approvals.look, parts.history.follow)
+    ]
 
 
 async def _report_health(engine: PolicyEngine, database: Database, checks: Any) -> None:

@@ -25,7 +25,7 @@ from pdp.certificates import CLIENT_OPTIONS, SERVER_NAME, Authority, Certificate
 from pdp.commands.failure import Failure, Status
 from pdp.config import Config, load_config
 from pdp.shown import shown
-from pdp.v1 import admin_service_pb2_grpc
+from pdp.v1 import admin_service_pb2_grpc, policy_service_pb2_grpc
 from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, socket_address
 
 P = ParamSpec("P")
@@ -36,6 +36,7 @@ Stub = Callable[[grpc.aio.Channel], Any]
 
 DEFAULT_CONFIG: Final = Path("checkrein.yaml")
 _CALL_SECONDS: Final = 15.0
+_EVALUATION_SECONDS: Final = 60.0
 _STREAM_SECONDS: Final = 300.0
 # An event comes with its bodies, each of which may have 8 MiB.
 _LARGEST_ANSWER: Final = 64 << 20
@@ -140,14 +141,25 @@ class Connection:
         self._metadata: tuple[tuple[str, str], ...] | None = None
 
     async def call(
-        self, method: str, request: Any, *, action: str, stub: Stub = admin_service_pb2_grpc.AdminServiceStub
+        self,
+        method: str,
+        request: Any,
+        *,
+        action: str,
+        stub: Stub = admin_service_pb2_grpc.AdminServiceStub,
+        seconds: float = _CALL_SECONDS,
     ) -> Any:
         """One call of a service for people; `action` is its name in the policies. Failure if it is not answered."""
         try:
             asked = getattr(stub(self._channel), method)
-            return await asked(request, metadata=self._authorization(), timeout=_CALL_SECONDS)
+            return await asked(request, metadata=self._authorization(), timeout=seconds)
         except grpc.aio.AioRpcError as error:
             raise self._failure(error, action) from None
+
+    async def policies(self, method: str, request: Any, *, action: str) -> Any:
+        """One call of PolicyService, which may take as long as an evaluation with its trace does."""
+        stub = policy_service_pb2_grpc.PolicyServiceStub
+        return await self.call(method, request, action=action, stub=stub, seconds=_EVALUATION_SECONDS)
 
     async def stream(
         self, method: str, request: Any, *, action: str, stub: Stub = admin_service_pb2_grpc.AdminServiceStub

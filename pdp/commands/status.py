@@ -49,6 +49,8 @@ async def status(
     if answer.policy_error:
         line(screen, "The newest policy files are not in force:", "bold red")
         line(screen, shown(answer.policy_error, limit=None, gutter="  "))
+    for note in answer.notes:
+        line(screen, shown(note), "yellow")
     if not _fine(answer):
         raise typer.Exit(Status.WRONG)
 
@@ -119,6 +121,8 @@ def _pairs(address: str, answer: pb.GetStatusResponse) -> Iterator[tuple[str, st
             f" since {clock(answer.activated_at.ToDatetime(datetime.UTC))}" if answer.HasField("activated_at") else ""
         )
         yield "Policies", Text(f"{shown(answer.policy_revision)}{since}, ") + _force(answer)
+    if answer.rolled_back:
+        yield "", Text(f"{shown(answer.rolled_back)}; until the files change, or: pdp policy resume", "yellow")
     restarts = f", restarted {answer.opa_restarts} times" if answer.opa_restarts else ""
     ready = Text("answers", "green") if answer.opa_ready else Text("does not answer", "bold red")
     yield "OPA", ready + Text(restarts)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import orjson
 import structlog
-from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from pdp.config import DecisionLog as Settings
 from pdp.config import Records
@@ -108,7 +108,7 @@ class DecisionLog:
     async def _insert(self, batch: list[Decided]) -> None:
         try:
             await self._database.bulk.run(lambda connection: stored.insert(connection, batch))
-        except DataError as error:
+        except (DataError, IntegrityError) as error:
             raise Undeliverable(type(error).__name__) from error
         except DBAPIError:
             raise

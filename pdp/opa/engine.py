@@ -22,8 +22,9 @@ from pdp.input import Resource
 from pdp.opa.client import ANSWER, BUILT, LOG_MASKS, OpaUnavailable
 from pdp.opa.program import OpaFailed
 from pdp.opa.supervisor import OpaChild
-from pdp.policies.bundle import Bundle, keep, last_good, library_version
+from pdp.policies.bundle import Bundle, keep, last_good, library_version, reopened
 from pdp.policies.checks import Checks
+from pdp.policies.history import Change, Pin, PolicyEvent
 from pdp.policies.problems import PolicyError
 from pdp.policies.reads import on_demand
 from pdp.policies.repository import PolicyRepository
@@ -85,7 +86,7 @@ class PolicyEngine:
         watch: bool = True,
         granted: Sequence[str] = (),
     ) -> None:
-        self._opa = opa
+        self.opa: Final = opa
         self._resources = tuple(resources)
         self._folder = state / "opa"
         self._timeout = timeout
@@ -99,6 +100,10 @@ class PolicyEngine:
         self._looked_at: State = ()
         self._said = ""
         self._changed = asyncio.Event()
+        self._pin: Pin | None = None
+        self._one_change = asyncio.Lock()
+        # Whoever keeps the history takes them from here, in order.
+        self.events: asyncio.Queue[PolicyEvent] = asyncio.Queue()
 
     @property
     def revision(self) -> str:
@@ -236,18 +241,94 @@ class PolicyEngine:
     # How policies come into force
 
     async def _load(self) -> None:
-        """Puts the files as they are in force, or keeps what is and says why."""
+        """Puts the files as they are in force, or keeps what is and says why. A pin stays while they are as they were.
+
+        The files are looked at even under a pin: what is wrong with them is said all the same.
+        """
+        async with self._one_change:
+            contents = await asyncio.to_thread(self._repository.contents)
+            if self._pin is not None and self._pin.files != contents:
+                self._end_pin("the policy files have changed")
+            if self._pin is not None and self._active is None:
+                await self._begin_with_the_pin(self._pin)
+            await self._load_files()
+
+    async def _load_files(self) -> None:
         try:
             bundle = await self._repository.bundle()
-            if bundle.revision != self.revision:
-                await asyncio.to_thread((self._folder / "next.tar.gz").write_bytes, bundle.content)
-                await self._activate(bundle, self._folder / "next.tar.gz")
+            if self._pin is None and bundle.revision != self.revision:
+                await self._put_in_force(bundle)
                 await asyncio.to_thread(keep, bundle, self._folder / "bundle.tar.gz")
+                self._tell(Change.ACTIVATED, bundle)
         except PolicyError as error:
+            if str(error) != self._policy_error:
+                self._tell(Change.REFUSED, None, problems=str(error))
             self._policy_error = str(error)
             log.warning("the policy files are not in force", error=self._policy_error, revision=self.revision)
         else:
             self._policy_error = ""
+
+    async def _put_in_force(self, bundle: Bundle) -> None:
+        await asyncio.to_thread((self._folder / "next.tar.gz").write_bytes, bundle.content)
+        await self._activate(bundle, self._folder / "next.tar.gz")
+
+    # Going back
+
+    @property
+    def pinned(self) -> Pin | None:
+        """The earlier revision that is in force in place of the files."""
+        return self._pin
+
+    async def files(self) -> str:
+        """A digest of the policy files as they are."""
+        return await asyncio.to_thread(self._repository.contents)
+
+    def begin_with(self, pin: Pin) -> None:
+        """Before it is entered: what is in force from the first moment on, if the files are as they were."""
+        self._pin = pin
+
+    async def pin(self, pin: Pin) -> None:
+        """Puts an earlier bundle in force until the files change.
+
+        Raises PolicyError or OpaFailed; then everything is as it was.
+        """
+        async with self._one_change:
+            if self._pin is not None and (self._pin.revision, self._pin.at) == (pin.revision, pin.at):
+                return
+            bundle = reopened(pin.content, self._resources)
+            if bundle.revision != self.revision:
+                await self._put_in_force(bundle)
+            self._pin = pin
+            self._tell(Change.ROLLED_BACK, bundle, by=pin.by)
+            log.warning("an earlier revision is in force", revision=bundle.revision, by=pin.by)
+
+    async def unpin(self, by: str) -> None:
+        """The files are in force again, or the last good ones where they are broken."""
+        async with self._one_change:
+            if self._pin is None:
+                return
+            self._end_pin(by)
+            pinned = self.revision
+            await self._load_files()
+            if self._policy_error and self.revision == pinned:
+                await self._fall_back()
+
+    def _end_pin(self, by: str) -> None:
+        self._pin = None
+        self._tell(Change.RESUMED, None, by=by)
+
+    async def _begin_with_the_pin(self, pin: Pin) -> None:
+        try:
+            bundle = await asyncio.to_thread(reopened, pin.content, self._resources)
+            await self._put_in_force(bundle)
+        except PolicyError as error:
+            # Of another library: there is no way back to it.
+            log.warning("the earlier revision cannot be in force", revision=pin.revision, error=str(error))
+            self._end_pin(str(error))
+
+    def _tell(self, change: Change, bundle: Bundle | None, *, by: str = "", problems: str = "") -> None:
+        revision = bundle.revision if bundle is not None else self.revision
+        self.events.put_nowait(PolicyEvent(change, datetime.now(UTC), revision, by, problems, bundle))
 
     async def _fall_back(self) -> None:
         """Puts the last good bundle in force, if there is one of this library."""
@@ -257,13 +338,13 @@ class PolicyEngine:
             self._policy_error += f"\n{error}"
             return
         if bundle is not None:
-            await asyncio.to_thread((self._folder / "next.tar.gz").write_bytes, bundle.content)
-            await self._activate(bundle, self._folder / "next.tar.gz")
+            await self._put_in_force(bundle)
+            self._tell(Change.LAST_GOOD, bundle)
             log.warning("the last good policies are in force", revision=bundle.revision)
 
     async def _activate(self, bundle: Bundle, path: Path) -> None:
         """Starts an OPA with the bundle, sees that it answers with it, and only then asks it and no other."""
-        child = OpaChild(program=self._opa, folder=self._folder, bundle=path, timeout=self._timeout)
+        child = OpaChild(program=self.opa, folder=self._folder, bundle=path, timeout=self._timeout)
         await child.start(self._tasks)
         try:
             built = await child.client.ask(BUILT)
@@ -299,6 +380,6 @@ class PolicyEngine:
 def _make_folder(folder: Path) -> None:
     """Makes the folder, or clears it of what a process that was killed has left: sockets, copies, checks half done."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for pattern in ("run-*", "check-*"):
+    for pattern in ("run-*", "check-*", "explain-*"):
         for left in folder.glob(pattern):
             shutil.rmtree(left, ignore_errors=True)

@@ -147,22 +147,31 @@ def last_good(path: Path, resources: Sequence[Resource]) -> Bundle | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
+    return reopened(content, resources, path)
+
+
+def reopened(content: bytes, resources: Sequence[Resource], path: Path = Path("bundle")) -> Bundle:
+    """A bundle that was kept, with its bindings expanded for the present resources; `path` names it in errors.
+
+    Raises PolicyError if it is not readable or was built with another library.
+    """
     try:
-        files = _unpack(content)
+        files = unpacked(content)
         data = json.loads(files.pop("data.json"))
         built = data.pop("checkrein")["built"]
         version, reads, bindings = built["version"], built["reads"], built["bindings"]
         data.pop("bindings")
         files.pop(".manifest")
     except (OSError, EOFError, KeyError, TypeError, ValueError, tarfile.TarError) as error:
-        raise PolicyError.at(path, 0, f"the last good bundle cannot be read: {error}") from error
+        raise PolicyError.at(path, 0, f"the kept bundle cannot be read: {error}") from error
     if version != library_version():
-        raise PolicyError.at(path, 0, f"the last good bundle is of version {version}, this is {library_version()}")
+        raise PolicyError.at(path, 0, f"the kept bundle is of version {version}, this is {library_version()}")
     sources = [Source(name, path, content) for name, content in files.items()]
     return _assemble(sources, data, bindings, reads, resources, version)
 
 
-def _unpack(content: bytes) -> dict[str, bytes]:
+def unpacked(content: bytes) -> dict[str, bytes]:
+    """The files of a bundle by their names."""
     files: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
         for entry in archive:

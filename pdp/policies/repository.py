@@ -51,6 +51,10 @@ class PolicyRepository:
         """What changes when a file does."""
         return snapshot.state(self._directory)
 
+    def contents(self) -> str:
+        """The same for contents alone: equal after a restart, and on every machine with these files."""
+        return snapshot.contents(self._directory)
+
     async def bundle(self) -> Bundle:
         """Reads, checks, tests and builds. Raises PolicyError; OpaFailed when OPA does not run."""
         files, checked = await self.check()

@@ -81,6 +81,17 @@ def state(directory: Path) -> State:
     return tuple(sorted(found))
 
 
+def contents(directory: Path) -> str:
+    """A digest of everything that would be loaded, whole or broken. A file that cannot be read counts as empty."""
+    sources = []
+    for path, name in _walk(directory, PurePosixPath()):
+        try:
+            sources.append(_read(path, name))
+        except PolicyError:
+            sources.append(Source(str(name), path, b""))
+    return digest(sources)
+
+
 def take(directory: Path, library: Path) -> Snapshot:
     """Reads everything once. Raises PolicyError for what cannot be read or is not where it may be."""
     if not directory.is_dir():

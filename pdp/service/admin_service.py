@@ -8,7 +8,7 @@ other person than the one who has it made.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -59,6 +59,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         engine: PolicyEngine,
         watchers: Watchers,
         database: Database,
+        notes: Callable[[], Sequence[str]],
     ) -> None:
         self._people = people
         self._issuer = issuer
@@ -68,6 +69,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         self._engine = engine
         self._watchers = watchers
         self._database = database
+        self._notes = notes
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: Context) -> pb.ListApprovalsResponse:  # noqa: N802
         await self._people.permitted(context, "approvals.read")
@@ -176,6 +178,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             open_sessions=await self._sessions.count_open(),
             pending_approvals=await self._approvals.pending_count(),
             policies_changing=changing,
+            rolled_back=_went_back(engine),
+            notes=self._notes(),
         )
 
     async def _session(self, context: Context, action: str, prefix: str) -> tuple[Authenticated, StoredSession]:
@@ -291,6 +295,11 @@ def approval_message(approval: Approval, alike: int = 0) -> pb.Approval:
         comment=approval.comment,
         alike=alike,
     )
+
+
+def _went_back(engine: PolicyEngine) -> str:
+    pin = engine.pinned
+    return "" if pin is None else f"rolled back by {pin.by} at {pin.at:%Y-%m-%d %H:%M:%SZ}"
 
 
 def _target(found: Sequence[str], prefix: str) -> str:

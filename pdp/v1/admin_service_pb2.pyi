@@ -256,7 +256,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("policy_revision", "activated_at", "in_force", "policy_error", "opa_ready", "opa_restarts", "proxies", "open_sessions", "pending_approvals", "policies_changing")
+    __slots__ = ("policy_revision", "activated_at", "in_force", "policy_error", "opa_ready", "opa_restarts", "proxies", "open_sessions", "pending_approvals", "policies_changing", "rolled_back", "notes")
     POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
     ACTIVATED_AT_FIELD_NUMBER: _ClassVar[int]
     IN_FORCE_FIELD_NUMBER: _ClassVar[int]
@@ -267,6 +267,8 @@ class GetStatusResponse(_message.Message):
     OPEN_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     PENDING_APPROVALS_FIELD_NUMBER: _ClassVar[int]
     POLICIES_CHANGING_FIELD_NUMBER: _ClassVar[int]
+    ROLLED_BACK_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     policy_revision: str
     activated_at: _timestamp_pb2.Timestamp
     in_force: bool
@@ -277,7 +279,9 @@ class GetStatusResponse(_message.Message):
     open_sessions: int
     pending_approvals: int
     policies_changing: bool
-    def __init__(self, policy_revision: _Optional[str] = ..., activated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_force: _Optional[bool] = ..., policy_error: _Optional[str] = ..., opa_ready: _Optional[bool] = ..., opa_restarts: _Optional[int] = ..., proxies: _Optional[_Iterable[_Union[ProxyStatus, _Mapping]]] = ..., open_sessions: _Optional[int] = ..., pending_approvals: _Optional[int] = ..., policies_changing: _Optional[bool] = ...) -> None: ...
+    rolled_back: str
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, policy_revision: _Optional[str] = ..., activated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_force: _Optional[bool] = ..., policy_error: _Optional[str] = ..., opa_ready: _Optional[bool] = ..., opa_restarts: _Optional[int] = ..., proxies: _Optional[_Iterable[_Union[ProxyStatus, _Mapping]]] = ..., open_sessions: _Optional[int] = ..., pending_approvals: _Optional[int] = ..., policies_changing: _Optional[bool] = ..., rolled_back: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ProxyStatus(_message.Message):
     __slots__ = ("name", "policy_revision")

@@ -114,6 +114,9 @@ class Script:
     announced: Any = None
     # Answers of `changing`, in order; then no more.
     changes: list[bool] = field(default_factory=list)
+    events: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+    pinned: Any = None
+    opa: Path = Path("opa")
 
     async def changing(self) -> bool:
         return self.changes.pop(0) if self.changes else False

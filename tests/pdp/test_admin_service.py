@@ -101,7 +101,7 @@ def test_sessions_are_listed_and_shown_with_their_record():
                     {0: b"body 1"},
                     {0: b"body 2"},
                 ]
-                missing = person.admin.GetSession(pb.GetSessionRequest(session_id="s-x"), metadata=person.metadata)
+                missing = person.admin.GetSession(pb.GetSessionRequest(session_id="s-1"), metadata=person.metadata)
                 assert (await status_of(missing.read()))[0] is grpc.StatusCode.NOT_FOUND
 
     asyncio.run(scenario())

@@ -6,6 +6,7 @@ _all := {
 	"approve", "approvals.read", "approvals.withdraw", "notifications.read", "notifications.retry",
 	"sessions.read", "sessions.kill", "token.mint", "status.read",
 	"access.read", "access.revoke", "access.restore", "keys.rotate",
+	"policy.read", "policy.rollback", "decisions.read", "decisions.explain",
 }
 
 # what a subject may do

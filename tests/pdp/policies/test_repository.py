@@ -293,7 +293,7 @@ def test_the_last_good_bundle_is_bound_anew_for_other_resources(repository, load
     web = Resource("web", "ssh")
     assert last_good(path, [web]).bindings.keys() == {"checkrein", "web"}
     path.write_bytes(bundle.content[:100])
-    with pytest.raises(PolicyError, match=r"bundle\.tar\.gz: the last good bundle cannot be read"):
+    with pytest.raises(PolicyError, match=r"bundle\.tar\.gz: the kept bundle cannot be read"):
         last_good(path, [SHOP])
 
 
