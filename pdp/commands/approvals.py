@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from pdp.commands import approval_notices
 from pdp.commands import approval_view as view
 from pdp.commands.connection import Connection, acting
 from pdp.commands.failure import Failure, Status
@@ -19,6 +20,10 @@ from pdp.v1 import admin_service_pb2 as pb
 from pdp.v1.approval_service_pb2 import APPROVAL_STATE_PENDING, ApprovalState
 
 app = typer.Typer(no_args_is_help=True, help="Answer what waits for people.")
+
+app.command("withdraw", epilog="Example: pdp approvals withdraw a-x3k")(approval_notices.withdraw)
+app.command("notifications", epilog="Example: pdp approvals notifications")(approval_notices.notifications)
+app.command("retry", epilog="Example: pdp approvals retry")(approval_notices.retry)
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The approval's id, or the beginning of it.")]
 _Full = Annotated[bool, typer.Option("--full", help="Show everything, however long it is.")]
@@ -30,10 +35,11 @@ _ALARMING = ("NOT ", "GIVES ", "REACHES ", "EVERY ")
 async def list_(
     connection: Connection,
     every: Annotated[bool, typer.Option("--all", help="Also those that have been answered or have ended.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="Each of those that differ in values alone.")] = False,
 ) -> None:
-    """List what waits for an answer, newest first."""
+    """List what waits for an answer, newest first; of one run's that differ in values alone, the oldest."""
     states = [name for name, number in ApprovalState.items() if number] if every else []
-    request = pb.ListApprovalsRequest(states=states)
+    request = pb.ListApprovalsRequest(states=states, unfolded=each)
     answer = await connection.call("ListApprovals", request, action="approvals.read")
     screen = console()
     if not answer.approvals:
@@ -101,7 +107,7 @@ def _row(approval: pb.Approval, now: datetime.datetime) -> Sequence[str | Text]:
         f"{shown(approval.subject.type)}:{shown(approval.subject.id)}",
         shown(approval.subject.workflow),
         shown(approval.resource),
-        view.summary(approval),
+        view.summary(approval) + (f" (+{approval.alike - 1:,} alike)" if approval.alike > 1 else ""),
         held,
     )
 

@@ -50,7 +50,9 @@ pdp:
     issuers:
       - {{name: checkrein, self: true, token_ttl: 10m{key}}}
 {identity}
-  approvals: {{address: "http://127.0.0.1:8088"}}
+  approvals:
+    address: "http://127.0.0.1:8088"
+{approvals}
 {more}
 proxies:
   - {{name: shop, resource: shop, protocol: postgres}}
@@ -303,7 +305,9 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def configure(path: Path, *, identity: str = "", more: str = "", shared: Path | None = None) -> Config:
+def configure(
+    path: Path, *, identity: str = "", more: str = "", approvals: str = "", shared: Path | None = None
+) -> Config:
     file = path / "checkrein.yaml"
     key = ""
     if shared is not None:
@@ -311,7 +315,7 @@ def configure(path: Path, *, identity: str = "", more: str = "", shared: Path | 
         more += f"\n  tls: {{cert: {server.certificate}, key: {server.key}, client_ca: {server.authority}}}"
         key = f", key: {{file: {shared / 'issuer.key'}}}"
     more += f"\n  store: {{url: '{STORE}'}}" if STORE else ""
-    file.write_text(CONFIG.format(state="state", identity=identity, more=more, key=key))
+    file.write_text(CONFIG.format(state="state", identity=identity, more=more, approvals=approvals, key=key))
     return load_config(file)
 
 
@@ -322,13 +326,14 @@ async def serving(
     *,
     identity: str = "",
     more: str = "",
+    approvals: str = "",
     clock: Clock | None = None,
     shared: Path | None = None,
 ) -> AsyncIterator[Service]:
     """A service whose files are in `path`. Replicas have an authority and an issuer's key in common: `shared`."""
     engine = engine or Script()
     clock = clock or Clock()
-    config = configure(path, identity=identity, more=more, shared=shared)
+    config = configure(path, identity=identity, more=more, approvals=approvals, shared=shared)
     async with contextlib.AsyncExitStack() as stack:
         inside = await stack.enter_async_context(running(config, engine, clock))
         callers = await stack.enter_async_context(contextlib.AsyncExitStack())
