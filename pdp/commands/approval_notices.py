@@ -35,7 +35,7 @@ async def notifications(
     every: Annotated[bool, typer.Option("--all", help="Also those that were delivered.")] = False,
 ) -> None:
     """List the notifications that wait to be delivered or were given up, newest first."""
-    states = [number for number in pb.NotificationState.values() if number] if every else []
+    states = [name for name, number in pb.NotificationState.items() if number] if every else []
     request = pb.ListNotificationsRequest(states=states)
     answer = await connection.call(
         "ListNotifications", request, action="notifications.read", stub=ApprovalAdminServiceStub
