@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pdp.commands import approvals, check, decisions, policies, revocations, serve, sessions, status, store, tokens
+from pdp.commands import approvals, check, decisions, policies, records, revocations, serve, sessions, status, store, tokens
 from pdp.commands.failure import Failure, Status
 from pdp.opa.program import OpaFailed, OpaMissing
 from pdp.policies.problems import PolicyError
@@ -49,6 +49,7 @@ app.add_typer(tokens.certificates, name="certificate")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(decisions.app, name="decisions")
+app.add_typer(records.app, name="records")
 app.add_typer(policies.app, name="policy")
 app.add_typer(store.app, name="store")
 app.command(

@@ -54,6 +54,7 @@ from pdp.service.people import People
 from pdp.service.policy_history import PolicyHistory, restore
 from pdp.service.policy_service import PolicyService
 from pdp.service.rates import Rates
+from pdp.service.records_service import RecordsService
 from pdp.service.refusal import Refusals
 from pdp.service.revocation_service import RevocationService
 from pdp.service.session_tokens import PURPOSE, SessionTokens
@@ -69,6 +70,7 @@ from pdp.v1 import (
     audit_service_pb2_grpc,
     decision_service_pb2_grpc,
     policy_service_pb2_grpc,
+    records_service_pb2_grpc,
     revocation_service_pb2_grpc,
 )
 from pdp.v1.strict_yaml import ConfigError, UnixAddress
@@ -85,6 +87,7 @@ SERVICES: Final = (
     "pdp.v1.RevocationService",
     "pdp.v1.ApprovalAdminService",
     "pdp.v1.PolicyService",
+    "pdp.v1.RecordsService",
 )
 _GRACE: Final = 1.0
 _SWEEP: Final = 1.0
@@ -403,6 +406,8 @@ def _add(
         database=parts.database,
     )
     policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policies, server)
+    proofs = RecordsService(people=people, database=parts.database, now=now)
+    records_service_pb2_grpc.add_RecordsServiceServicer_to_server(proofs, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
 
 

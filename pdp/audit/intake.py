@@ -206,7 +206,7 @@ class Intake:
         session = sessions.find(connection, session_id)
         if session is None:
             return None
-        if wrong := differences(session, document):
+        if wrong := differences(beginning(session), document):
             raise RefusedRecord(f"the first event is not of the session that was opened: another {', '.join(wrong)}")
         facts = document["facts"]
         process, number = facts.get("process"), facts.get("number")
@@ -287,25 +287,26 @@ def ends(document: Mapping[str, Any]) -> bool:
             return False
 
 
-def differences(session: StoredSession, document: Mapping[str, Any]) -> list[str]:
-    """In what a chain's first event is not that of the session as it was opened."""
-    facts = document.get("facts")
-    if document.get("type") != "session.opened" or not isinstance(facts, dict):
-        return ["type"]
+def beginning(session: StoredSession) -> dict[str, str]:
+    """What the first event of the session's chain has to say."""
     subject = session.subject
-    wanted = {
+    return {
         "subject": f"{subject.type}:{subject.id}",
         "resource": session.resource,
         "protocol": session.protocol,
         "proxy": session.proxy.rpartition("/")[2],
+        "decision_id": session.decision_id,
+        "policy_revision": session.policy_revision,
     }
-    wrong = [name for name, value in wanted.items() if facts.get(name) != value]
-    wrong += [
-        name
-        for name, value in (("decision_id", session.decision_id), ("policy_revision", session.policy_revision))
-        if document.get(name, "") != value
-    ]
-    return [name.replace("_", " ") for name in wrong]
+
+
+def differences(begins: Mapping[str, str], document: Mapping[str, Any]) -> list[str]:
+    """In what a chain's first event is not that of the session as it was opened."""
+    facts = document.get("facts")
+    if document.get("type") != "session.opened" or not isinstance(facts, dict):
+        return ["type"]
+    said = {**facts, **{name: document.get(name, "") for name in ("decision_id", "policy_revision")}}
+    return [name.replace("_", " ") for name, value in begins.items() if said.get(name) != value]
 
 
 def _bodies(event: bytes) -> dict[int, str]:

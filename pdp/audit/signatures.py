@@ -1,7 +1,7 @@
 """Certificates of proxies, as far as they stand behind signatures of chains. Pure but for reading the authority's file.
 
-The path is judged as of the time of the signature: issued by an authority that is trusted for callers, or by one that
-such an authority made one, valid then, and with exactly one name.
+Issued by an authority that is trusted for callers, or by one that such an authority made one, and with exactly one
+name. Whether it is valid is asked when a signature comes; later it may have run out, and what it signed still stands.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ def name_of(certificate: Certificate) -> str:
     return uris[0]
 
 
-def trust(chain: Sequence[Certificate], authorities: Sequence[Certificate], at: datetime.datetime) -> None:
-    """NotTrusted unless the chain leads to one of the authorities, each certificate valid at that time."""
+def trust(
+    chain: Sequence[Certificate], authorities: Sequence[Certificate], at: datetime.datetime | None = None
+) -> None:
+    """NotTrusted unless the chain leads to one of the authorities, all of it valid at that time, if one is given."""
     below, *between = chain
     _valid(below, at)
     for _ in range(_LONGEST_CHAIN):
@@ -68,7 +70,7 @@ def trust(chain: Sequence[Certificate], authorities: Sequence[Certificate], at: 
     raise NotTrusted("the certificate is from no authority that is trusted")
 
 
-def _issued(below: Certificate, issuer: Certificate, at: datetime.datetime) -> bool:
+def _issued(below: Certificate, issuer: Certificate, at: datetime.datetime | None) -> bool:
     try:
         if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return False
@@ -79,6 +81,6 @@ def _issued(below: Certificate, issuer: Certificate, at: datetime.datetime) -> b
     return True
 
 
-def _valid(certificate: Certificate, at: datetime.datetime) -> None:
-    if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
+def _valid(certificate: Certificate, at: datetime.datetime | None) -> None:
+    if at is not None and not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
         raise NotTrusted("the certificate was not valid then")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pdp.commands.recorded import Recorded
 from pdp.v1.digests import GENESIS, body_digest, chain_hash
 
-_CLOSING = ("session.closed", "session.lost")
+CLOSING = ("session.closed", "session.lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +40,34 @@ class Verdict:
         return not self.wrong and not self.unfinished
 
 
+class Check:
+    """Takes a chain's events in order, and says at each what is wrong with it."""
+
+    def __init__(self, session_id: str) -> None:
+        self._session = session_id
+        self._previous = GENESIS
+        self.last_type = ""
+        self.events = self.bodies = self.erased = 0
+
+    def feed(self, event: Recorded) -> list[Wrong]:
+        wrong = [Wrong(event.seq, why) for why in _event(self._session, event, self.events, self._previous)]
+        # On with the hash that is stored: so each event is judged for itself.
+        self._previous = event.hash
+        self.last_type = event.type
+        self.events = event.seq + 1
+        self.bodies += sum(body.content is not None for body in event.bodies)
+        self.erased += sum(body.content is None for body in event.bodies)
+        return wrong
+
+
 def verify(session_id: str, events: Iterable[Recorded], *, over: bool) -> Verdict:
     """Every event in order; `over` says that the session has ended, so that its record should have as well."""
-    wrong: list[Wrong] = []
-    count = bodies = erased = 0
-    previous, last_type = GENESIS, ""
-    for event in events:
-        wrong += [Wrong(event.seq, why) for why in _event(session_id, event, count, previous)]
-        # On with the hash that is stored: so each event is judged for itself.
-        previous = event.hash
-        last_type = event.type
-        count = event.seq + 1
-        bodies += sum(body.content is not None for body in event.bodies)
-        erased += sum(body.content is None for body in event.bodies)
+    check = Check(session_id)
+    wrong = [each for event in events for each in check.feed(event)]
     unfinished = ""
-    if over and last_type not in _CLOSING:
+    if over and check.last_type not in CLOSING:
         unfinished = "the session has ended, and its record does not: what came last may be missing"
-    return Verdict(count, bodies, erased, tuple(wrong), unfinished)
+    return Verdict(check.events, check.bodies, check.erased, tuple(wrong), unfinished)
 
 
 def _event(session_id: str, event: Recorded, expected: int, previous: bytes) -> Iterator[str]:

@@ -48,6 +48,12 @@ class Recorded:
     # Bodies that came with it and that it does not name.
     unnamed: Sequence[int] = ()
 
+    @property
+    def head(self) -> Mapping[str, str]:
+        """What stands beside the facts, as the document has it."""
+        said = {"type": self.type, "decision_id": self.decision_id, "policy_revision": self.policy_revision}
+        return {name: value for name, value in said.items() if value}
+
     def text(self, name: str) -> str:
         """A fact as text; empty where there is none."""
         value = self.facts.get(name)

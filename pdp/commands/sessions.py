@@ -12,10 +12,20 @@ from rich.console import Console
 from rich.text import Text
 
 from pdp.commands.approval_view import party
-from pdp.commands.chain import verify as verify_chain
-from pdp.commands.connection import Connection, acting
+from pdp.commands.connection import Connection, Reach, acting, connected, reaching
 from pdp.commands.failure import Failure, Status
 from pdp.commands.recorded import Recorded, read
+from pdp.commands.records import (
+    AnchorsOption,
+    AuthorityOption,
+    KeysOption,
+    StoreOption,
+    bring,
+    conclude,
+    copy_of,
+    prove,
+    say,
+)
 from pdp.commands.replay import Replay, Step, indented
 from pdp.commands.screen import VERDICT_WORDS, clock, console, facts, line, show, span, table
 from pdp.shown import shown
@@ -109,24 +119,42 @@ async def play(
     await tell(story.end())
 
 
-@app.command(epilog="Example: pdp sessions verify s-4qz")
-@acting
-async def verify(connection: Connection, id: _Id) -> None:
-    """Compute the hash chain of a session's record again, and say which event is wrong.
+@app.command(
+    epilog="Example: pdp sessions verify s-4qz\n\n"
+    "All of them, against what was anchored: pdp sessions verify --all --anchors /mnt/worm/checkpoints"
+)
+@reaching
+async def verify(
+    reach: Reach,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The session's id, or the beginning of it.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Every record, and the log of checkpoints.")] = False,
+    store: StoreOption = None,
+    keys: KeysOption = None,
+    anchors: AnchorsOption = None,
+    proxy_ca: AuthorityOption = None,
+) -> None:
+    """Compute the hash chain of a session's record again, hold it against what was signed, and say what is wrong.
 
-    The exit status is 1 if any is.
+    The exit status is 1 if anything is. With --store nothing is asked of the service; ID is then the whole id.
     """
+    if all_ == bool(id):
+        raise Failure("give one of ID and --all", Status.USAGE)
     screen = console()
-    session, events = await _open(connection, id)
-    verdict = verify_chain(session.session_id, [event async for event in events], over=session.state != "open")
-    for wrong in verdict.wrong:
-        line(screen, f"WRONG  event {wrong.seq}: {wrong.why}", "bold red")
-    if verdict.unfinished:
-        line(screen, f"WRONG  {verdict.unfinished}", "bold red")
-    kept = f"{verdict.events:,} events, {verdict.bodies:,} bodies kept, {verdict.erased:,} not kept"
-    if not verdict.whole:
-        raise Failure(f"the record of {shown(session.session_id)} is not as it was written ({kept})")
-    line(screen, f"ok     {shown(session.session_id)}: the chain holds ({kept})", "green")
+    trusted = bring(reach, keys, anchors, proxy_ca)
+    async with copy_of(reach, store) as copy:
+        only = await _whole_id(reach, id) if id and store is None else id
+        found = await prove(copy, trusted, lambda finding: say(screen, finding), only)
+    if id and not found.events and not found.findings:
+        raise Failure(f"there is no record of {shown(id)}", Status.NOT_POSSIBLE)
+    conclude(screen, found)
+
+
+async def _whole_id(reach: Reach, id: str) -> str:
+    async with connected(reach) as connection:
+        answers = connection.stream("GetSession", pb.GetSessionRequest(session_id=id), action="sessions.read")
+        async for answer in answers:
+            return str(answer.session.session_id)
+    raise Failure("the service sent no session", Status.NOT_POSSIBLE)
 
 
 @app.command(epilog='Example: pdp sessions kill s-4qz --reason "runs wild since noon"')

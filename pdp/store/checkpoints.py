@@ -137,9 +137,11 @@ def add(connection: Connection, checkpoint: Checkpoint) -> None:
     )
 
 
-def entries(connection: Connection, after: int, limit: int) -> list[Entry]:
-    """Entries of the log behind that number, in order."""
+def entries(connection: Connection, after: int, limit: int, chain: str = "") -> list[Entry]:
+    """Entries of the log behind that number, in order; only those of one chain where it is named."""
     wanted = select(tables.checkpoints).where(_log.number > after).order_by(_log.number).limit(limit)
+    if chain:
+        wanted = wanted.where(_log.session_id == chain)
     return [Entry(row.number, row.session_id, row.document, row.signature) for row in connection.execute(wanted)]
 
 

@@ -147,7 +147,7 @@ def test_a_session_is_listed_shown_replayed_verified_and_ended():
         await service.inside.database.short.run(lambda connection: connection.execute(change.values(event=changed)))
         found = await as_(service, OWNER, "sessions", "verify", named)
         assert found.status == 1
-        assert "WRONG  event 4: its hash" in found.out
+        assert f"WRONG  {named}  event 4: its hash" in found.out
 
     asyncio.run(scenario())
 
