@@ -16,8 +16,8 @@ import grpc.aio
 from pdp.audit.checkpoints import PURPOSE
 from pdp.audit.intake import beginning
 from pdp.identity.tokens import Clock
-from pdp.service.admin_service import timestamp
 from pdp.service.people import People
+from pdp.service.times import timestamp
 from pdp.store import checkpoints, records
 from pdp.store import sessions as stored
 from pdp.store.completeness import completeness
@@ -45,8 +45,9 @@ class RecordsService(records_service_pb2_grpc.RecordsServiceServicer):
         await self._people.permitted(context, ACTION, request.chain)
         bulk = self._database.bulk
         keys = await bulk.run(lambda connection: signing_keys(connection, PURPOSE, self._now()))
-        for name, key in keys:
-            yield pb.GetLedgerResponse(key=pb.PublicKey(id=name, key=key.public_key().public_bytes_raw()))
+        for key in keys:
+            public = key.private.public_key().public_bytes_raw()
+            yield pb.GetLedgerResponse(key=pb.PublicKey(id=key.id, key=public))
         if not request.chain:
             # The names first: a chain that begins meanwhile has a checkpoint too many, not too few.
             for chain in await bulk.run(lambda connection: list(checkpoints.chain_names(connection))):
