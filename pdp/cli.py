@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from pdp.commands import approvals, check, decisions, policies, records, revocations, serve, sessions, status, store, tokens
+from pdp.commands import (
+    approvals,
+    check,
+    decisions,
+    policies,
+    records,
+    revocations,
+    serve,
+    sessions,
+    status,
+    store,
+    tokens,
+)
 from pdp.commands.failure import Failure, Status
 from pdp.opa.program import OpaFailed, OpaMissing
 from pdp.policies.problems import PolicyError
