@@ -5,7 +5,9 @@ The proxy is measured two ways: `relay` has the decision answered by a stub in i
 reading, recording and relaying; `policy` has everything real (`pdp up`: decision service, OPA, the shipped policies,
 records on). Either once more `masked`, with two fields of every answer masked. Needs nginx and wrk on the machine.
 Machines are shared and noisy, so only ratios of one run mean much; each figure is the median of several alternating
-rounds. Every request is decided by OPA: there is no cache yet. `--profile` says where the relay's time goes, by stage.
+rounds. Every request is decided by OPA: there is no cache yet. `--profile` says where the relay's time goes, by stage;
+`--neighbours` how long one client's small requests take while another one's masked 10 MB, or its bodies of nearly 1 MiB
+that have to be read, are under way.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +36,8 @@ sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "deploy" / "demo"))
 
+import http.client
+import urllib.error
 import urllib.request
 
 import services
@@ -83,6 +88,7 @@ def main() -> None:
     parser.add_argument("--bodies", nargs="+", default=["small", "large"], choices=["small", "large"])
     parser.add_argument("--stub-only", action="store_true", help="leave the decision service and OPA out")
     parser.add_argument("--profile", action="store_true", help="print where the relay's time goes, and nothing else")
+    parser.add_argument("--neighbours", action="store_true", help="print what small requests take beside large ones")
     options = parser.parse_args()
     missing = [name for name in ("nginx", "wrk") if _program(name) is None]
     if missing:
@@ -90,13 +96,17 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(services.state_folder(Path(tempfile.mkdtemp(prefix="checkrein-bench-"))))
         origin, reverse = stack.enter_context(_nginx(state))
-        relay = stack.enter_context(RelayProcess(f"http://127.0.0.1:{origin}"))
+        reads = {"input_paths": ["action.properties.http.body"]} if options.neighbours else {}
+        relay = stack.enter_context(RelayProcess(f"http://127.0.0.1:{origin}", **reads))
         ways = [
             Way("nginx, direct", origin, lambda: ""),
             Way("nginx, reverse proxy", reverse, lambda: ""),
             Way("relay", relay.port, lambda: PASSWORD, lambda: relay.tell("allow")),
             Way("relay, masked", relay.port, lambda: PASSWORD, lambda: relay.tell("mask")),
         ]
+        if options.neighbours:
+            _neighbours(relay, options)
+            return
         if options.profile:
             _profile(relay, ways[2], state, options)
             return
@@ -143,6 +153,70 @@ def _rate(way: Way, body: str, clients: int, seconds: float) -> float:
         return float("nan")
     # wrk counts no answer that was under way when it stopped; of slow ones there may be none.
     return max(float(found[1]), 1e-9)
+
+
+# --- neighbours -------------------------------------------------------------------------------------------------------
+
+_READ = {"read a JSON of 1,000,000 bytes": json.dumps(["x", [], 1.5] * 71_428)[:-1].ljust(999_999) + "]"}
+
+
+def _neighbours(relay: RelayProcess, options: argparse.Namespace) -> None:
+    """Pairs in alternating rounds: alone, and beside one other client that sends one large request after the other."""
+    relay.tell("mask")
+    loads = {"alone": None, "mask a JSON of 10 MB": None, **_READ}
+    found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in loads}
+    for _ in range(options.rounds):
+        for name, body in loads.items():
+            with _load(relay, name, body) as done:
+                latencies = _latencies(relay, options.seconds)
+                found[name].append((*latencies, done() / options.seconds))
+            relay.tell("forget")
+    table = Table("beside", "p50 ms", "p99 ms", "longest ms", "large requests/s")
+    for name, several in found.items():
+        figures = [f"{statistics.median(column):.2f}" for column in zip(*several, strict=True)]
+        table.add_row(name, *figures)
+        print(name, *figures, flush=True)
+    Console(width=120).print(table)
+
+
+@contextlib.contextmanager
+def _load(relay: RelayProcess, name: str, body: str | None) -> Iterator[Callable[[], int]]:
+    """One client that does this all the time; how often it has."""
+    over, done = threading.Event(), [0]
+    path = "/small.json" if body else "/large.json"
+    headers = _shown(PASSWORD) | ({"Content-Type": "application/json"} if body else {})
+
+    def send() -> None:
+        while not over.is_set():
+            request = urllib.request.Request(f"{relay.url}{path}", None if body is None else body.encode(), headers)
+            # The server of documents takes no body: it says so, once the proxy has let the request through.
+            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=120) as answer:
+                answer.read()
+            done[0] += 1
+
+    thread = threading.Thread(target=send)
+    if name != "alone":
+        thread.start()
+    try:
+        yield lambda: done[0]
+    finally:
+        over.set()
+        if name != "alone":
+            thread.join()
+
+
+def _latencies(relay: RelayProcess, seconds: float) -> tuple[float, float, float]:
+    """Of small requests, one after the other, in milliseconds: the median, the 99th percentile, the longest."""
+    connection = http.client.HTTPConnection("127.0.0.1", relay.port, timeout=120)
+    taken: list[float] = []
+    ends = time.perf_counter() + seconds
+    while (begun := time.perf_counter()) < ends:
+        connection.request("GET", "/small.json", headers=_shown(PASSWORD))
+        connection.getresponse().read()
+        taken.append((time.perf_counter() - begun) * 1000)
+    connection.close()
+    taken.sort()
+    return statistics.median(taken), taken[int(len(taken) * 0.99)], taken[-1]
 
 
 def _shown(token: str) -> dict[str, str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
+from pdp.v1.digests import canonical_json
 from pep.core.model import Action, Statement
 from pep.http import graphql, mcp
 from pep.http.classify import ClassifySettings, Content, Unclassifiable, content_of, is_graphql, overriding
@@ -26,6 +27,8 @@ from pep.http.work import LARGE, Rewrite, done
 CHILD: Final = "pep.http.large_child"
 # A document in GraphQL takes ten times as long to be read.
 _LARGE_GRAPHQL: Final = 4 * 1024
+# A property that is longer is not made objects of.
+_SHORT: Final = 1024
 _LENGTH: Final = struct.Struct("!I")
 
 
@@ -70,17 +73,18 @@ def reading(head: RequestHead, path: Path, body: bytes | None, settings: Classif
 
 def content(answer: bytes) -> Content | Failed:
     """What was read."""
-    found, forward = _parted(answer)
+    found, data = _parted(answer)
     if "failed" in found:
         return Failed(found["failed"])
     document = found["graphql"]
+    forward = data[found["written"] :]
     return Content(
-        found["properties"],
+        _properties(found["properties"], found["raw"], data),
         forward if found["forwards"] else None,
         found["opaque"],
         tuple(found["names"]),
         tuple(found["bound"]),
-        tuple(map(_call, found["calls"])),
+        tuple(_call(said, raw, data) for said, raw in zip(found["calls"], found["calls_raw"], strict=True)),
         None if document is None else graphql.Document(**document | {"fields": tuple(document["fields"])}),
     )
 
@@ -124,17 +128,41 @@ def answer(request: bytes) -> bytes:
 
 
 def _read(found: Content) -> bytes:
+    written = bytearray()
+    properties, raw = _outlined(found.properties, written)
+    calls, calls_raw = [], []
+    for call in found.calls:
+        outline, places = _outlined(call.action.properties, written)
+        calls.append(replace(call, action=replace(call.action, properties=outline)))
+        calls_raw.append(places)
     head = {
-        "properties": found.properties,
+        "properties": properties,
+        "raw": raw,
+        "written": len(written),
         "forwards": found.forward is not None,
         "opaque": found.opaque,
         # Of a million names those alone that are looked at.
         "names": overriding(found.names),
         "bound": found.bound,
-        "calls": found.calls,
+        "calls": calls,
+        "calls_raw": calls_raw,
         "graphql": found.graphql,
     }
-    return _joined(head, found.forward or b"")
+    return _joined(head, bytes(written) + (found.forward or b""))
+
+
+def _outlined(properties: Mapping[str, Any], written: bytearray) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    """The properties without those that are long, and where these are: as canonical JSON in what is written."""
+    outline: dict[str, Any] = {}
+    raw: dict[str, tuple[int, int]] = {}
+    for name, value in properties.items():
+        text = canonical_json(value)
+        if len(text) <= _SHORT:
+            outline[name] = value
+        else:
+            raw[name] = len(written), len(written) + len(text)
+            written += text
+    return outline, raw
 
 
 def _whole(rewriter: Rewriter, data: bytes) -> bytes:
@@ -150,13 +178,18 @@ def _whole(rewriter: Rewriter, data: bytes) -> bytes:
     return _joined(head, data)
 
 
-def _call(said: Mapping[str, Any]) -> mcp.Call:
+def _properties(outline: dict[str, Any], raw: Mapping[str, Sequence[int]], data: bytes) -> dict[str, Any]:
+    """With what is long as it was written: to make objects of a million bytes takes the loop longer than it has."""
+    return outline | {name: orjson.Fragment(data[begin:end]) for name, (begin, end) in raw.items()}
+
+
+def _call(said: Mapping[str, Any], raw: Mapping[str, Sequence[int]], data: bytes) -> mcp.Call:
     action = said["action"]
     statement = action["statement"]
     made = Action(
         action["name"],
         action["protocol"],
-        action["properties"],
+        _properties(action["properties"], raw, data),
         Statement(statement["text"], tuple(statement["parameters"])),
     )
     return mcp.Call(said["method"], made, said["id"], said["tool"], said["batched"])

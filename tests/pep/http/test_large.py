@@ -13,9 +13,10 @@ from pathlib import Path as FilePath
 
 import pytest
 
-from pep.core.model import FieldMask, LimitRows, NullMask, OnExcess
+from pep.core.model import FieldMask, LimitRows, NullMask, OnExcess, digest_of
+from pep.core.translate import action_message, action_size
 from pep.http import large
-from pep.http.classify import ClassifySettings, Unclassifiable, content_of, overriding
+from pep.http.classify import ClassifySettings, Unclassifiable, classify, content_of, overriding
 from pep.http.masking import Rewriter, Rule
 from pep.http.messages import Fields, Length, RequestHead
 from pep.http.paths import normalise
@@ -80,6 +81,28 @@ def test_the_child_refuses_what_the_loop_refuses(target, content_type, body):
     with pytest.raises(Unclassifiable) as refused:
         content_of(asked, path, body, SETTINGS)
     assert found == large.Failed(str(refused.value))
+
+
+def long_bodies():
+    yield "/x", "application/json", json.dumps({"z": [1.5, "\u00e9"] * 400, "a": {"c": 9007199254740993, "b": None}})
+    yield "/x", "application/x-www-form-urlencoded", "&".join(f"name{number}=x" for number in range(200))
+    call = {"name": "t", "arguments": {"z": "y" * 2000, "a": [1]}}
+    yield "/mcp", "application/json", json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call})
+
+
+@pytest.mark.parametrize(("target", "content_type", "body"), list(long_bodies()), ids=["json", "form", "mcp"])
+def test_what_is_long_is_asked_and_bound_alike(target, content_type, body):
+    data = body.encode()
+    asked, path = head(target, content_type, len(data)), normalise(target)
+    content = large.content(large.answer(large.reading(asked, path, data, SETTINGS)))
+    found = classify(asked, path, data, SETTINGS, content)
+    expected = classify(asked, path, data, SETTINGS)
+    assert found.forward == expected.forward
+    assert len(found.actions) == len(expected.actions)
+    for one, other in zip(found.actions, expected.actions, strict=True):
+        assert digest_of(one, "agent:a", "pay") == digest_of(other, "agent:a", "pay")
+        assert json.loads(action_message(one, ()).properties_json) == other.properties
+        assert action_size(one) == action_size(other)
 
 
 def test_the_childs_documents_count_like_the_loops():
