@@ -16,6 +16,7 @@ from pdp.commands import (
     approvals,
     check,
     decisions,
+    login,
     policies,
     records,
     revocations,
@@ -57,6 +58,9 @@ app.command(
     epilog="Example, in a script that starts the service: pdp status --wait --timeout 60s",
 )(status.status)
 app.command("token", short_help="Make a token for an agent or a person.", epilog=tokens.TOKEN_EXAMPLE)(tokens.token)
+app.command("login", short_help="Sign in with your own issuer.", epilog="Example: pdp login")(login.login)
+app.command("logout", short_help="Forget the token of the sign-in.", epilog="Example: pdp logout")(login.logout)
+app.command("whoami", short_help="Say whom the service takes you for.", epilog="Example: pdp whoami")(login.whoami)
 app.add_typer(tokens.certificates, name="certificate")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(sessions.app, name="sessions")

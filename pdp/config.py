@@ -159,6 +159,16 @@ class SubjectClaims(StrictModel):
     sign_in: SignIn = SignIn()
 
 
+class Login(StrictModel):
+    """How people sign in with this issuer at the command line (RFC 8628); its endpoints come by discovery."""
+
+    # Of a client that the issuer knows and that has no secret.
+    client_id: Annotated[str, Field(min_length=1)]
+    scopes: Annotated[tuple[str, ...], Field(min_length=1)] = ("openid",)
+    # Which of the tokens is shown to this service; its audience has to be the issuer's `audience` here.
+    token: Literal["access_token", "id_token"] = "access_token"
+
+
 class Issuer(StrictModel):
     """Whose tokens are accepted: another's, or with `self: true` this service's own."""
 
@@ -175,11 +185,14 @@ class Issuer(StrictModel):
     algorithms: tuple[Algorithm, ...] = ()
     jwks: Jwks = Jwks()
     subject: SubjectClaims | None = None
+    login: Login | None = None
     # Each token opens one session: its `jti` is remembered until it ends. Tokens without one are refused.
     one_time: bool = False
 
     @model_validator(mode="after")
     def _whole(self) -> Issuer:
+        if self.own and self.login is not None:
+            raise ValueError("login goes with another's issuer; for this service's own there is `pdp token`")
         if self.own:
             if self.issuer or self.audience or self.algorithms or self.subject or self.jwks != Jwks() or self.one_time:
                 raise ValueError("an issuer with self: true takes name, token_ttl and key only")

@@ -22,6 +22,7 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pdp.certificates import CLIENT_OPTIONS, SERVER_NAME, Authority, Certificate
+from pdp.commands import kept_token
 from pdp.commands.failure import Failure, Status
 from pdp.config import Config, load_config
 from pdp.shown import shown
@@ -78,8 +79,9 @@ class Reach:
 
     @property
     def has_token(self) -> bool:
-        """Whether the caller gave a token."""
-        return bool(self.token or self.token_file or os.environ.get("PDP_TOKEN"))
+        """Whether the caller gave a token, or has signed in."""
+        given = self.token or self.token_file or os.environ.get("PDP_TOKEN")
+        return bool(given or kept_token.kept(address_of(self)))
 
 
 def _reach(
@@ -183,7 +185,7 @@ class Connection:
 
     def _authorization(self) -> tuple[tuple[str, str], ...]:
         if self._metadata is None:
-            self._metadata = (("authorization", f"Bearer {_token(self.reach)}"),)
+            self._metadata = (("authorization", f"Bearer {_token(self.reach, self.address)}"),)
         return self._metadata
 
     def _failure(self, error: grpc.aio.AioRpcError, action: str) -> Failure:
@@ -216,7 +218,7 @@ _HOW_TO_GET_ONE: Final = (
 )
 
 
-def _token(reach: Reach) -> str:
+def _token(reach: Reach, address: str) -> str:
     if reach.token is not None and reach.token_file is not None:
         raise Failure("give one of --token and --token-file, not both", Status.USAGE)
     if reach.token_file is not None:
@@ -225,10 +227,11 @@ def _token(reach: Reach) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise Failure(f"cannot read the token in {shown(str(reach.token_file))}: {shown(str(error))}") from None
     else:
-        token = (reach.token or os.environ.get("PDP_TOKEN") or "").strip()
+        token = (reach.token or os.environ.get("PDP_TOKEN") or kept_token.kept(address)).strip()
     if not token:
         raise Failure(
-            f"no token: give --token-file or --token, or set PDP_TOKEN.\n{_HOW_TO_GET_ONE}", Status.NOT_PERMITTED
+            f"no token: pdp login, or give --token-file or --token, or set PDP_TOKEN.\n{_HOW_TO_GET_ONE}",
+            Status.NOT_PERMITTED,
         )
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise Failure("what was given as a token is not one: it holds characters that no token has", Status.USAGE)
@@ -263,6 +266,11 @@ def _route(reach: Reach) -> tuple[SocketAddress, Certificate, str]:
         return address, Certificate(reach.cert, reach.key, reach.ca), reach.server_name or ""
     assert config is not None
     return address, _own_certificate(config), reach.server_name or SERVER_NAME
+
+
+def address_of(reach: Reach) -> str:
+    """Where the service is that the options mean. Raises Failure or ConfigError."""
+    return str(_address_of(reach, load_config(reach.config) if reach.address is None else None))
 
 
 def _address_of(reach: Reach, config: Config | None) -> SocketAddress:
