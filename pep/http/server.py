@@ -36,7 +36,8 @@ from pep.http import large
 from pep.http.classify import Content
 from pep.http.config import HttpProxy
 from pep.http.credentials import Injector, injector_of
-from pep.http.http2.connection import PREFACE, Http2Connection, Limits
+from pep.http.http2.connection import PREFACE, Http2Connection
+from pep.http.http2.opening import Limits
 from pep.http.http2.stream import Stream
 from pep.http.large import Failed
 from pep.http.questions import (

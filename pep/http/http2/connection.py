@@ -11,11 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -27,37 +24,19 @@ from h2.events import (
     TrailersReceived,
 )
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from pep.core.leg import Leg
 from pep.http.http2.fields import Malformed, RawField
 from pep.http.http2.meter import FRAME_BYTES, Meter, Violation
+from pep.http.http2.opening import Limits, opened
 from pep.http.http2.stream import Stream
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_WINDOW: Final = 64 * 1024 - 1  # of a stream, as the protocol has it from the start
-_CONNECTION_WINDOW: Final = 1 << 20
 _CONNECTION_CREDIT: Final = 32 * 1024
 _TABLE: Final = 4096  # bytes of the table of fields that a client may have this side keep
-_CLOSED_STREAMS: Final = 512  # how many of them are remembered
 _MOST_UNREAD: Final = 256 * 1024
 _TICK: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Times in seconds."""
-
-    streams: int = 100
-    head_bytes: int = 64 * 1024
-    head: float = 10.0
-    idle: float = 60.0
-    stalled: float = 30.0
-
-
-class _H2(H2Connection):
-    MAX_CLOSED_STREAMS = _CLOSED_STREAMS
 
 
 class Http2Connection:
@@ -80,7 +59,7 @@ class Http2Connection:
         self._limits = limits
         self._may_open = may_open
         self._fault = fault
-        self._h2 = _opened(limits)
+        self._h2 = opened(limits)
         self._meter = Meter(limits.head_bytes)
         self._streams: dict[int, Stream] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -317,9 +296,10 @@ class Http2Connection:
     async def _watch(self) -> None:
         """Ends what takes too long."""
         marks: dict[int, tuple[int, float]] = {}
+        limits = self._limits
         while True:
-            await asyncio.sleep(_TICK)
-            now, limits = self._loop.time(), self._limits
+            await asyncio.sleep(min(_TICK, limits.head / 4, limits.idle / 4, limits.stalled / 4))
+            now = self._loop.time()
             block = self._meter.block_since
             if not self._greeted and now - self._began > limits.head:
                 self._fail(ErrorCodes.SETTINGS_TIMEOUT, "the client did not begin in time")
@@ -379,31 +359,6 @@ class Http2Connection:
             self._over.set_result(None)
         else:
             self._over.set_exception(error)
-
-
-def _opened(limits: Limits) -> H2Connection:
-    """A connection whose settings are ready to be sent."""
-    h2 = _H2(
-        H2Configuration(
-            client_side=False,
-            header_encoding=None,
-            # Both are done by `fields`, which resets the stream where h2 would end the connection.
-            validate_inbound_headers=False,
-            normalize_inbound_headers=False,
-        )
-    )
-    offered: dict[SettingCodes, int] = {
-        SettingCodes.MAX_CONCURRENT_STREAMS: limits.streams,
-        SettingCodes.MAX_HEADER_LIST_SIZE: limits.head_bytes,
-    }
-    h2.local_settings = Settings(client=False, initial_values=offered)
-    h2.decoder.max_header_list_size = limits.head_bytes
-    h2.initiate_connection()
-    # A client that has not seen the settings yet may open more; those are refused one by one.
-    more = offered | {SettingCodes.MAX_CONCURRENT_STREAMS: 2 * limits.streams}
-    h2.local_settings = Settings(client=False, initial_values=more)
-    h2.increment_flow_control_window(_CONNECTION_WINDOW - _WINDOW)
-    return h2
 
 
 def _fields(headers: Any) -> list[RawField]:

@@ -12,11 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
+from hyperframe.frame import GoAwayFrame
 
 from pep.core.model import Action, Decision, FieldMask, NullMask
 from tests.http_api import HttpApi
 from tests.http_relay import PASSWORD, SECRET, HttpRelay, allow, deny, http_relay, mask, require_approval
-from tests.pep.http.frames import Frames, request
+from tests.pep.http.frames import PATIENCE, Frames, request
 from tests.stub_service import eventually
 
 MIB = 1 << 20
@@ -92,10 +93,10 @@ def test_a_held_request_passes_once_it_is_approved_and_stops_nobody_else(
     held = client.open(request(method="PUT"), end=False)
     client.data(held, b"{}", end=True)
     assert client.answer(request()).status == 200
-    eventually(lambda: bool(relay.decisions.approvals), 30)
+    eventually(lambda: bool(relay.decisions.approvals), PATIENCE)
     assert not client.answers[held].over
     assert api.targets() == ["GET /orders/1"]
-    relay.resolve("approved", timeout=30)
+    relay.resolve("approved", timeout=PATIENCE)
     assert client.wait(held).status == 201
     assert api.targets() == ["GET /orders/1", "PUT /orders/1"]
     assert api.seen[1].body == b"{}"
@@ -108,12 +109,12 @@ def test_a_client_that_leaves_while_its_request_waits_is_not_served(
     with Frames(relay.port) as client:
         held = client.open(request(method="PUT"), end=False)
         client.data(held, b"{}", end=True)
-        eventually(lambda: bool(relay.decisions.approvals), 30)
+        eventually(lambda: bool(relay.decisions.approvals), PATIENCE)
         if leaves == "the stream":
             client.reset(held)
-            eventually(lambda: bool(relay.decisions.cancelled), 30)
+            eventually(lambda: bool(relay.decisions.cancelled), PATIENCE)
             assert client.answer(request()).status == 200
-    eventually(lambda: bool(relay.decisions.cancelled), 30)
+    eventually(lambda: bool(relay.decisions.cancelled), PATIENCE)
     with Frames(relay.port) as other:
         assert other.answer(request("/orders/2")).status == 200
     assert [target for target in api.targets() if target.startswith("PUT")] == []
@@ -124,8 +125,8 @@ def test_a_client_may_come_back_for_its_approval(client: Frames, relay: HttpRela
     assert accepted.status == 202
     location = accepted.heads[0]["location"]
     assert client.answer(request(location)).status == 202
-    relay.resolve("approved", timeout=30)
-    eventually(lambda: client.answer(request(location)).status == 200, 30)
+    relay.resolve("approved", timeout=PATIENCE)
+    eventually(lambda: client.answer(request(location)).status == 200, PATIENCE)
     assert client.answer(request("/orders/1", ASYNC, method="PUT"), b"{}").status == 201
     assert api.targets() == ["PUT /orders/1"]
 
@@ -239,7 +240,7 @@ def test_events_come_as_they_happen_and_stop_with_the_client(client: Frames, api
     assert not client.answers[events].over
     client.reset(number)
     client.reset(events)
-    assert api.left.wait(30)
+    assert api.left.wait(PATIENCE)
 
 
 def test_a_response_that_is_cut_is_reset_and_not_ended(api: HttpApi) -> None:
@@ -305,10 +306,8 @@ def test_many_streams_at_once(client: Frames) -> None:
 
 
 def test_a_client_that_goes_away_gets_its_answers(client: Frames, api: HttpApi) -> None:
-    from hyperframe.frame import GoAwayFrame
-
     number = client.open(request("/gate"))
-    client.settle()
+    eventually(lambda: bool(api.seen), PATIENCE)
     client.send(GoAwayFrame(0))
     client.settle()
     api.open()
@@ -319,7 +318,7 @@ def test_a_client_that_goes_away_gets_its_answers(client: Frames, api: HttpApi) 
 def test_a_proxy_that_stops_lets_what_it_serves_end(api: HttpApi) -> None:
     with http_relay(api.url, listen=CLEAR, shutdown={"drain": "60s"}) as relay, Frames(relay.port) as client:
         number = client.open(request("/gate"))
-        eventually(lambda: bool(api.seen), 30)
+        eventually(lambda: bool(api.seen), PATIENCE)
         relay.loop.call_soon_threadsafe(relay.runtime.stopping.set)
         client.until(lambda: client.goaway is not None)
         assert client.goaway == (0, number)
