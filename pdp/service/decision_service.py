@@ -136,6 +136,7 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
             subject=subject_message(who.subject),
             obligations=obligations,
             input_paths=await self._engine.input_paths(opening.resource),
+            input_paths_revision=self._engine.revision,
             credential_expires_at=timestamp(who.expires_at),
             token_expires_at=timestamp(token_end),
         )
@@ -172,7 +173,12 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
             await self._sessions.end(session.id, SessionState.KILLED, "the policy no longer lets it connect")
             return pb.RefreshSessionResponse(ended_because="the policy no longer lets it connect")
         token, token_end = self._sessions.token(session)
-        return pb.RefreshSessionResponse(token=token, token_expires_at=timestamp(token_end))
+        return pb.RefreshSessionResponse(
+            token=token,
+            token_expires_at=timestamp(token_end),
+            input_paths=await self._engine.input_paths(session.stored.resource),
+            input_paths_revision=self._engine.revision,
+        )
 
     async def KeepSessions(self, request: pb.KeepSessionsRequest, context: Context) -> pb.KeepSessionsResponse:  # noqa: N802
         ended = await self._sessions.keep(list(dict.fromkeys(request.session_ids)), self._peers.calling(context))

@@ -28,7 +28,7 @@ from pdp.v1 import access_pb2 as pdp_dot_v1_dot_access__pb2
 from pdp.v1 import decision_pb2 as pdp_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpdp/v1/decision_service.proto\x12\x06pdp.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13pdp/v1/access.proto\x1a\x15pdp/v1/decision.proto\"z\n\x0bRequestMeta\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07sent_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf0\x02\n\x12OpenSessionRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x03jwt\x18\x02 \x01(\tH\x00\x12\x14\n\nstatic_key\x18\x03 \x01(\tH\x00\x12\x10\n\x06\x62\x65\x61rer\x18\x08 \x01(\tH\x00\x12\x30\n\x0b\x63\x65rtificate\x18\n \x01(\x0b\x32\x19.pdp.v1.ClientCertificateH\x00\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x06 \x01(\t\x12\x36\n\x06labels\x18\x07 \x03(\x0b\x32&.pdp.v1.OpenSessionRequest.LabelsEntry\x12\x1d\n\x15supported_obligations\x18\t \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\ncredential\"\"\n\x11\x43lientCertificate\x12\r\n\x05\x63hain\x18\x01 \x03(\x0c\"\xad\x02\n\x13OpenSessionResponse\x12\"\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x10.pdp.v1.Decision\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12 \n\x07subject\x18\x04 \x01(\x0b\x32\x0f.pdp.v1.Subject\x12\'\n\x0bobligations\x18\x05 \x03(\x0b\x32\x12.pdp.v1.Obligation\x12\x13\n\x0binput_paths\x18\x06 \x03(\t\x12\x39\n\x15\x63redential_expires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10token_expires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x15RefreshSessionRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\"t\n\x16RefreshSessionResponse\x12\x15\n\rended_because\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x34\n\x10token_expires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x13KeepSessionsRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\x13\n\x0bsession_ids\x18\x02 \x03(\t\"1\n\x14KeepSessionsResponse\x12\x19\n\x11\x65nded_session_ids\x18\x01 \x03(\t\"i\n\x13\x43loseSessionRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\"\x16\n\x14\x43loseSessionResponse\"b\n\rDecideRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x1f\n\x07\x61\x63tions\x18\x03 \x03(\x0b\x32\x0e.pdp.v1.Action\"5\n\x0e\x44\x65\x63ideResponse\x12#\n\tdecisions\x18\x01 \x03(\x0b\x32\x10.pdp.v1.Decision\"$\n\x0cWatchRequest\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x04\"\xc0\x01\n\rWatchResponse\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12$\n\x08snapshot\x18\x02 \x01(\x0b\x32\x10.pdp.v1.SnapshotH\x00\x12\x19\n\x0fpolicy_revision\x18\x03 \x01(\tH\x00\x12-\n\rsession_ended\x18\x04 \x01(\x0b\x32\x14.pdp.v1.SessionEndedH\x00\x12&\n\theartbeat\x18\x05 \x01(\x0b\x32\x11.pdp.v1.HeartbeatH\x00\x42\x07\n\x05\x65vent\"Q\n\x08Snapshot\x12\x17\n\x0fpolicy_revision\x18\x01 \x01(\t\x12,\n\x0esessions_ended\x18\x02 \x03(\x0b\x32\x14.pdp.v1.SessionEnded\"2\n\x0cSessionEnded\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x0b\n\tHeartbeat2\xb3\x03\n\x0f\x44\x65\x63isionService\x12\x46\n\x0bOpenSession\x12\x1a.pdp.v1.OpenSessionRequest\x1a\x1b.pdp.v1.OpenSessionResponse\x12O\n\x0eRefreshSession\x12\x1d.pdp.v1.RefreshSessionRequest\x1a\x1e.pdp.v1.RefreshSessionResponse\x12I\n\x0cKeepSessions\x12\x1b.pdp.v1.KeepSessionsRequest\x1a\x1c.pdp.v1.KeepSessionsResponse\x12I\n\x0c\x43loseSession\x12\x1b.pdp.v1.CloseSessionRequest\x1a\x1c.pdp.v1.CloseSessionResponse\x12\x37\n\x06\x44\x65\x63ide\x12\x15.pdp.v1.DecideRequest\x1a\x16.pdp.v1.DecideResponse\x12\x38\n\x05Watch\x12\x14.pdp.v1.WatchRequest\x1a\x15.pdp.v1.WatchResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpdp/v1/decision_service.proto\x12\x06pdp.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13pdp/v1/access.proto\x1a\x15pdp/v1/decision.proto\"z\n\x0bRequestMeta\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12+\n\x07sent_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf0\x02\n\x12OpenSessionRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x03jwt\x18\x02 \x01(\tH\x00\x12\x14\n\nstatic_key\x18\x03 \x01(\tH\x00\x12\x10\n\x06\x62\x65\x61rer\x18\x08 \x01(\tH\x00\x12\x30\n\x0b\x63\x65rtificate\x18\n \x01(\x0b\x32\x19.pdp.v1.ClientCertificateH\x00\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x06 \x01(\t\x12\x36\n\x06labels\x18\x07 \x03(\x0b\x32&.pdp.v1.OpenSessionRequest.LabelsEntry\x12\x1d\n\x15supported_obligations\x18\t \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\ncredential\"\"\n\x11\x43lientCertificate\x12\r\n\x05\x63hain\x18\x01 \x03(\x0c\"\xcb\x02\n\x13OpenSessionResponse\x12\"\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x10.pdp.v1.Decision\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\x12 \n\x07subject\x18\x04 \x01(\x0b\x32\x0f.pdp.v1.Subject\x12\'\n\x0bobligations\x18\x05 \x03(\x0b\x32\x12.pdp.v1.Obligation\x12\x13\n\x0binput_paths\x18\x06 \x03(\t\x12\x39\n\x15\x63redential_expires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10token_expires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14input_paths_revision\x18\t \x01(\t\"I\n\x15RefreshSessionRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\"\xa7\x01\n\x16RefreshSessionResponse\x12\x15\n\rended_because\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x34\n\x10token_expires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0binput_paths\x18\x04 \x03(\t\x12\x1c\n\x14input_paths_revision\x18\x05 \x01(\t\"M\n\x13KeepSessionsRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\x13\n\x0bsession_ids\x18\x02 \x03(\t\"1\n\x14KeepSessionsResponse\x12\x19\n\x11\x65nded_session_ids\x18\x01 \x03(\t\"i\n\x13\x43loseSessionRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\"\x16\n\x14\x43loseSessionResponse\"b\n\rDecideRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x1f\n\x07\x61\x63tions\x18\x03 \x03(\x0b\x32\x0e.pdp.v1.Action\"5\n\x0e\x44\x65\x63ideResponse\x12#\n\tdecisions\x18\x01 \x03(\x0b\x32\x10.pdp.v1.Decision\"$\n\x0cWatchRequest\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x04\"\xc0\x01\n\rWatchResponse\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12$\n\x08snapshot\x18\x02 \x01(\x0b\x32\x10.pdp.v1.SnapshotH\x00\x12\x19\n\x0fpolicy_revision\x18\x03 \x01(\tH\x00\x12-\n\rsession_ended\x18\x04 \x01(\x0b\x32\x14.pdp.v1.SessionEndedH\x00\x12&\n\theartbeat\x18\x05 \x01(\x0b\x32\x11.pdp.v1.HeartbeatH\x00\x42\x07\n\x05\x65vent\"Q\n\x08Snapshot\x12\x17\n\x0fpolicy_revision\x18\x01 \x01(\t\x12,\n\x0esessions_ended\x18\x02 \x03(\x0b\x32\x14.pdp.v1.SessionEnded\"2\n\x0cSessionEnded\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x0b\n\tHeartbeat2\xb3\x03\n\x0f\x44\x65\x63isionService\x12\x46\n\x0bOpenSession\x12\x1a.pdp.v1.OpenSessionRequest\x1a\x1b.pdp.v1.OpenSessionResponse\x12O\n\x0eRefreshSession\x12\x1d.pdp.v1.RefreshSessionRequest\x1a\x1e.pdp.v1.RefreshSessionResponse\x12I\n\x0cKeepSessions\x12\x1b.pdp.v1.KeepSessionsRequest\x1a\x1c.pdp.v1.KeepSessionsResponse\x12I\n\x0c\x43loseSession\x12\x1b.pdp.v1.CloseSessionRequest\x1a\x1c.pdp.v1.CloseSessionResponse\x12\x37\n\x06\x44\x65\x63ide\x12\x15.pdp.v1.DecideRequest\x1a\x16.pdp.v1.DecideResponse\x12\x38\n\x05Watch\x12\x14.pdp.v1.WatchRequest\x1a\x15.pdp.v1.WatchResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,33 +46,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIENTCERTIFICATE']._serialized_start=645
   _globals['_CLIENTCERTIFICATE']._serialized_end=679
   _globals['_OPENSESSIONRESPONSE']._serialized_start=682
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=983
-  _globals['_REFRESHSESSIONREQUEST']._serialized_start=985
-  _globals['_REFRESHSESSIONREQUEST']._serialized_end=1058
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=1060
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=1176
-  _globals['_KEEPSESSIONSREQUEST']._serialized_start=1178
-  _globals['_KEEPSESSIONSREQUEST']._serialized_end=1255
-  _globals['_KEEPSESSIONSRESPONSE']._serialized_start=1257
-  _globals['_KEEPSESSIONSRESPONSE']._serialized_end=1306
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1308
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1413
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1415
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1437
-  _globals['_DECIDEREQUEST']._serialized_start=1439
-  _globals['_DECIDEREQUEST']._serialized_end=1537
-  _globals['_DECIDERESPONSE']._serialized_start=1539
-  _globals['_DECIDERESPONSE']._serialized_end=1592
-  _globals['_WATCHREQUEST']._serialized_start=1594
-  _globals['_WATCHREQUEST']._serialized_end=1630
-  _globals['_WATCHRESPONSE']._serialized_start=1633
-  _globals['_WATCHRESPONSE']._serialized_end=1825
-  _globals['_SNAPSHOT']._serialized_start=1827
-  _globals['_SNAPSHOT']._serialized_end=1908
-  _globals['_SESSIONENDED']._serialized_start=1910
-  _globals['_SESSIONENDED']._serialized_end=1960
-  _globals['_HEARTBEAT']._serialized_start=1962
-  _globals['_HEARTBEAT']._serialized_end=1973
-  _globals['_DECISIONSERVICE']._serialized_start=1976
-  _globals['_DECISIONSERVICE']._serialized_end=2411
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=1013
+  _globals['_REFRESHSESSIONREQUEST']._serialized_start=1015
+  _globals['_REFRESHSESSIONREQUEST']._serialized_end=1088
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=1091
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=1258
+  _globals['_KEEPSESSIONSREQUEST']._serialized_start=1260
+  _globals['_KEEPSESSIONSREQUEST']._serialized_end=1337
+  _globals['_KEEPSESSIONSRESPONSE']._serialized_start=1339
+  _globals['_KEEPSESSIONSRESPONSE']._serialized_end=1388
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1390
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1495
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1497
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1519
+  _globals['_DECIDEREQUEST']._serialized_start=1521
+  _globals['_DECIDEREQUEST']._serialized_end=1619
+  _globals['_DECIDERESPONSE']._serialized_start=1621
+  _globals['_DECIDERESPONSE']._serialized_end=1674
+  _globals['_WATCHREQUEST']._serialized_start=1676
+  _globals['_WATCHREQUEST']._serialized_end=1712
+  _globals['_WATCHRESPONSE']._serialized_start=1715
+  _globals['_WATCHRESPONSE']._serialized_end=1907
+  _globals['_SNAPSHOT']._serialized_start=1909
+  _globals['_SNAPSHOT']._serialized_end=1990
+  _globals['_SESSIONENDED']._serialized_start=1992
+  _globals['_SESSIONENDED']._serialized_end=2042
+  _globals['_HEARTBEAT']._serialized_start=2044
+  _globals['_HEARTBEAT']._serialized_end=2055
+  _globals['_DECISIONSERVICE']._serialized_start=2058
+  _globals['_DECISIONSERVICE']._serialized_end=2493
 # @@protoc_insertion_point(module_scope)

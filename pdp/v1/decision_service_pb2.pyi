@@ -60,7 +60,7 @@ class ClientCertificate(_message.Message):
     def __init__(self, chain: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
-    __slots__ = ("decision", "session_id", "token", "subject", "obligations", "input_paths", "credential_expires_at", "token_expires_at")
+    __slots__ = ("decision", "session_id", "token", "subject", "obligations", "input_paths", "credential_expires_at", "token_expires_at", "input_paths_revision")
     DECISION_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class OpenSessionResponse(_message.Message):
     INPUT_PATHS_FIELD_NUMBER: _ClassVar[int]
     CREDENTIAL_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_PATHS_REVISION_FIELD_NUMBER: _ClassVar[int]
     decision: _decision_pb2.Decision
     session_id: str
     token: str
@@ -77,7 +78,8 @@ class OpenSessionResponse(_message.Message):
     input_paths: _containers.RepeatedScalarFieldContainer[str]
     credential_expires_at: _timestamp_pb2.Timestamp
     token_expires_at: _timestamp_pb2.Timestamp
-    def __init__(self, decision: _Optional[_Union[_decision_pb2.Decision, _Mapping]] = ..., session_id: _Optional[str] = ..., token: _Optional[str] = ..., subject: _Optional[_Union[_access_pb2.Subject, _Mapping]] = ..., obligations: _Optional[_Iterable[_Union[_decision_pb2.Obligation, _Mapping]]] = ..., input_paths: _Optional[_Iterable[str]] = ..., credential_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., token_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    input_paths_revision: str
+    def __init__(self, decision: _Optional[_Union[_decision_pb2.Decision, _Mapping]] = ..., session_id: _Optional[str] = ..., token: _Optional[str] = ..., subject: _Optional[_Union[_access_pb2.Subject, _Mapping]] = ..., obligations: _Optional[_Iterable[_Union[_decision_pb2.Obligation, _Mapping]]] = ..., input_paths: _Optional[_Iterable[str]] = ..., credential_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., token_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., input_paths_revision: _Optional[str] = ...) -> None: ...
 
 class RefreshSessionRequest(_message.Message):
     __slots__ = ("meta", "token")
@@ -88,14 +90,18 @@ class RefreshSessionRequest(_message.Message):
     def __init__(self, meta: _Optional[_Union[RequestMeta, _Mapping]] = ..., token: _Optional[str] = ...) -> None: ...
 
 class RefreshSessionResponse(_message.Message):
-    __slots__ = ("ended_because", "token", "token_expires_at")
+    __slots__ = ("ended_because", "token", "token_expires_at", "input_paths", "input_paths_revision")
     ENDED_BECAUSE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     TOKEN_EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    INPUT_PATHS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_PATHS_REVISION_FIELD_NUMBER: _ClassVar[int]
     ended_because: str
     token: str
     token_expires_at: _timestamp_pb2.Timestamp
-    def __init__(self, ended_because: _Optional[str] = ..., token: _Optional[str] = ..., token_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    input_paths: _containers.RepeatedScalarFieldContainer[str]
+    input_paths_revision: str
+    def __init__(self, ended_because: _Optional[str] = ..., token: _Optional[str] = ..., token_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., input_paths: _Optional[_Iterable[str]] = ..., input_paths_revision: _Optional[str] = ...) -> None: ...
 
 class KeepSessionsRequest(_message.Message):
     __slots__ = ("meta", "session_ids")

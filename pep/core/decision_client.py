@@ -241,7 +241,8 @@ class GrpcDecisionClient:
         answer = await self._call(calls, request, self._open_timeout)
         if answer.ended_because or not answer.token:
             return answer.ended_because or "the session was not renewed"
-        return Token(answer.token, translate.epoch(answer.token_expires_at))
+        expires = translate.epoch(answer.token_expires_at)
+        return Token(answer.token, expires, frozenset(answer.input_paths), answer.input_paths_revision)
 
     async def keep_sessions(self, session_ids: Sequence[str]) -> Sequence[str]:
         request = decision_service_pb2.KeepSessionsRequest(session_ids=session_ids)
@@ -460,6 +461,7 @@ def _opened(answer: decision_service_pb2.OpenSessionResponse, login: Login) -> S
         policy_revision=decision.policy_revision,
         obligations=tuple(duties),
         input_paths=frozenset(answer.input_paths),
+        input_paths_revision=answer.input_paths_revision or decision.policy_revision,
         credential_expires_at=translate.epoch(answer.credential_expires_at),
         token_expires_at=translate.epoch(answer.token_expires_at),
     )

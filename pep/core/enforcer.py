@@ -36,11 +36,12 @@ from pep.core.model import (
     duty_name,
     local_deny,
 )
+from pep.core.reading import MOST_TRIES, Reading
 from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Event
 from pep.core.sessions import SessionHandle
 from pep.core.translate import action_size
-from pep.core.wire import NEEDS_WHOLE, Approved, Ask, Decided
+from pep.core.wire import NEEDS_MORE, NEEDS_WHOLE, Approved, Ask, Decided
 
 LARGEST_ACTION: Final = 1 << 20
 _SMALL_ACTION: Final = 4096
@@ -101,6 +102,7 @@ class Enforcer:
         # Approvals that were asked for and neither used nor withdrawn yet, by exchange.
         self._approvals: dict[int, tuple[str, RequireApproval]] = {}
         self._described: dict[int, _Described] = {}
+        self._reading = Reading(decisions, session)
         self._detached = Detached(decisions, session, now)
         self._log = structlog.get_logger("pep.enforcer")
 
@@ -129,6 +131,8 @@ class Enforcer:
         match decision:
             case Allow() | Mask():
                 return Decided(ask.exchange, self._grant(ask, decisions, _new_id()))
+            case Deny(reasons=(Reason(code=code), *_)) if code == NEEDS_MORE:
+                return Decided(ask.exchange, decision)
             case RequireApproval() if not ask.whole:
                 missing = Reason(NEEDS_WHOLE, "it needs approval, and that is given to the whole of it")
                 return Decided(ask.exchange, Deny(decision.decision_id, decision.policy_revision, (missing,)))
@@ -223,7 +227,16 @@ class Enforcer:
         if sum(sizes) > LARGEST_ACTION:
             return (_deny("action-too-large", f"its description is larger than {LARGEST_ACTION} bytes"),)
         try:
-            decisions = await self._decisions.decide(self._session, ask.actions)
+            for _ in range(MOST_TRIES):
+                if self._reading.lacks(ask):
+                    return (_deny(NEEDS_MORE, "policies read more of it than was said", retry=True),)
+                decisions = await self._decisions.decide(self._session, ask.actions)
+                if not self._reading.behind(decisions):
+                    break
+                if ended := await self._reading.renew(decisions[0].policy_revision):
+                    return (_deny("session-ended", f"the session has ended: {ended}"),)
+            else:
+                return (_deny("policies-change", "the policies change while it is decided", retry=True),)
         except DecisionUnavailable as error:
             return (self._unavailable(error),)
         if len(decisions) != len(ask.actions) or len({each.policy_revision for each in decisions}) != 1:
@@ -491,6 +504,9 @@ class Enforcer:
         self._approvals.pop(ask.exchange, None)
         event = records.redeemed(answer, approval_id, execution_id)
         match deny_unsupported(answer, self._supported):
+            case Allow() | Mask() as granted if self._reading.behind([granted]) and ask.paths is not None:
+                other = Reason("policies-change", "the policies have changed; send it again")
+                deny = Deny(granted.decision_id, granted.policy_revision, (other,), retry=True)
             case Allow() | Mask() as granted:
                 return self._grant(ask, [granted], execution_id, event)
             case RequireApproval() as again:

@@ -57,7 +57,10 @@ class Subject:
 
 @dataclass(slots=True)
 class SessionHandle:
-    """A session that the decision service granted. Only its token changes while it lives; times are epoch seconds."""
+    """A session that the decision service granted. Only its token, and what policies read, changes while it lives.
+
+    Times are epoch seconds.
+    """
 
     session_id: str
     token: str = field(repr=False)
@@ -68,8 +71,14 @@ class SessionHandle:
     policy_revision: str = ""
     obligations: tuple[Obligation, ...] = ()
     input_paths: frozenset[str] = frozenset()
+    input_paths_revision: str = ""
     credential_expires_at: float | None = None
     token_expires_at: float | None = None
+
+    def renewed(self, token: Token) -> None:
+        self.token, self.token_expires_at = token.token, token.expires_at
+        if token.input_paths_revision:
+            self.input_paths, self.input_paths_revision = token.input_paths, token.input_paths_revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,9 @@ class Token:
 
     token: str = field(repr=False)
     expires_at: float | None
+    # What the policies of that revision read; without a revision nothing is said of it.
+    input_paths: frozenset[str] = frozenset()
+    input_paths_revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +246,7 @@ class Sessions:
             case str():
                 return renewed
             case Token():
-                handle.token, handle.token_expires_at = renewed.token, renewed.expires_at
+                handle.renewed(renewed)
                 return ""
             case never:
                 assert_never(never)

@@ -117,6 +117,9 @@ Event = (
 NEEDS_WHOLE = "approval-needs-the-whole"
 """See `Ask.whole`."""
 
+NEEDS_MORE = "policies-read-more"
+"""See `Ask.paths`."""
+
 # --- effects: what to do ----------------------------------------------------------------------------------------------
 
 
@@ -129,7 +132,9 @@ class Ask:
     policy says. `detached` does not wait for them: the answer is `Held` and nothing more, and the same action asked
     again is answered by that approval. Not `whole` leaves out what an approval would have to be bound to: where one is
     needed, nobody is asked and the answer is a Deny with the code `NEEDS_WHOLE`, so that the rest can be fetched and
-    the Ask repeated. `session` says for whom, where several identities share a connection.
+    the Ask repeated. `paths` are the input paths by which something was left out of the actions, None where nothing
+    was: where the policies that decide read others, the answer is a Deny with the code `NEEDS_MORE`, so that the
+    actions can be made anew and the Ask repeated. `session` says for whom, where several identities share a connection.
     """
 
     exchange: int
@@ -140,6 +145,7 @@ class Ask:
     in_transaction: bool = False
     detached: bool = False
     whole: bool = True
+    paths: frozenset[str] | None = None
     session: str = ""
 
 

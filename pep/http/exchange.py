@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 from pep.core.model import Action, Deny, Grant, Held, ReadOnly, Statement, local_deny
-from pep.core.wire import NEEDS_WHOLE, Approved, Continuation
+from pep.core.wire import NEEDS_MORE, NEEDS_WHOLE, Approved, Continuation
 from pep.http import denial, mcp
 from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, is_mcp, needs_body
 from pep.http.codec import encode_request, end_to_end
@@ -106,6 +106,12 @@ class _Exchange:
         self._settings = connection.settings
         self._head = head
         self._what = _what(head)
+        # The paths that policies were known to read when the body was left unread; None where nothing was left out.
+        self._left_out: frozenset[str] | None = None
+
+    @property
+    def _detached(self) -> bool:
+        return self._settings.respond_async and "respond-async" in self._head.fields.tokens("Prefer")
 
     def run(self) -> Step[None]:
         if (preflight := self._settings.cors.preflight(self._head)) is not None:
@@ -117,22 +123,7 @@ class _Exchange:
         path = self._path()
         if is_mcp(path, self._settings.classify):
             self._own_mcp_session(known)
-        body = None
-        if needs_body(self._head, self._settings.classify, known.input_paths):
-            body = yield from self._body(path)
-        request = yield from self._classified(path, body)
-        if any(isinstance(duty, ReadOnly) for duty in known.duties):
-            self._only_reads(request)
-        detached = self._settings.respond_async and "respond-async" in self._head.fields.tokens("Prefer")
-        if detached:
-            # The one that is sent once it is approved is another message, so its fields count too.
-            request = _bound(request, _said(self._head))
-        try:
-            grants = yield from self._permitted(request, detached=detached)
-        except _NeedsWhole:
-            body = yield from self._rest()
-            request = _bound(request, _digest("body", body))
-            grants = yield from self._permitted(request, detached=detached)
+        request, body, grants = yield from self._granted(known, path)
         duties = self._duties(grants, request)
         if request.calls and duties.rewrites:
             self._settings.mcp_sessions.rewrote(self._mcp_session, known.subject)
@@ -262,11 +253,40 @@ class _Exchange:
         except Unclassifiable as unclassifiable:
             self._deny("not-understood", f"it was not understood in full: {unclassifiable}")
 
+    def _described(self, known: Known, path: Path, body: bytes | None) -> Step[Request]:
+        """The request as it is asked about; `body` None where it was not read."""
+        request = yield from self._classified(path, body)
+        if any(isinstance(duty, ReadOnly) for duty in known.duties):
+            self._only_reads(request)
+        # The one that is sent once it is approved is another message, so its fields count too.
+        return _bound(request, _said(self._head)) if self._detached else request
+
     def _deny(self, code: str, message: str, status: int = 403) -> NoReturn:
         deny = local_deny(f"local-{self._connection.exchange}", code, message)
         raise Refused(denial.refused(deny, self._what, status), deny)
 
     # --- whether ------------------------------------------------------------------------------------------------------
+
+    def _granted(self, known: Known, path: Path) -> Step[tuple[Request, bytes | None, list[Grant]]]:
+        """What is asked about, what of its body was read for that, and the grants."""
+        body = None
+        if needs_body(self._head, self._settings.classify, known.input_paths):
+            body = yield from self._body(path)
+        elif not self._connection.body_read:
+            self._left_out = known.input_paths
+        request = yield from self._described(known, path, body)
+        grants: list[Grant] = []
+        while not grants:
+            try:
+                grants = yield from self._permitted(request, detached=self._detached)
+            except _NeedsWhole:
+                body = yield from self._rest()
+                request = _bound(request, _digest("body", body))
+            except _NeedsMore:
+                self._left_out = None
+                body = (yield from self._body(path)) if body is None else body
+                request = yield from self._described(known, path, body)
+        return request, body, grants
 
     def _permitted(self, request: Request, *, detached: bool) -> Step[list[Grant]]:
         """The transport's grant, then that of what it carries, where it carries calls."""
@@ -286,7 +306,9 @@ class _Exchange:
         whole = self._connection.body_read
         # An approval that nobody waits for on the wire lasts as long as policy says.
         hold = None if detached else self._settings.hold
-        outcome = yield from self._connection.ask(actions, hold=hold, detached=detached, whole=whole)
+        outcome = yield from self._connection.ask(
+            actions, hold=hold, detached=detached, whole=whole, paths=self._left_out
+        )
         exchange = self._connection.exchange
         if isinstance(outcome, Held):
             if detached:
@@ -296,7 +318,7 @@ class _Exchange:
         if isinstance(outcome, Approved):
             redeem = outcome.approval_id
             outcome = yield from self._connection.ask(
-                actions, exchange=exchange, hold=self._settings.hold, redeem=redeem
+                actions, exchange=exchange, hold=self._settings.hold, redeem=redeem, paths=self._left_out
             )
         match outcome:
             case Grant():
@@ -304,6 +326,8 @@ class _Exchange:
                 return outcome
             case Deny(reasons=reasons) if not whole and any(reason.code == NEEDS_WHOLE for reason in reasons):
                 raise _NeedsWhole
+            case Deny(reasons=reasons) if self._left_out is not None and any(r.code == NEEDS_MORE for r in reasons):
+                raise _NeedsMore
             case Deny() as deny if carried:
                 raise _Denied(deny)
             case Deny() as deny:
@@ -382,6 +406,10 @@ class _Exchange:
 
 class _NeedsWhole(Exception):
     """The request needs approval, and its body was not read: that is part of what is approved."""
+
+
+class _NeedsMore(Exception):
+    """Policies have changed, and read of the request what was not read for them."""
 
 
 class _Denied(Exception):

@@ -65,6 +65,22 @@ def test_a_session_opens_with_the_subject_its_duties_and_what_policies_read():
     asyncio.run(scenario())
 
 
+def test_what_policies_read_by_now_is_said_again_with_their_revision():
+    async def scenario():
+        engine = Script(paths=("action.properties.statement.text",))
+        with folder() as path:
+            async with serving(path, engine) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                assert opened.input_paths_revision == engine.revision
+                engine.paths, engine.revision = ("action.properties.http.body",), "r-2"
+                renewed = await proxy.decisions.RefreshSession(pb.RefreshSessionRequest(token=opened.token))
+        assert list(renewed.input_paths) == ["action.properties.http.body"]
+        assert renewed.input_paths_revision == "r-2"
+
+    asyncio.run(scenario())
+
+
 def test_a_client_certificate_opens_a_session_where_the_proxys_word_is_taken():
     async def scenario():
         with folder() as path:

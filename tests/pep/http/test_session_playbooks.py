@@ -11,8 +11,9 @@ import pytest
 
 from pep.core import wire
 from pep.core.decision_client import Bearer, ClientCertificate
-from pep.core.model import ReadOnly, RemoveHeaders, SetHeaders, TimeLimit
+from pep.core.model import Deny, ReadOnly, Reason, RemoveHeaders, SetHeaders, TimeLimit
 from pep.core.records import EventType
+from pep.core.wire import NEEDS_MORE
 from pep.http.denial import AUTHENTICATION_FAILED
 from pep.http.questions import Connect, HowStands, Known, Standing, TakesMore, WhoIs
 from tests.pep.http.conversations import (
@@ -200,6 +201,23 @@ def test_what_no_decision_could_be_made_of_may_be_tried_again(session: Spoken) -
         << asks("GET /orders")
         >> decided(denied(retry=True))
         << problem(503, "Retry-After")
+    )
+
+
+def test_a_body_that_newer_policies_read_is_read_and_asked_about_before_it_goes_anywhere(session: Spoken) -> None:
+    more = Deny("d-1", "r-2", (Reason(NEEDS_MORE),), retry=True)
+    assert (
+        Playbook(session)
+        >> posted(b'{"total":7}')
+        << who()
+        >> known()
+        << asks("POST /orders", paths=frozenset())
+        >> decided(more)
+        << asks("POST /orders", execution=False, paths=None)
+        >> decided(grant())
+        << asks("POST /orders", execution=True, paths=None)
+        >> decided(denied("seven is too much"))
+        << problem(403, "seven is too much", close=False)
     )
 
 
