@@ -421,10 +421,34 @@ class Checkpoints(StrictModel):
     events: Annotated[int, Field(ge=1)] = 1000
 
 
+class Anchor(StrictModel):
+    """Where the log of checkpoints is brought, so that this service cannot change it afterwards: one of the three."""
+
+    # Lines are appended; best on storage that only appends.
+    file: FilePath | None = None
+    # Gets the lines on its standard input; 0 means that it has them.
+    command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    url: Annotated[str, Field(pattern=r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/]).+$")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Anchor:
+        if sum(each is not None for each in (self.file, self.command, self.url)) != 1:
+            raise ValueError("needs exactly one of file, command and url")
+        return self
+
+    @property
+    def name(self) -> str:
+        """For people and logs: of a URL no more than its host, of a command its program."""
+        if self.url is not None:
+            return str(urlsplit(self.url).hostname)
+        return str(self.file or (self.command or ("",))[0])
+
+
 class Records(StrictModel):
     """What is kept of what happened."""
 
     checkpoints: Checkpoints = Checkpoints()
+    anchors: tuple[Anchor, ...] = ()
     decision_log: DecisionLog | None = None
     decisions: KeptDecisions = KeptDecisions()
 

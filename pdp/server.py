@@ -27,6 +27,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pdp.approvals.approvals import Approvals
 from pdp.approvals.events import Events
 from pdp.approvals.notifications import Notifications
+from pdp.audit.anchors import Anchors
 from pdp.audit.notary import Notary
 from pdp.audit.service_chain import STOPPED, ServiceChain
 from pdp.audit.trust import Authorities
@@ -142,11 +143,13 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
             checks = health.aio.HealthServicer()
             _add(server, config, certificate, parts, now, checks)
             address = _listen(server, config, certificate)
+            anchoring = config.pdp.records.checkpoints.every.total_seconds()
             async with asyncio.TaskGroup() as background:
                 tasks = [
                     background.create_task(every(_SWEEP, parts.sessions.sweep)),
                     background.create_task(every(_SWEEP, parts.approvals.expire)),
                     background.create_task(every(_SWEEP, parts.notary.round)),
+                    background.create_task(every(anchoring, parts.anchors.round)),
                     background.create_task(every(_RENEW, partial(_renew, config))),
                     background.create_task(every(LOOK, parts.cutter.look)),
                     background.create_task(every(_FORGET, parts.doors.forget)),
@@ -272,6 +275,7 @@ class _Parts:
     chain: ServiceChain
     decisions: DecisionLog
     notary: Notary
+    anchors: Anchors
     tokens: SessionTokens
     doors: Doors
     cutter: Cutter
@@ -335,6 +339,7 @@ async def _parts(
         chain=chain,
         decisions=decisions,
         notary=notary,
+        anchors=Anchors(database, settings.records.anchors),
         tokens=tokens,
         doors=doors,
         cutter=cutter,

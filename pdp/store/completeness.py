@@ -46,7 +46,7 @@ class Completeness:
 def completeness(connection: Connection, now: datetime.datetime) -> Completeness:
     """As far as the store knows at this time."""
     known = {mark.process: mark for mark in marks(connection)}
-    running = _running(connection)
+    running = _running(connection, known)
     proxies = {state.proxy: state for state in _proxies(connection, known, running)}
     found = [
         *_unfinished(connection, proxies, now),
@@ -57,12 +57,15 @@ def completeness(connection: Connection, now: datetime.datetime) -> Completeness
     return Completeness(tuple(proxies.values()), tuple(found[:_MOST]))
 
 
-def _running(connection: Connection) -> dict[str, str]:
-    """Processes whose record has no end, with their proxy."""
+def _running(connection: Connection, known: dict[str, Mark]) -> dict[str, str]:
+    """Processes whose record has no end, or of which there is no record, with their proxy."""
     wanted = select(_chains.session_id, _chains.proxy).where(
         _chains.session_id.startswith("process-", autoescape=True), _chains.ended.is_(False)
     )
-    return {row.session_id: row.proxy for row in connection.execute(wanted)}
+    running = {row.session_id: row.proxy for row in connection.execute(wanted)}
+    ended = select(_chains.session_id).where(_chains.session_id.in_(known), _chains.ended.is_(True))
+    over = set(connection.execute(ended).scalars())
+    return running | {process: mark.proxy for process, mark in known.items() if process not in over}
 
 
 def _proxies(connection: Connection, known: dict[str, Mark], running: dict[str, str]) -> Iterator[ProxyState]:

@@ -1,0 +1,128 @@
+"""Brings the log of checkpoints to places where this service cannot change it any more: a file, a command, a URL.
+
+Each place gets every checkpoint as a line (`Checkpoint.line`), in order, at least once: what was accepted there and not
+noted here is brought again, which a verifier does not mind. Several replicas share what a command or a URL was given;
+a file is one machine's, which gets all of it. That the place cannot be written to afterwards is the place's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import requests
+import structlog
+
+from pdp.audit.checkpoints import read
+from pdp.config import Anchor
+from pdp.store import checkpoints as stored
+from pdp.store.database import Database
+from pdp.v1.digests import canonical_json
+
+log = structlog.get_logger("pdp.anchors")
+
+_LINES: Final = 500
+_PATIENCE: Final = 30.0
+
+
+class NotAnchored(Exception):
+    """The place did not take the lines."""
+
+
+class Anchors:
+    """The configured places. `round` is called at an interval."""
+
+    def __init__(self, database: Database, places: Sequence[Anchor]) -> None:
+        self._database = database
+        self._places = places
+
+    async def round(self) -> None:
+        """Brings each place what it lacks; one that fails is tried again next time, and holds up no other."""
+        for place in self._places:
+            try:
+                await self._bring(place)
+            except NotAnchored as error:
+                log.error("checkpoints not anchored", place=place.name, why=str(error), alarm=True)  # noqa: TRY400 - says all there is
+
+    async def _bring(self, place: Anchor) -> None:
+        sink = _sink(place)
+        while True:
+            after = await self._database.short.run(lambda connection: stored.anchored(connection, sink))
+            entries = await self._database.bulk.run(
+                lambda connection, after=after: stored.entries(connection, after, _LINES)  # type: ignore[misc]
+            )
+            if not entries:
+                return
+            try:
+                lines = b"".join(read(each.document, each.signature).line for each in entries)
+            except ValueError:
+                raise NotAnchored("the log of checkpoints holds something else") from None
+            await _send(place, lines)
+            last = entries[-1].number
+            await self._database.short.run(lambda connection, last=last: stored.anchor(connection, sink, last))  # type: ignore[misc]
+
+
+def _sink(place: Anchor) -> str:
+    """The name under which it is noted how far the place is."""
+    said = {"host": socket.gethostname()} if place.file else {}
+    said["place"] = str(place.file or place.url or canonical_json(place.command).decode())
+    return hashlib.sha256(canonical_json(said)).hexdigest()
+
+
+async def _send(place: Anchor, lines: bytes) -> None:
+    if place.file is not None:
+        await asyncio.to_thread(_append, place.file, lines)
+    elif place.command is not None:
+        await _run(place.command, lines)
+    else:
+        assert place.url is not None
+        await asyncio.to_thread(_post, place.url, lines)
+
+
+def _append(file: Path, lines: bytes) -> None:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        try:
+            if os.write(descriptor, lines) != len(lines):
+                raise NotAnchored("the disk is full")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise NotAnchored(error.strerror or "input/output error") from None
+
+
+async def _run(command: Sequence[str], lines: bytes) -> None:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise NotAnchored(f"the command could not be run: {error.strerror}") from None
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await process.communicate(lines)
+    except TimeoutError:
+        raise NotAnchored("the command took too long") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise NotAnchored(f"the command ended with {process.returncode}")
+
+
+def _post(url: str, lines: bytes) -> None:
+    try:
+        headers = {"Content-Type": "application/x-ndjson"}
+        answer = requests.post(url, data=lines, headers=headers, timeout=_PATIENCE, allow_redirects=False)
+    except requests.RequestException as error:
+        # Its text may hold the URL, which may hold a secret.
+        raise NotAnchored(type(error).__name__) from None
+    if not 200 <= answer.status_code < 300:
+        raise NotAnchored(f"the answer was {answer.status_code}")
