@@ -90,6 +90,10 @@ conformance: venv-dev ## Run the official suite of MCP, Autobahn's cases and h2s
 	@CONFORMANCE=$(CONFORMANCE) H2SPEC="$$(deploy/tools/setup get h2spec)" $(BIN)/python -m pytest \
 		tests/conformance/h2spec.py tests/conformance/mcp_suite.py tests/conformance/websocket_compression.py tests/conformance/websocket_cases.py $(ARGS)
 
+.PHONY: doors
+doors: venv-dev ## Take each check at the doors away, one at a time, and see that a test misses it (ARGS=word chooses)
+	@$(BIN)/python -m tests.doors.mutations $(ARGS)
+
 .PHONY: proto
 proto: venv-dev ## Generate pdp/v1 from proto/
 	$(call generate,.)

@@ -157,6 +157,11 @@ class Limits(StrictModel):
         """How many connections are accepted at once, those counted whose client is not known yet."""
         return self.sessions + _EXTRA_CONNECTIONS
 
+    @property
+    def most_strangers(self) -> int | None:
+        """How many of them may be without a session; None where connections are not sessions."""
+        return None
+
 
 class Approval(StrictModel):
     """How long a command may wait for people here; policy may say less."""

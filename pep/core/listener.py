@@ -20,9 +20,23 @@ BACKLOG: Final = 512
 
 
 class Listener:
-    """One listening socket. `limit` bounds the bytes that a connection may send before its login reads them."""
+    """One listening socket. `limit` bounds the bytes that a connection may send before its login reads them.
 
-    def __init__(self, address: SocketAddress, *, connections: int, limit: int) -> None:
+    Where each connection is a session once its login is over, and `known` counts those, at most `strangers` others are
+    accepted: whoever cannot log in takes no place from those who can.
+    """
+
+    def __init__(
+        self,
+        address: SocketAddress,
+        *,
+        connections: int,
+        limit: int,
+        strangers: int | None = None,
+        known: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._strangers = strangers
+        self._known = known
         self._configured = address
         self._most = connections
         self._limit = limit
@@ -51,7 +65,7 @@ class Listener:
         async with asyncio.TaskGroup() as tasks:
 
             def accepted(leg: Leg) -> None:
-                if len(self._open) >= self._most:
+                if len(self._open) >= self._most or self._full_of_strangers():
                     self._log.warning("a connection was turned away", peer=leg.peer, open=len(self._open))
                     leg.abort()
                     return
@@ -67,6 +81,9 @@ class Listener:
                 await asyncio.get_running_loop().create_future()
             finally:
                 server.close()
+
+    def _full_of_strangers(self) -> bool:
+        return self._strangers is not None and len(self._open) - self._known() >= self._strangers
 
     async def _listen(
         self, leg: Callable[[], Leg], tls: ssl.SSLContext | None, handshake: float | None

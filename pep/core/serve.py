@@ -89,6 +89,8 @@ class Runtime:
             proxy.listen.address,
             connections=limits.most_connections,
             limit=limits.unauthenticated_bytes,
+            strangers=limits.most_strangers,
+            known=lambda: len(self.sessions),
         )
 
     def standing(self, spool_age: float) -> Standing:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pep.core.config import (
     Approval,
@@ -43,8 +44,14 @@ class PostgresLimits(Limits):
     """What one client may use."""
 
     login: Duration = seconds(15)
-    idle: Duration | None = None
+    # Connections whose login is not over: they take no place from those who have one.
+    unauthenticated_connections: Annotated[int, Field(ge=1)] = 200
+    idle: Duration | None = seconds(8 * 3600)
     statement_bytes: Size = 1 << 20
+
+    @property
+    def most_strangers(self) -> int | None:
+        return self.unauthenticated_connections
 
 
 class PostgresApproval(Approval):
