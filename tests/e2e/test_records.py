@@ -43,7 +43,11 @@ def test_a_session_can_be_listed_shown_replayed_and_verified(stack: Stack):
     shown = stack.as_(OPERATOR, "sessions", "show", session)
     assert "session.opened" in shown
     assert "intent" in shown
-    assert "the chain holds" in stack.as_(OPERATOR, "sessions", "verify", session)
+    assert "the chains hold" in stack.as_(OPERATOR, "sessions", "verify", session)
+    assert "the chains hold" in stack.as_(OPERATOR, "records", "verify")
+    # Without the service, on what it has stored.
+    store = f"sqlite:///{stack.state / 'pdp.db'}"
+    assert "the chains hold" in stack.as_(OPERATOR, "records", "verify", "--store", store)
 
 
 def test_an_approval_is_on_record_with_who_was_asked_and_what_became_of_it(stack: Stack):
@@ -98,7 +102,7 @@ def test_a_kill_ends_a_running_statement_and_its_session_within_a_second(stack: 
         with pytest.raises(psycopg.OperationalError):
             connection.execute("select 1")
     stack.recorded(session, "session closed", "runs wild since noon")
-    assert "the chain holds" in stack.as_(OPERATOR, "sessions", "verify", session)
+    assert "the chains hold" in stack.as_(OPERATOR, "sessions", "verify", session)
 
 
 def test_nothing_was_executed_that_is_not_on_record_when_the_proxy_is_killed(private_stack):
@@ -138,6 +142,6 @@ def test_nothing_was_executed_that_is_not_on_record_when_the_proxy_is_killed(pri
         (session,) = stack.until(lambda run=run: stack.sessions(run))
         replay = stack.recorded(session, "session lost")
         on_record |= {int(number) for number in re.findall(pattern, replay)}
-    assert "the chain holds" in stack.as_(OPERATOR, "sessions", "verify", session)
+    assert "the chains hold" in stack.as_(OPERATOR, "sessions", "verify", session)
     assert executed
     assert executed <= on_record
