@@ -12,12 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame
 
 from pep.core.model import Action, Decision, FieldMask, NullMask
+from pep.core.sessions import SessionEnded
 from tests.http_api import HttpApi
 from tests.http_relay import PASSWORD, SECRET, HttpRelay, allow, deny, http_relay, mask, require_approval
-from tests.pep.http.frames import PATIENCE, Frames, request
+from tests.pep.http.frames import PATIENCE, Answer, Frames, request
 from tests.stub_service import eventually
 
 MIB = 1 << 20
@@ -145,6 +146,40 @@ def test_two_credentials_on_one_connection_are_two_sessions(client: Frames, rela
     assert relay.decisions.sessions[by["/orders/2"]] == "another"
     # Nor do two of them share a connection to the target.
     assert len({seen.peer for seen in api.seen}) == 2
+
+
+def test_the_end_of_a_session_ends_its_streams_and_no_other(client: Frames, relay: HttpRelay, api: HttpApi) -> None:
+    relay.decisions.passwords.add("another")
+    ended, other = (client.open(request("/halfway", token=token)) for token in (PASSWORD, "another"))
+    client.until(lambda: all(client.answers[number].body == b"the beginning" for number in (ended, other)))
+    (session,) = [name for name, token in relay.decisions.sessions.items() if token == PASSWORD]
+    relay.decisions.ended.append(SessionEnded(session, "it was revoked"))
+    assert client.wait(ended).reset == 2
+    assert not client.answers[other].over
+    api.open()
+    assert client.wait(other).body == b"the beginning, the end"
+
+
+def test_what_cannot_be_recorded_is_not_forwarded(client: Frames, relay: HttpRelay, api: HttpApi) -> None:
+    assert client.answer(request()).status == 200
+    relay.runtime.spool._max_bytes = 0
+    assert client.answer(request("/orders/2")).status == 503
+    client.answer([*request(), ("connection", "close")])
+    client.finish()
+    assert api.targets() == ["GET /orders/1"]
+
+
+def test_how_the_bytes_arrive_does_not_matter(client: Frames, api: HttpApi) -> None:
+    number = client.open(request("/echo", BYTES, method="POST"), end=False)
+    last = DataFrame(number, b"body", flags=["END_STREAM"]).serialize()
+    for byte in (
+        HeadersFrame(number + 2, client.block(request()), flags=["END_HEADERS", "END_STREAM"]).serialize() + last
+    ):
+        client.raw(bytes((byte,)))
+    client.answers[number + 2] = Answer()
+    assert client.wait(number).body == b"body"
+    assert client.wait(number + 2).status == 200
+    assert sorted(api.targets()) == ["GET /orders/1", "POST /echo"]
 
 
 def test_connect_is_refused_for_its_stream(client: Frames, api: HttpApi) -> None:

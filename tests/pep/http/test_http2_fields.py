@@ -1,7 +1,10 @@
 """Field sections of HTTP/2 as heads of HTTP/1.1: what is refused before any parser sees it, and what passes."""
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 
+from pep.core.errors import ClientProtocolError
 from pep.http.codec import RequestCodec
 from pep.http.http2.fields import Malformed, request_head, response_fields, trailer_fields, trailer_section
 from pep.http.messages import Fields, Length, NoBody, RequestHead, ResponseHead
@@ -134,6 +137,48 @@ def test_a_malformed_request_becomes_nothing(fields: list[tuple[bytes, bytes]]) 
 def test_malformed_trailers_become_nothing(field: tuple[bytes, bytes]) -> None:
     with pytest.raises(Malformed):
         trailer_section([field])
+
+
+texts = st.one_of(
+    st.sampled_from(
+        [b"", b"GET", b"http", b"/a", b"*", b"api.test", b"0", b"trailers", b"\r\n\r\nGET /x HTTP/1.1\r\n"]
+    ),
+    st.binary(max_size=8),
+    st.text("aG/:. \t\r\n\0#?", max_size=8).map(str.encode),
+)
+names = st.one_of(
+    st.sampled_from([b"host", b"cookie", b"te", b"content-length", b"x-a", *(name for name, _ in PSEUDO)]), texts
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    changed=st.dictionaries(st.sampled_from(["method", "scheme", "authority", "path"]), texts),
+    more=st.lists(st.tuples(names, texts), max_size=3),
+    ended=st.booleans(),
+)
+def test_whatever_is_sent_is_one_request_or_none(
+    changed: dict[str, bytes], more: list[tuple[bytes, bytes]], ended: bool
+) -> None:
+    fields = [*pseudo(**changed), *more]
+    try:
+        head = request_head(fields, ended=ended)
+    except Malformed:
+        return
+    codec = RequestCodec()
+    codec.feed(head.text)
+    try:
+        read = codec.next()
+    except ClientProtocolError:
+        return
+    assert isinstance(read, RequestHead)
+    assert codec.waiting == 0
+    said = dict(fields)
+    assert (read.method.encode(), read.target.encode("latin-1")) == (said[b":method"], said[b":path"])
+    assert read.host.encode("latin-1") == said[b":authority"].lower()
+    sent = sorted((name, value) for name, value in more if name not in {b"host", b"cookie", b"content-length"})
+    kept = read.fields.without(("host", "cookie", "content-length", "transfer-encoding", "connection"))
+    assert sorted((name.encode("latin-1"), value.encode("latin-1")) for name, value in kept) == sent
 
 
 def test_trailers_end_the_chunks() -> None:
