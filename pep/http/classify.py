@@ -204,7 +204,11 @@ def content_of(head: RequestHead, path: Path, data: bytes | None, settings: Clas
         pairs = () if head.query is None else query_pairs(head.query)
         return _graphql(body, dict(_asked_by_query(pairs)), data or b"")
     content = _plain(body, data or b"")
-    if not isinstance(body, Nothing) and _is_endpoint(path.segments, settings.mcp_paths):
+    if _is_endpoint(path.segments, settings.mcp_paths):
+        if isinstance(body, Nothing):
+            if why := mcp.misrouted(head.fields, ()):
+                raise Unclassifiable(why)
+            return content
         if not isinstance(body, Json):
             return _opaque(content, "a message of MCP must be JSON")
         carried = mcp.carried(body, settings.server)

@@ -34,6 +34,8 @@ MOST_CALLS: Final = 100
 _REQUEST: Final = frozenset({"jsonrpc", "id", "method", "params"})
 _RESPONSES: Final = (frozenset({"jsonrpc", "id", "result"}), frozenset({"jsonrpc", "id", "error"}))
 _READ: Final = frozenset({"name", "arguments", "uri", "_meta"})
+_ROUTING: Final = frozenset({"mcp-method", "mcp-name"})
+_ARGUMENT: Final = "mcp-param-"
 _WITH_URI: Final = frozenset({"resources/read", "resources/subscribe", "resources/unsubscribe"})
 # Line ends of an event stream; the blank line ends an event (the HTML standard, section 9.2.5).
 _LINE: Final = re.compile(r"\r\n|\r|\n")
@@ -84,20 +86,49 @@ def carried(body: Json, server: str) -> Carried:
 def misrouted(fields: Fields, calls: Sequence[Call]) -> str:
     """Why the request's fields say something else than its body, "" where they do not.
 
-    Revision 2026-07-28 repeats the method and the name of what is called in fields, for whoever routes by them. What
-    is decided is the body, so a target, or what stands before it, must not find another call in the head.
+    Revision 2026-07-28 repeats the method, the name and some arguments of what is called in fields, for whoever routes
+    by them. What is decided is the body, so a target, or what stands before it, must not find another call in the head.
+    Which argument a field repeats is in the tool's schema, which is not known here: it has to be one of them.
     """
-    methods, names = fields.all("Mcp-Method"), fields.all("Mcp-Name")
-    if not methods and not names:
+    said: dict[str, str] = {}
+    for name, value in fields:
+        # Servers of the CGI kind take an underscore for a hyphen.
+        folded = name.lower().replace("_", "-")
+        if folded not in _ROUTING and not folded.startswith(_ARGUMENT):
+            continue
+        if folded in said:
+            return "a field of MCP stands in its head twice"
+        said[folded] = value
+    if not said:
         return ""
-    if len(calls) != 1 or len(methods) > 1 or len(names) > 1:
+    if len(calls) != 1:
         return "Mcp-Method and Mcp-Name name one call, and its body is another matter"
     (call,) = calls
-    if methods and methods[0] != call.method:
+    if said.pop("mcp-method", call.method) != call.method:
         return "Mcp-Method is not the method of its body"
-    if names and _field_text(names[0]) not in _names(call):
+    if "mcp-name" in said and _field_text(said.pop("mcp-name")) not in _names(call):
         return "Mcp-Name is not the name in its body"
+    arguments = set(_field_values(call.action.properties.get("arguments", {}))) if call.tool else set()
+    if any(_field_text(value) not in arguments for value in said.values()):
+        return "a field of MCP repeats what is no argument in its body"
     return ""
+
+
+def _field_values(value: Any) -> Iterable[str]:
+    """What a field may say of the arguments: each string, integer and boolean, however deep."""
+    match value:
+        case bool():
+            yield "true" if value else "false"
+        case str() | int():
+            yield str(value)
+        case dict():
+            for member in value.values():
+                yield from _field_values(member)
+        case list():
+            for member in value:
+                yield from _field_values(member)
+        case _:
+            pass
 
 
 def _names(call: Call) -> set[str]:

@@ -233,7 +233,8 @@ def _body(media: MediaType, duties: Duties, rewriter: Rewriter, redactor: Redact
         case Kind.SEQUENCE:
             return Sequence(rewriter, limit)
         case Kind.EVENTS:
-            return Events(rewriter, redactor, limit, json_only=bool(duties.masks or duties.rows))
+            whole = bool(duties.masks or duties.rows)
+            return Events(rewriter, redactor, limit, json_only=whole, masked=bool(duties.masks))
         case Kind.TEXT if redactor is not None and not duties.masks and not duties.rows:
             return RedactedText(redactor)
         case Kind.TEXT | Kind.OTHER:

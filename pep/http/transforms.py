@@ -8,18 +8,16 @@ NDJSON, RFC 7464 (JSON text sequences), the HTML standard's event streams.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final, Protocol
 
 from pep.http import documents
 from pep.http.buffer import Buffer
 from pep.http.coding import CannotMask, Decoder
+from pep.http.event_words import goes_on
 from pep.http.masking import Rewriter
 from pep.http.redaction import RedactedStream, Redactor
 from pep.http.work import Pause, Work, at_once, document, text
 
-# Names of events and their ids that go on to the client: words of a protocol, not values of a target.
-_WORD: Final = re.compile(r"[A-Za-z0-9_.:/=+\-]{0,200}")
 # How chat services end a stream of JSON.
 _DONE: Final = "[DONE]"
 _SEPARATOR: Final = b"\x1e"
@@ -290,16 +288,19 @@ class Sequence:
 class Events:
     """An event stream. The data of each event is JSON; where only text is redacted it may be any text.
 
-    Comments and fields that the standard does not know carry nothing on; names and ids go on if they are words.
+    Comments and fields that the standard does not know carry nothing on; names and ids go on as `event_words` says.
     """
 
     light: Final = False
 
-    def __init__(self, rewriter: Rewriter, redactor: Redactor | None, limit: int, *, json_only: bool) -> None:
+    def __init__(
+        self, rewriter: Rewriter, redactor: Redactor | None, limit: int, *, json_only: bool, masked: bool
+    ) -> None:
         self._rewriter = rewriter
         self._redactor = redactor
         self._limit = limit
         self._json_only = json_only
+        self._masked = masked
         self._buffer = Buffer(limit)
         self._fields: list[tuple[str, str]] = []
         self._size = 0
@@ -348,12 +349,13 @@ class Events:
     def _event(self) -> Work[bytes]:
         fields, self._fields, self._size = self._fields, [], 0
         data = [value for name, value in fields if name == "data"]
-        shown = (yield from self._data("\n".join(data))) if data else ""
+        said = "\n".join(data)
+        shown = (yield from self._data(said)) if data else ""
         if shown is None:
             return b""
         out: list[str] = []
         for name, value in fields:
-            if (name in ("event", "id") and _WORD.fullmatch(value)) or (name == "retry" and value.isdecimal()):
+            if goes_on(name, value, masked=self._masked, data=said, shown=shown):
                 out.append(f"{name}: {self._redactor.text(value) if self._redactor else value}\n")
         if data:
             out += (f"data: {line}\n" for line in shown.split("\n"))

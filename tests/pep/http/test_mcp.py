@@ -5,7 +5,8 @@ import pytest
 from pep.core.model import local_deny
 from pep.http.bodies import Unclassifiable, read_json
 from pep.http.coding import CannotMask
-from pep.http.mcp import Listing, carried, denied, filtered, refused, tools
+from pep.http.mcp import Listing, carried, denied, filtered, misrouted, refused, tools
+from pep.http.messages import Fields
 
 DENY = local_deny("d-1", "no", "this is not allowed")
 
@@ -34,6 +35,49 @@ def test_a_call_of_a_tool_is_an_action():
     }
     assert call.action.statement.text == "tools/call refund"
     assert call.action.statement.parameters[0]["_meta"] == {"k": 1}
+
+
+CALL = request(
+    "tools/call", {"name": "refund", "arguments": {"region": "eu", "order": {"id": 7, "big": 2**60}, "fast": True}}
+)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("Mcp-Method", "tools/call"), ("Mcp-Name", "refund"), ("Mcp-Param-Region", "eu"), ("mcp-param-order", "7")],
+        [("Mcp-Param-Fast", "true"), ("Mcp-Param-Big", str(2**60)), ("Mcp-Param-Region", "=?base64?ZXU=?=")],
+        [("Mcp-Session-Id", "x"), ("MCP-Protocol-Version", "2025-11-25")],
+    ],
+)
+def test_fields_that_repeat_what_the_body_says_pass(fields):
+    assert misrouted(Fields(tuple(fields)), calls_of(CALL).calls) == ""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("Mcp-Method", "tools/list")],
+        [("Mcp_Method", "tools/list")],
+        [("Mcp-Method", "tools/call"), ("mcp_method", "tools/call")],
+        [("Mcp-Name", "drop")],
+        [("Mcp-Param-Region", "us")],
+        [("Mcp_Param_Region", "us")],
+        [("Mcp-Param-Region", "eu"), ("MCP-PARAM-REGION", "us")],
+        [("Mcp-Param-Fast", "True")],
+        [("Mcp-Param-Region", "=?base64?dXM=?=")],
+        [("Mcp-Param-Region", "=?base64?!?=")],
+        [("Mcp-Param-Region", "refund")],
+    ],
+)
+def test_fields_that_say_something_else_than_the_body_are_refused(fields):
+    assert misrouted(Fields(tuple(fields)), calls_of(CALL).calls)
+
+
+def test_fields_that_name_a_call_where_there_is_none_are_refused():
+    assert misrouted(Fields((("Mcp-Param-Region", "eu"),)), ())
+    assert misrouted(Fields((("Mcp-Param-Region", "eu"),)), calls_of(request("tools/list", {"cursor": "eu"})).calls)
+    assert misrouted(Fields((("Mcp-Method", "tools/call"),)), calls_of([CALL, CALL]).calls)
 
 
 def test_a_call_without_arguments_has_none_and_is_no_question():

@@ -382,9 +382,9 @@ def test_events_are_masked_as_they_come():
     made = planned(MASKING, "text/event-stream")
     assert not made.body.held
     first = b'event: message\nid: 1\ndata: {"ssn":\ndata: "%s"}\n\n' % MARKER.encode()
-    assert made.body.feed(first) == b'event: message\nid: 1\ndata: {"ssn":null}\n\n'
+    assert made.body.feed(first) == b'event: message\ndata: {"ssn":null}\n\n'
     assert made.body.feed(b": " + MARKER.encode() + b"\n\n") == b":\n"
-    assert made.body.feed(b"retry: 10\r\ndata:[DONE]\r\n\r\n") == b"retry: 10\ndata: [DONE]\n\n"
+    assert made.body.feed(b"retry: 10\r\ndata:[DONE]\r\n\r\n") == b"data: [DONE]\n\n"
     assert made.body.feed(b'data:{"n":1}\rdata\r\r') == b'data: {"n":1}\n\n'
     assert made.body.feed(b'\ndata: {"SSN":"x"}\n') == b""
     assert made.body.finish() == b'data: {"SSN":null}\n'
@@ -395,6 +395,23 @@ def test_events_are_masked_as_they_come():
 )
 def test_fields_of_an_event_carry_no_values(field):
     assert MARKER.encode() not in sent(f'{field}\ndata: {{"n":1}}\n\n'.encode(), MASKING, "text/event-stream")
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["id: 111-22-3333", "id:1", "retry: 111223333", "event: 111-22-3333", "event: Planted", "event: a@b", "event: a b"],
+)
+def test_under_a_mask_a_word_that_may_be_a_value_does_not_go_on(field):
+    assert sent(f'{field}\ndata: {{"ssn":"planted"}}\n\n'.encode(), MASKING, "text/event-stream") == (
+        b'data: {"ssn":null}\n\n'
+    )
+
+
+def test_under_a_mask_the_name_of_an_event_goes_on_and_without_one_its_id_does():
+    named = b'event: order.changed\ndata: {"n":1}\n\n'
+    assert sent(named, MASKING, "text/event-stream") == named
+    whole = b'event: a-1\nid: 7/2\nretry: 10\ndata: {"n":1}\n\n'
+    assert sent(whole, REDACTING, "text/event-stream") == whole
 
 
 def test_json_in_the_text_of_a_tool_is_masked():
