@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from pep.core.model import Action, Deny, Grant, Held, ReadOnly, Statement, local_deny
 from pep.core.wire import NEEDS_MORE, NEEDS_WHOLE, Approved, Continuation
-from pep.http import denial, mcp
+from pep.http import denial, mcp, overriding
 from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, is_mcp, needs_body
 from pep.http.codec import encode_request, end_to_end
 from pep.http.coding import accept_encoding
@@ -130,6 +130,9 @@ class _Exchange:
         if self._head.upgrade and duties.rewrites:
             self._deny("cannot-mask", "what an upgraded connection carries cannot be masked, and policy masks it here")
         forward = body if request.forward is None else request.forward
+        if body and request.actions[0].properties["body"]["kind"] == "unread":
+            # It was read for the approval alone, and goes on as it came.
+            self._without_method(body)
         sending = (known, path, request, grants[-1], duties, forward)
         try:
             yield from self._forward(*sending)
@@ -252,6 +255,11 @@ class _Exchange:
             raise Refused(denial.problem(400, f"the request can be read in more than one way: {ambiguous}")) from None
         except Unclassifiable as unclassifiable:
             self._deny("not-understood", f"it was not understood in full: {unclassifiable}")
+
+    def _without_method(self, body: bytes) -> None:
+        if overriding.may_name_a_method(self._head) and overriding.Search().found(body):
+            deny = overriding.denied(f"local-{self._connection.exchange}")
+            raise Refused(denial.refused(deny, self._what), deny)
 
     def _described(self, known: Known, path: Path, body: bytes | None) -> Step[Request]:
         """The request as it is asked about; `body` None where it was not read."""

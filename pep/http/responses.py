@@ -6,13 +6,13 @@ sent at once unless the transform has to see the whole body first.
 
 from __future__ import annotations
 
-from typing import Any, Final, assert_never
+from typing import Any, Final, NoReturn, assert_never
 
 from pep.core.errors import UpstreamProtocolError
 from pep.core.model import Allow, Grant, Mask, RequireApproval, local_deny
 from pep.core.records import Body, Event, EventType
 from pep.core.wire import Continuation, PauseUpstream, ResumeUpstream
-from pep.http import denial, mcp
+from pep.http import denial, mcp, overriding
 from pep.http import work as work_module
 from pep.http.classify import Request
 from pep.http.codec import LAST_CHUNK, chunk, encode_response, last_chunk
@@ -52,7 +52,7 @@ def relay(
     response = _Response(connection, head, request, grant, duties)
     connection.responses.expect(head.method)
     connection.unfinished = response.cut
-    body = _RequestBody(connection, head.framing, grant, going=streams and not connection.body_read)
+    body = _RequestBody(connection, head, grant, going=streams and not connection.body_read)
     if connection.settings.response is not None:
         connection.timer("response", connection.settings.response)
     try:
@@ -92,9 +92,11 @@ def _arrived(connection: Connection, response: _Response) -> ResponsePart | None
 class _RequestBody:
     """A request's body on its way, part by part; `going` as long as there is more of it."""
 
-    def __init__(self, connection: Connection, framing: Framing, grant: Grant, *, going: bool) -> None:
+    def __init__(self, connection: Connection, head: RequestHead, grant: Grant, *, going: bool) -> None:
         self._connection = connection
-        self._chunked = isinstance(framing, Chunked)
+        self._head = head
+        self._search = overriding.Search() if overriding.may_name_a_method(head) else None
+        self._chunked = isinstance(head.framing, Chunked)
         self._by = Continuation(grant)
         self._seen = connection.received
         self.going = going
@@ -107,6 +109,8 @@ class _RequestBody:
         while self.going and (part := connection.requests.next()) is not None:
             moved = True
             if isinstance(part, BodyData):
+                if self._search is not None and self._search.found(part.data):
+                    self._refuse()
                 connection.forward(chunk(part.data) if self._chunked else part.data, self._by)
                 continue
             connection.body_read = True
@@ -115,6 +119,16 @@ class _RequestBody:
             self.stop()
             self.going = False
         return moved
+
+    def _refuse(self) -> NoReturn:
+        """What the target has of the request is never a whole one."""
+        connection, head = self._connection, self._head
+        deny = overriding.denied(f"local-{connection.exchange}")
+        connection.closing = "the request was cut: its body names a method"
+        if connection.answered:
+            connection.record_denial(deny)
+            raise Cut(connection.closing)
+        raise Refused(denial.refused(deny, f"{head.method} {head.path}"[:120]), deny)
 
     def stalls(self) -> bool:
         """Whether nothing has come for too long."""

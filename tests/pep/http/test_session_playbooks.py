@@ -891,3 +891,24 @@ def test_the_session_of_a_known_answer_is_named_while_it_is_served(session: Spok
     assert machine.serving == "s-9"
     assert book >> decided(denied()) << problem(403)
     assert machine.serving == ""
+
+
+def test_a_body_that_names_a_method_never_reaches_the_target_whole(session: Spoken) -> None:
+    body = b'{"a": 1, "_method": "DELETE"}'
+    assert (
+        Playbook(session)
+        >> client("POST /orders", "Content-Type: application/json", f"Content-Length: {len(body)}", body=body[:14])
+        << who()
+        >> known()
+        << asks("POST /orders")
+        >> decided(grant())
+        << CONNECTS
+        >> session.connected()
+        << any_of(wire.SendUpstream)
+        << any_of(wire.SendUpstream)
+        >> wire.ClientData(body[14:])
+        << REFUSED
+        << record(EventType.RESPONSE)
+        << problem(403, "method-in-body", close=True)
+        << closes("names a method")
+    )
