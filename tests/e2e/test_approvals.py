@@ -1,5 +1,7 @@
 """A statement waits on the wire for people: who may answer, and what becomes of it in every case."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,41 @@ def test_a_question_survives_the_death_of_the_service(held: Stack):
         held.as_(APPROVER, "approvals", "approve", waiting.approval, "--yes")
         assert waiting.outcome() == "DELETE 1"
     assert not left(held, 350)
+
+
+def test_a_question_survives_the_death_of_opa_and_is_decided_again_when_it_is_back(held: Stack):
+    with held.connect(held.node("delete_stale")) as connection:
+        waiting = Waiting(connection, DELETE.format(400))
+        os.kill(held.opa(), signal.SIGKILL)
+        assert waiting.waits
+        token = held.person(APPROVER)
+
+        def agreed() -> bool:
+            """Without OPA nobody may approve; the service starts it again."""
+            return held.pdp("approvals", "approve", waiting.approval, "--yes", token=token).status == 0
+
+        held.until(agreed, "service", "the answer is taken again")
+        assert waiting.outcome() == "DELETE 1"
+    assert not left(held, 400)
+
+
+def test_what_a_proxy_waited_for_that_has_died_is_never_executed(held: Stack):
+    position = held.server.log_position()
+    lost = held.connect(held.node("delete_stale"))
+    waiting = Waiting(lost, DELETE.format(450))
+    held.kill("proxy")
+    lost.close()
+    # People may still say yes to it; there is nobody whom it would let through.
+    held.as_(APPROVER, "approvals", "approve", waiting.approval, "--yes")
+    held.start_proxy()
+    with held.connect(held.node("delete_stale")) as connection:
+        # Nor does the same statement of the same agent find it: it is asked for itself.
+        again = Waiting(connection, DELETE.format(450))
+        assert again.approval != waiting.approval
+        held.as_(APPROVER, "approvals", "deny", again.approval, "--comment", "no")
+        assert "the approval was refused: no" in again.outcome()
+    assert "delete from orders" not in held.server.log_after(position)
+    assert left(held, 450)
 
 
 def test_what_has_changed_while_it_waited_is_not_what_was_approved(held: Stack):
