@@ -241,32 +241,35 @@ class PolicyEngine:
     # How policies come into force
 
     async def _load(self) -> None:
-        """Puts the files as they are in force, or keeps what is and says why. A pin stays while they are as they were.
-
-        The files are looked at even under a pin: what is wrong with them is said all the same.
-        """
+        """Puts the files as they are in force, or keeps what is and says why."""
         async with self._one_change:
-            contents = await asyncio.to_thread(self._repository.contents)
-            if self._pin is not None and self._pin.files != contents:
-                self._end_pin("the policy files have changed")
-            if self._pin is not None and self._active is None:
-                await self._begin_with_the_pin(self._pin)
-            await self._load_files()
+            await self._take_up()
 
-    async def _load_files(self) -> None:
+    async def _take_up(self) -> None:
+        """A pin ends when files that are whole have another content than those that it was set over."""
+        contents = await asyncio.to_thread(self._repository.contents)
+        bundle = await self._read_files()
+        if self._pin is not None and bundle is not None and self._pin.files != contents:
+            self._end_pin("the policy files have changed")
+        if self._pin is not None and self._active is None:
+            await self._begin_with_the_pin(self._pin)
+        if self._pin is None and bundle is not None and bundle.revision != self.revision:
+            await self._put_in_force(bundle)
+            await asyncio.to_thread(keep, bundle, self._folder / "bundle.tar.gz")
+            self._tell(Change.ACTIVATED, bundle)
+        # Only now: whoever sees no error takes the files to be in force.
+        if bundle is not None:
+            self._policy_error = ""
+
+    async def _read_files(self) -> Bundle | None:
         try:
-            bundle = await self._repository.bundle()
-            if self._pin is None and bundle.revision != self.revision:
-                await self._put_in_force(bundle)
-                await asyncio.to_thread(keep, bundle, self._folder / "bundle.tar.gz")
-                self._tell(Change.ACTIVATED, bundle)
+            return await self._repository.bundle()
         except PolicyError as error:
             if str(error) != self._policy_error:
                 self._tell(Change.REFUSED, None, problems=str(error))
             self._policy_error = str(error)
             log.warning("the policy files are not in force", error=self._policy_error, revision=self.revision)
-        else:
-            self._policy_error = ""
+            return None
 
     async def _put_in_force(self, bundle: Bundle) -> None:
         await asyncio.to_thread((self._folder / "next.tar.gz").write_bytes, bundle.content)
@@ -309,7 +312,7 @@ class PolicyEngine:
                 return
             self._end_pin(by)
             pinned = self.revision
-            await self._load_files()
+            await self._take_up()
             if self._policy_error and self.revision == pinned:
                 await self._fall_back()
 

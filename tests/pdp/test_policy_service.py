@@ -203,7 +203,7 @@ def test_going_back_holds_until_the_files_change_or_somebody_resumes(opa_path: P
         asyncio.run(scenario(path))
 
 
-def test_what_is_rolled_back_ends_if_the_files_changed_while_nothing_ran_and_broken_files_are_named(opa_path: Path):
+def test_broken_files_are_named_and_do_not_end_it_whole_ones_do_also_if_nothing_ran_meanwhile(opa_path: Path):
     async def scenario(path: Path) -> None:
         repository = begin(path)
         async with installed(path, opa_path) as it:
@@ -215,12 +215,19 @@ def test_what_is_rolled_back_ends_if_the_files_changed_while_nothing_ran_and_bro
         repository.write("policies/freeze/freeze.rego", FREEZE + "\ndney contains {}\n")
         async with installed(path, opa_path) as it:
             engine: Any = it.service.engine
-            # The files are others and broken: the last good of the files is in force.
-            assert engine.pinned is None
-            assert engine.revision == new
+            # The files are others and broken: what people went back to stays.
+            assert engine.pinned.revision == engine.revision == old
             assert "freeze.rego:5" in engine.policy_error
-            refused = next(each for each in await it.changes(5) if each.change == "refused")
+            refused = next(each for each in await it.changes(4) if each.change == "refused")
             assert "freeze.rego:5: dney is no contribution" in refused.problems
+            resumed = await it.call("Resume", pb.ResumeRequest())
+            assert (resumed.revision, engine.revision) == (new, new)
+            assert "freeze.rego:5" in resumed.policy_error
+            await it.call("RollBack", pb.RollBackRequest(revision=old))
+        repository.write("policies/freeze/freeze.rego", FREEZE.replace("today", "now"))
+        async with installed(path, opa_path) as it:
+            assert it.service.engine.pinned is None
+            assert it.service.engine.revision not in (old, new)
 
     with folder() as path:
         asyncio.run(scenario(path))
