@@ -121,6 +121,7 @@ class Request:
     forward: bytes | None = None
     calls: tuple[mcp.Call, ...] = ()
     graphql: graphql.Document | None = None
+    mcp_stream: bool = False  # it asks for a stream of MCP that answers no call of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,8 @@ def classify(
     name = "upgrade" if head.upgrade else "request"
     action = Action(name, "http", properties, Statement(_line(head.method, path, pairs), content.bound))
     actions = (action, *(call.action for call in content.calls))
-    return Request(actions, content.forward, content.calls, content.graphql)
+    streams = head.method == "GET" and _is_endpoint(path.segments, settings.mcp_paths)
+    return Request(actions, content.forward, content.calls, content.graphql, streams)
 
 
 # --- the body ---------------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ class _Exchange:
     ) -> Step[None]:
         """To the target and back; `body` None where it is still to come from the client."""
         connection, limit = self._connection, duties.seconds
-        if any(call.method == "tools/list" for call in request.calls):
+        if request.mcp_stream or any(call.method == "tools/list" for call in request.calls):
             # It is filtered, so it has to be read.
             fields = self._head.fields.without(("Accept-Encoding",))
             self._head = dataclasses.replace(self._head, fields=fields)

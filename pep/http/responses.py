@@ -12,7 +12,7 @@ from pep.core.errors import UpstreamProtocolError
 from pep.core.model import Allow, Grant, Mask, RequireApproval, local_deny
 from pep.core.records import Body, Event, EventType
 from pep.core.wire import Continuation, PauseUpstream, ResumeUpstream
-from pep.http import denial, mcp, overriding
+from pep.http import denial, mcp, mcp_streams, overriding
 from pep.http import work as work_module
 from pep.http.classify import Request
 from pep.http.codec import LAST_CHUNK, chunk, encode_response, last_chunk
@@ -158,6 +158,7 @@ class _Response:
         # A list of tools is filtered by a question, so it has to be there whole.
         self._collects = any(call.method == "tools/list" for call in request.calls)
         self._collected: list[bytes] = []
+        self._events: mcp_streams.Events | None = None
         self._size = 0
         # The end of the message: it is sent once the response is on record.
         self._last = b""
@@ -182,7 +183,8 @@ class _Response:
                 case ResponseHead() as head:
                     self._begin(head)
                 case BodyData(data):
-                    self._body((yield from self._worked(self._planned.body.feeding(data))))
+                    fed = yield from self._worked(self._planned.body.feeding(data))
+                    self._body((yield from self._listed(fed)))
                 case EndOfMessage(trailers):
                     yield from self._finish(trailers)
         except CannotMask as error:
@@ -219,6 +221,8 @@ class _Response:
         if began and any(call.method == "initialize" for call in self._request.calls):
             settings.mcp_sessions.began(began, connection.subject)
         self._plan = self._planned_for(head)
+        if self._request.mcp_stream and mcp_streams.is_stream(self._plan.head.fields):
+            self._events = mcp_streams.Events(settings.decoded_limit)
         if not (self._plan.body.held or self._collects):
             self._send_head(self._plan.head.framing)
 
@@ -318,7 +322,9 @@ class _Response:
 
     def _finish(self, trailers: Fields) -> Step[None]:
         planned, connection = self._planned, self._connection
-        self._body((yield from self._worked(planned.body.finishing())))
+        self._body((yield from self._listed((yield from self._worked(planned.body.finishing())))))
+        if self._events is not None:
+            self._body(self._events.rest())
         if planned.body.held or self._collects:
             whole = b"".join(self._collected)
             if self._collects:
@@ -398,13 +404,26 @@ class _Response:
         if rest := connection.requests.rest():
             self.tunnel.client(rest)
 
+    def _listed(self, data: bytes) -> Step[bytes]:
+        """What has arrived of a stream that may bring lists of tools: its whole events."""
+        if self._events is None:
+            return data
+        events: list[bytes] = []
+        for event in self._events.feed(data):
+            listing = mcp_streams.may_list(event)
+            events.append((yield from self._shown_tools(event, "text/event-stream")) if listing else event)
+        return b"".join(events)
+
     def _filtered(self, whole: bytes) -> Step[bytes]:
         """An answer to tools/list, with the tools that policy would not let this client call left out."""
         if self._head is None or not 200 <= self._head.status < 300 or not whole:
             return whole
+        return (yield from self._shown_tools(whole, self._head.fields.first("Content-Type") or ""))
+
+    def _shown_tools(self, whole: bytes, content_type: str) -> Step[bytes]:
         if len(whole) > MOST_LISTED:
             raise CannotMask("the list of tools is longer than what is looked at")
-        listing = mcp.Listing.read(whole, self._head.fields.first("Content-Type") or "")
+        listing = mcp.Listing.read(whole, content_type)
         if listing is None:
             raise CannotMask("the list of tools is not understood")
         names = listing.tools

@@ -70,6 +70,33 @@ def test_a_list_that_is_not_understood_is_withheld(proxy: Attacked, name: str) -
     assert not shows(received), received
 
 
+STREAMS = {
+    "one event": f"id: 1\ndata: {LIST}\n\n",
+    "behind others": f"event: endpoint\ndata: /mcp?session=1\n\ndata: {{}}\n\ndata: {LIST}\n\n",
+    "escaped": f"data: {ESCAPED.replace('tools', chr(92) + 'u0074ools')}\n\n",
+    "other line ends": f"data: {LIST}\r\n\r\n",
+    "on lines": "data: " + LIST.replace(", ", ",\rdata: ") + "\r\r",
+    "no end": f"data: {{}}\n\ndata: {LIST}\n",
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("step", [3, 10_000])
+def test_a_hidden_tool_is_not_listed_on_another_stream(proxy: Attacked, name: str, step: int) -> None:
+    answer = reply(STREAMS[name], EVENTS, framing="chunked", step=step)
+    proxy.target.says(answer)
+    received = proxy.send(ask("/open/mcp", "Accept: text/event-stream"))
+    assert received.startswith(b"HTTP/1.1 200 "), received
+    assert leaks(received) == [], received
+    assert shows(received) or name == "no end"
+
+
+def test_an_encoded_stream_is_withheld(proxy: Attacked) -> None:
+    proxy.target.says(reply(packed(f"data: {LIST}\n\n".encode(), "gzip"), EVENTS, "Content-Encoding: gzip"))
+    received = proxy.send(ask("/open/mcp", "Accept: text/event-stream", "Accept-Encoding: gzip"))
+    assert leaks(received) == []
+
+
 def test_a_hidden_tool_cannot_be_called(proxy: Attacked) -> None:
     proxy.target.says(reply(result({})))
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": SSN}}).encode()
