@@ -23,6 +23,8 @@ from tests.pdp.serving import folder, serving
 from tests.pdp.test_checkpoints import MINUTE, NOW, Clock, grow, log_of
 from tests.pdp.test_records import ship
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 WHOLE = [Event(EventType.SESSION_OPENED), Event(EventType.SESSION_CLOSED)]
 TAKE = "import sys; open(sys.argv[1], 'ab').write(sys.stdin.buffer.read())"
 

@@ -24,6 +24,8 @@ from tests.pdp.commanding import record, signature
 from tests.pdp.serving import Proxy, Service, folder, serving, status_of
 from tests.pdp.test_records import event_of, last, refusals, sealed, ship, shipped
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 NOW = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 MINUTE = datetime.timedelta(minutes=1)
 

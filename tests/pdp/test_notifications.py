@@ -28,6 +28,8 @@ from tests.pdp.commanding import as_
 from tests.pdp.serving import Clock, Party, Script, Service, action, folder, requirement, serving
 from tests.pdp.test_approvals import Asked, owner
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 PATIENCE = 50.0
 SECRET = "s3cr3t-of-the-hook"
 
