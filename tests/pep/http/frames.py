@@ -81,6 +81,11 @@ class Frames:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
+    @property
+    def table_size(self) -> int:
+        """Bytes of the table of fields, as the proxy has set it."""
+        return self._decoder.header_table_size
+
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def raw(self, data: bytes) -> None:

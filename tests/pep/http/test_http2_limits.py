@@ -46,6 +46,14 @@ def relay(api: HttpApi) -> Iterator[HttpRelay]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def enduring(running_api: HttpApi) -> Iterator[HttpRelay]:
+    """One proxy for all floods, which have to leave it as it was."""
+    none = {"default": {"none": True}}
+    with http_relay(running_api.url, policy, listen=CLEAR, credentials=none) as running:
+        yield running
+
+
 def others_are_served(relay: HttpRelay) -> None:
     with Frames(relay.port) as client:
         assert client.answer(request()).status == 200
@@ -96,16 +104,16 @@ FLOODS: dict[str, Callable[[int, bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS.keys())
-def test_a_flood_ends_its_connection_and_no_other(relay: HttpRelay, flood: Callable[[int, bytes], bytes]) -> None:
+def test_a_flood_ends_its_connection_and_no_other(enduring: HttpRelay, flood: Callable[[int, bytes], bytes]) -> None:
     """So many that no machine is slow enough to earn them back: a thousand and 50 a second are free."""
     block = Encoder().encode([*request("/gate"), BYTES])
-    with Frames(relay.port) as client:
+    with Frames(enduring.port) as client:
         client.raw(flood(6000, block))
         client.finish()
         assert client.goaway is not None
         # As soon as more streams are open than could ever be served, h2 has the first word.
         assert client.goaway[0] in {CALM, PROTOCOL_ERROR}
-    others_are_served(relay)
+    others_are_served(enduring)
 
 
 class Written:
@@ -226,6 +234,14 @@ def test_more_fields_than_a_request_may_have(relay: HttpRelay, api: HttpApi) -> 
         assert client.answer(request("/orders/1", *((f"x-{number}", "a") for number in range(200)))).status == 431
         assert client.answer(request()).status == 200
     assert len(api.seen) == 1
+
+
+def test_a_table_larger_than_needed_is_not_kept_for_a_client(relay: HttpRelay) -> None:
+    with Frames(relay.port, settings={1: 1 << 24}) as client:
+        client.settle()
+        for number in range(1, 4):
+            assert client.answer(request(f"/orders/{number}")).status == 200
+        assert client.table_size == 4096
 
 
 def test_a_frame_longer_than_offered_is_not_waited_for(relay: HttpRelay) -> None:
