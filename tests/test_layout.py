@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.syntax import parse
+
 ROOT = Path(__file__).parent.parent
 CORE = "pep.core"
 CONTRACT = "pdp.v1"
@@ -24,7 +26,7 @@ def imported(source: str, module: str) -> Iterator[str]:
     `from a.b import c` counts as `a.b.c`: c may be a module, and as a name in a.b it is under a.b all the same.
     """
     package = module.split(".")[:-1]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         match node:
             case ast.Import(names=names):
                 yield from (name.name for name in names)

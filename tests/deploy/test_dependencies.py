@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.syntax import parse
+
 ROOT = Path(__file__).parent.parent.parent
 LOCKS = ROOT / "deploy" / "lock"
 PART_OF = {"pydantic-core": "pydantic"}  # released together, each version for one version of the other
@@ -54,7 +56,7 @@ RUN_TIME = sorted(closure("checkrein"))
 def imports() -> Iterator[tuple[str, Path]]:
     """The top-level name of everything that the product imports, and where."""
     for path in [*(ROOT / "pdp").rglob("*.py"), *(ROOT / "pep").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parse(path.read_text("utf-8"))):
             match node:
                 case ast.Import(names=names):
                     yield from ((name.name.partition(".")[0], path) for name in names)

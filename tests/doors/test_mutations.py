@@ -1,16 +1,15 @@
 """The tool that takes checks away finds each of them, and its test. That the test then fails, `make doors` sees."""
 
-import ast
-
 import pytest
 
 from tests.doors.mutations import MUTATIONS, ROOT, Mutation
+from tests.syntax import parse
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.line)
 def test_the_check_and_its_test_are_there(mutation: Mutation):
     text = (ROOT / mutation.file).read_text("utf-8")
     assert text.count(mutation.old) == 1
-    ast.parse(text.replace(mutation.old, mutation.new))
+    parse(text.replace(mutation.old, mutation.new))
     file, _, name = mutation.test.partition("::")
     assert f"def {name}(" in (ROOT / file).read_text("utf-8")
