@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -248,3 +249,9 @@ def test_a_key_that_is_taken_again_and_again_is_an_error_and_no_endless_loop(sto
             assert len(tries) == 4
 
     asyncio.run(scenario())
+
+
+def test_a_driver_that_is_missing_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match=r"pip install 'checkrein\[postgres\]'"):
+        Database("postgresql+psycopg://localhost/b")
