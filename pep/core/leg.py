@@ -228,8 +228,9 @@ class Leg(asyncio.Protocol):
         self._pauses.clear()
         self._apply_pauses()
         try:
-            if self._transport is not None and self._transport.can_write_eof():  # TLS cannot
-                self._transport.write_eof()
+            transport = self._transport
+            if transport is not None and not transport.is_closing() and transport.can_write_eof():  # TLS cannot
+                transport.write_eof()
             async with asyncio.timeout(LINGER_SECONDS):
                 # With reading paused an end is no event.
                 while not self.gone():  # noqa: ASYNC110

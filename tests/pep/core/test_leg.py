@@ -292,3 +292,17 @@ def test_one_that_lingers_ends_as_soon_as_the_other_end_does(run):
         await over(server, there)
 
     run(conversation())
+
+
+def test_one_that_lingers_where_nobody_is_left_is_simply_over(run):
+    async def conversation() -> None:
+        server, here, there = await pair()
+        there.abort()
+        await until(here.gone)
+        here.linger()
+        here.abort()
+        await here.finish()
+        assert here.gone()
+        await over(server, there)
+
+    run(conversation())
