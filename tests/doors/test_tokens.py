@@ -19,6 +19,7 @@ from tests.pdp.identity.test_authenticator import (
     EC_KEY,
     OTHER_KEY,
     OWN,
+    RSA_KEY,
     authenticate,
     claims,
     ec_signature,
@@ -123,10 +124,12 @@ def test_where_a_key_comes_from_is_not_the_tokens_to_say(keys: Path, header: Map
 
 
 def test_a_key_serves_the_algorithm_that_the_set_names_for_it(tmp_path: Path):
-    # The same key, said to be for ES384 only: the header's ES256 does not make it serve that.
     file = tmp_path / "keys.json"
-    file.write_text(json.dumps({"keys": [jwk(EC_KEY, kid="e1", alg="ES384")]}))
-    refused(file, signed(claims()))
+    file.write_text(json.dumps({"keys": [jwk(RSA_KEY, kid="r1", alg="RS256")]}))
+    both = ["RS256", "PS256"]
+    authenticate(file, signed(claims(), RSA_KEY, "RS256", kid="r1"), algorithms=both)
+    # The same key, and an algorithm of the issuer's: the header does not make the key serve it.
+    refused(file, signed(claims(), RSA_KEY, "PS256", kid="r1"), algorithms=both)
 
 
 def test_two_keys_of_one_id_are_none(tmp_path: Path):
