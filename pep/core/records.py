@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, canonical_json, chain_hash
+from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, chain_hash
+from pdp.v1.digests import canonical_json as canonical_json  # a protocol takes it from here
 
 
 class EventType(enum.StrEnum):

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-from pdp.v1.digests import canonical_json
 from pep.core.model import Action, Statement
+from pep.core.records import canonical_json
 from pep.http import graphql, mcp
 from pep.http.classify import ClassifySettings, Content, Unclassifiable, content_of, is_graphql, overriding
 from pep.http.coding import CannotMask
