@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, chain_hash
-from pdp.v1.digests import canonical_json as canonical_json  # a protocol takes it from here
+from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, canonical_json, chain_hash
 
 
 class EventType(enum.StrEnum):
@@ -32,6 +31,11 @@ class EventType(enum.StrEnum):
     RESPONSE = "response"
     BODY = "body"
     ERROR = "error"
+
+
+def written(document: object) -> bytes:
+    """A document as it stands in records, and as digests of actions are made of it."""
+    return canonical_json(document)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from pep.core.model import Action, Statement
-from pep.core.records import canonical_json
+from pep.core.records import written as as_written
 from pep.http import graphql, mcp
 from pep.http.classify import ClassifySettings, Content, Unclassifiable, content_of, is_graphql, overriding
 from pep.http.coding import CannotMask
@@ -156,7 +156,7 @@ def _outlined(properties: Mapping[str, Any], written: bytearray) -> tuple[dict[s
     outline: dict[str, Any] = {}
     raw: dict[str, tuple[int, int]] = {}
     for name, value in properties.items():
-        text = canonical_json(value)
+        text = as_written(value)
         if len(text) <= _SHORT:
             outline[name] = value
         else:
