@@ -5,9 +5,10 @@ The proxy is measured two ways: `relay` has the decision answered by a stub in i
 reading, recording and relaying; `policy` has everything real (`pdp up`: decision service, OPA, the shipped policies,
 records on). Either once more `masked`, with two fields of every answer masked. Needs nginx and wrk on the machine.
 Machines are shared and noisy, so only ratios of one run mean much; each figure is the median of several alternating
-rounds. Every request is decided by OPA: there is no cache yet. `--profile` says where the relay's time goes, by stage;
-`--neighbours` how long one client's small requests take while another one's masked 10 MB, or its bodies of nearly 1 MiB
-that have to be read, are under way.
+rounds. `cpu ms` is what the relaying process itself had of the processor for a request, the least of the rounds: it
+depends least on who else wanted the machine. Every request is decided by OPA: there is no cache yet. `--profile` says
+where the relay's time goes, by stage; `--neighbours` how long one client's small requests take while another one's
+masked 10 MB, or its bodies of nearly 1 MiB that have to be read, are under way.
 """
 
 from __future__ import annotations
@@ -78,6 +79,19 @@ class Way:
     port: int
     token: Callable[[], str]
     prepare: Callable[[], object] = lambda: None
+    process: int = 0  # which does the relaying, where it is one
+
+
+def _used(process: int) -> float:
+    """Seconds of the processor that a process and its children have had."""
+    total = 0.0
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if entry.name.isdecimal():
+                fields = (entry / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+                if process in (int(entry.name), int(fields[1])):
+                    total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def main() -> None:
@@ -95,14 +109,14 @@ def main() -> None:
         sys.exit(f"{' and '.join(missing)} not found; on Debian: apt-get install nginx-light wrk")
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(services.state_folder(Path(tempfile.mkdtemp(prefix="checkrein-bench-"))))
-        origin, reverse = stack.enter_context(_nginx(state))
+        origin, reverse, reverse_process = stack.enter_context(_nginx(state))
         reads = {"input_paths": ["action.properties.http.body"]} if options.neighbours else {}
         relay = stack.enter_context(RelayProcess(f"http://127.0.0.1:{origin}", **reads))
         ways = [
             Way("nginx, direct", origin, lambda: ""),
-            Way("nginx, reverse proxy", reverse, lambda: ""),
-            Way("relay", relay.port, lambda: PASSWORD, lambda: relay.tell("allow")),
-            Way("relay, masked", relay.port, lambda: PASSWORD, lambda: relay.tell("mask")),
+            Way("nginx, reverse proxy", reverse, lambda: "", process=reverse_process),
+            Way("relay", relay.port, lambda: PASSWORD, lambda: relay.tell("allow"), relay.pid),
+            Way("relay, masked", relay.port, lambda: PASSWORD, lambda: relay.tell("mask"), relay.pid),
         ]
         if options.neighbours:
             _neighbours(relay, options)
@@ -116,21 +130,28 @@ def main() -> None:
 
 
 def _measure(ways: list[Way], relay: RelayProcess, options: argparse.Namespace) -> None:
-    table = Table("body", "clients", "way", "requests/s", "of direct", "of reverse proxy", "ms")
+    table = Table("body", "clients", "way", "requests/s", "of direct", "of reverse proxy", "ms", "cpu ms")
     for body in options.bodies:
         for clients in options.clients:
             rates: dict[str, list[float]] = {way.name: [] for way in ways}
+            costs: dict[str, list[float]] = {way.name: [] for way in ways}
             for _ in range(options.rounds):
                 for way in ways:
                     way.prepare()
+                    before = _used(way.process)
                     rates[way.name].append(_rate(way, body, clients, options.seconds))
+                    spent = _used(way.process) - before if way.process else 0.0
+                    # wrk counts no answer that was under way when it stopped, and of slow ones there may be none.
+                    if (answers := rates[way.name][-1] * options.seconds) >= 1:
+                        costs[way.name].append(1000 * spent / answers)
                     relay.tell("forget")
             found = {name: statistics.median(several) for name, several in rates.items()}
             direct, reverse = found[ways[0].name], found[ways[1].name]
             for name, rate in found.items():
+                cost = f"{min(costs[name]):.3f}" if max(costs[name], default=0) > 0 else "-"
                 ratios = f"{rate / direct:.3f}", f"{rate / reverse:.3f}"
-                table.add_row(body, str(clients), name, f"{rate:,.1f}", *ratios, f"{1000 * clients / rate:.2f}")
-                print(body, clients, name, f"{rate:,.1f}", *ratios, flush=True)
+                table.add_row(body, str(clients), name, f"{rate:,.1f}", *ratios, f"{1000 * clients / rate:.2f}", cost)
+                print(body, clients, name, f"{rate:,.1f}", *ratios, cost, flush=True)
     Console(width=120).print(table)
 
 
@@ -257,8 +278,8 @@ _REVERSE = """
 
 
 @contextlib.contextmanager
-def _nginx(state: Path) -> Iterator[tuple[int, int]]:
-    """The documents' server and, in a process of its own, a reverse proxy before it: their ports."""
+def _nginx(state: Path) -> Iterator[tuple[int, int, int]]:
+    """The documents' server and, in a process of its own, a reverse proxy before it: their ports, and that process."""
     files = state / "files"
     files.mkdir()
     (files / "small.json").write_text(json.dumps([_CUSTOMER, {**_CUSTOMER, "id": 8}])[:400], "utf-8")
@@ -278,7 +299,7 @@ def _nginx(state: Path) -> Iterator[tuple[int, int]]:
             stack.callback(target.stop, process, signal.SIGTERM, 5.0)
         for port in (origin, reverse):
             _until_it_listens(port)
-        yield origin, reverse
+        yield origin, reverse, process.pid
 
 
 def _until_it_listens(port: int) -> None:

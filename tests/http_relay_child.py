@@ -40,6 +40,10 @@ class RelayProcess:
         self.port = int(self._answer())
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
