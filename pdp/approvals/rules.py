@@ -33,7 +33,7 @@ def unfit(
     """Why this subject may not answer this requester's question, whatever the requirements say; None if it may.
 
     Without a requester: why not anybody's. `same` is the claim that makes two identities one human, where there is one:
-    who does not carry it could be anybody.
+    a person who does not carry it could be anybody, whether they ask or answer.
     """
     approver = who.subject
     if approver.type != "user":
@@ -48,7 +48,14 @@ def unfit(
         return f"your token does not carry {same}, which says here who a person is"
     if requester is not None and approver.names & requester.chain:
         return "nobody approves their own request, nor one that is made on their behalf"
+    if same is not None and requester is not None and not requester.also and "user" in _types(requester):
+        # Whoever asks could be the approver under another name as well.
+        return f"who asks does not carry {same}, which says here who a person is"
     return None
+
+
+def _types(subject: Subject) -> tuple[str, str]:
+    return subject.type, subject.root.type
 
 
 def counts_for(approval: Approval, approver: Subject, now: datetime.datetime) -> tuple[int, ...]:

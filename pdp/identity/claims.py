@@ -35,10 +35,7 @@ def foreign_subject(claims: Claims, issuer: str, rules: SubjectClaims, same: str
     `same` is the claim that makes two identities one human, wherever in the chain it stands.
     """
     chain = _chain(claims)
-    also = tuple(_text(link[same], same) for link in chain if link.get(same) is not None) if same else ()
-    if same == "email" and claims.get("email_verified") is False:
-        # Anybody may have written it there.
-        also = ()
+    also = () if same is None else tuple(_text(link[same], same) for link in chain if _says(link, same))
     if rules.id == "email" and claims.get("email_verified") is False:
         raise AuthenticationFailed("the e-mail address is not verified")
     groups = _strings(claims.get(rules.groups, []), rules.groups) if rules.groups else ()
@@ -47,6 +44,11 @@ def foreign_subject(claims: Claims, issuer: str, rules: SubjectClaims, same: str
     # The claim that identifies the person may be another than `sub`; an actor is always named by its `sub`.
     named = [{**chain[0], "sub": claims.get(rules.id)}, *chain[1:]]
     return _subject({"minted_by": []}, named, types, issuer, groups, kept, also)
+
+
+def _says(link: Claims, same: str) -> bool:
+    """Whether the party has the claim. An address that is not verified may have been written there by anybody."""
+    return link.get(same) is not None and not (same == "email" and link.get("email_verified") is False)
 
 
 def _subject(

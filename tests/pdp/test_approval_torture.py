@@ -381,6 +381,30 @@ def test_another_identity_of_the_same_human_does_not_approve():
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("asks", "behind"), [(ALICE, None), (Party("agent", "a"), ALICE)], ids=["a person", "an agent for a person"]
+)
+def test_nobody_approves_for_a_person_of_whom_it_is_not_known_which_human_they_are(asks: Party, behind: Party | None):
+    """An identity without the claim may be the approver's own: another name, and nothing that says so."""
+
+    async def scenario():
+        identity = "    people: {same: email}"
+        with folder() as path:
+            async with serving(path, identity=identity) as service:
+                asked = await Asked.by(service, service.token(asks, on_behalf_of=behind))
+                olivia = await owner(service, "olivia", also=("olivia@example.com",))
+                code, text = await status_of(asked.say(olivia))
+                assert code is NOT_PERMITTED
+                assert text == "who asks does not carry email, which says here who a person is"
+                # A workload for which nobody stands is no human, and one that says which human it is for is known.
+                workload = await Asked.by(service, service.token(Party("agent", "nightly")))
+                assert (await workload.say(olivia)).state == pb.APPROVAL_STATE_APPROVED
+                named = service.token(asks, on_behalf_of=behind, also=("alice@example.com",))
+                assert (await (await Asked.by(service, named)).say(olivia)).state == pb.APPROVAL_STATE_APPROVED
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("id", ["ALICE", "ａｌｉｃｅ", "al\ufe0fice", "alice\u034f"])
 def test_another_spelling_of_an_id_is_the_same_person(id: str):
     async def scenario():
