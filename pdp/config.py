@@ -444,9 +444,25 @@ class Anchor(StrictModel):
         return str(self.file or (self.command or ("",))[0])
 
 
+class Retain(StrictModel):
+    """How long what is on record is kept; without a time, for ever."""
+
+    # Statements, parameters, results; what people were asked to approve.
+    bodies: Span | None = None
+    # Whole sessions, after their end.
+    index: Span | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Retain:
+        if self.index is not None and self.bodies is not None and self.index < self.bodies:
+            raise ValueError("index: a session is kept at least as long as its bodies")
+        return self
+
+
 class Records(StrictModel):
     """What is kept of what happened."""
 
+    retain: Retain = Retain()
     checkpoints: Checkpoints = Checkpoints()
     anchors: tuple[Anchor, ...] = ()
     decision_log: DecisionLog | None = None

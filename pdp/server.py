@@ -29,6 +29,7 @@ from pdp.approvals.events import Events
 from pdp.approvals.notifications import Notifications
 from pdp.audit.anchors import Anchors
 from pdp.audit.notary import Notary
+from pdp.audit.retention import Retention
 from pdp.audit.service_chain import STOPPED, ServiceChain
 from pdp.audit.trust import Authorities
 from pdp.certificates import Authority, Certificate, private_folder, server_credentials
@@ -44,6 +45,7 @@ from pdp.opa.program import find_opa
 from pdp.service.admin_service import AdminService
 from pdp.service.approval_admin_service import ApprovalAdminService
 from pdp.service.approval_service import ApprovalService
+from pdp.service.archive_service import ArchiveService
 from pdp.service.audit_service import AuditService
 from pdp.service.decider import Decider, targets
 from pdp.service.decision_service import DecisionService
@@ -68,6 +70,7 @@ from pdp.v1 import (
     admin_service_pb2_grpc,
     approval_admin_service_pb2_grpc,
     approval_service_pb2_grpc,
+    archive_service_pb2_grpc,
     audit_service_pb2_grpc,
     decision_service_pb2_grpc,
     policy_service_pb2_grpc,
@@ -89,6 +92,7 @@ SERVICES: Final = (
     "pdp.v1.ApprovalAdminService",
     "pdp.v1.PolicyService",
     "pdp.v1.RecordsService",
+    "pdp.v1.ArchiveService",
 )
 _GRACE: Final = 1.0
 _SWEEP: Final = 1.0
@@ -128,6 +132,7 @@ class Running:
     chain: ServiceChain
     decisions: DecisionLog
     notary: Notary
+    retention: Retention
 
 
 @asynccontextmanager
@@ -161,6 +166,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     background.create_task(_report_health(engine, database, checks)),
                     background.create_task(parts.decisions.run()),
                     background.create_task(every(_FORGET, parts.decisions.forget)),
+                    background.create_task(every(_FORGET, parts.retention.round)),
                     background.create_task(parts.history.run()),
                     background.create_task(every(_FORGET, parts.history.forget)),
                 ]
@@ -179,6 +185,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                             parts.chain,
                             parts.decisions,
                             parts.notary,
+                            parts.retention,
                         )
                 finally:
                     await checks.enter_graceful_shutdown()
@@ -275,6 +282,7 @@ class _Parts:
     chain: ServiceChain
     decisions: DecisionLog
     notary: Notary
+    retention: Retention
     anchors: Anchors
     tokens: SessionTokens
     doors: Doors
@@ -339,6 +347,14 @@ async def _parts(
         chain=chain,
         decisions=decisions,
         notary=notary,
+        retention=Retention(
+            database,
+            chain,
+            notary,
+            now,
+            bodies=settings.records.retain.bodies,
+            index=settings.records.retain.index,
+        ),
         anchors=Anchors(database, settings.records.anchors),
         tokens=tokens,
         doors=doors,
@@ -413,6 +429,8 @@ def _add(
     policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policies, server)
     proofs = RecordsService(people=people, database=parts.database, now=now)
     records_service_pb2_grpc.add_RecordsServiceServicer_to_server(proofs, server)
+    archive = ArchiveService(people=people, chain=parts.chain, database=parts.database)
+    archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server(archive, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
 
 

@@ -5,6 +5,7 @@ A checkpoint is canonical JSON:
   key: the id of the key that signs | time | session, seq, hash: the chain, its last event's number, its hash there
   ended: whether that event ends the chain, which then has no other | signed: up to which number the proxy's own
   signature of the chain is kept, -1 for none
+  removed: only where the chain was taken out of the store at that time, and why; it names the chain's end
 The signature is Ed25519 over a purpose and the document, so that the key's signatures pass for nothing else.
 """
 
@@ -43,6 +44,7 @@ class Checkpoint:
     signed: int
     document: bytes = field(repr=False)
     signature: bytes = field(repr=False)
+    removed: str = ""
 
     @property
     def digest(self) -> bytes:
@@ -66,22 +68,22 @@ def make(
     hash: bytes,
     ended: bool,
     signed: int,
+    removed: str = "",
 ) -> Checkpoint:
     name, private = key
-    document = canonical_json(
-        {
-            "v": 1,
-            "number": number,
-            "previous": previous.hex(),
-            "key": name,
-            "time": time.isoformat(timespec="microseconds"),
-            "session": session,
-            "seq": seq,
-            "hash": hash.hex(),
-            "ended": ended,
-            "signed": signed,
-        }
-    )
+    said = {
+        "v": 1,
+        "number": number,
+        "previous": previous.hex(),
+        "key": name,
+        "time": time.isoformat(timespec="microseconds"),
+        "session": session,
+        "seq": seq,
+        "hash": hash.hex(),
+        "ended": ended,
+        "signed": signed,
+    }
+    document = canonical_json({**said, "removed": removed} if removed else said)
     return read(document, private.sign(_SIGNED_AS + document))
 
 
@@ -103,6 +105,7 @@ def read(document: bytes, signature: bytes) -> Checkpoint:
             signed=_whole(said["signed"]),
             document=document,
             signature=signature,
+            removed=str(said.get("removed", "")),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError("not a checkpoint") from error

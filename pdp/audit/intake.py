@@ -143,7 +143,7 @@ class Intake:
                     case ShippedEvent():
                         self._take_event(connection, chain, shipped)
                     case ShippedBody():
-                        _take_body(connection, chain, shipped)
+                        _take_body(connection, chain, shipped, self._origin.now())
                     case ShippedSignature():
                         self._take_signature(connection, chain, shipped)
                     case ShippedMark():
@@ -240,7 +240,7 @@ class Intake:
         checkpoints.mark(connection, given)
 
 
-def _take_body(connection: Connection, chain: Chain, body: ShippedBody) -> None:
+def _take_body(connection: Connection, chain: Chain, body: ShippedBody, now: datetime.datetime) -> None:
     if body.seq > chain.last:
         raise RefusedRecord("the event that names the body has not come")
     owed = chain.owed.get(body.index) if body.seq == chain.last else None
@@ -253,7 +253,7 @@ def _take_body(connection: Connection, chain: Chain, body: ShippedBody) -> None:
         _check_body(body, owed)
         return
     _check_body(body, owed)
-    stored.add_body(connection, chain.session, body.seq, body.index, body.salt, body.content)
+    stored.add_body(connection, chain.session, body.seq, body.index, body.salt, body.content, now)
     del chain.owed[body.index]
 
 

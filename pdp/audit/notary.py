@@ -119,6 +119,36 @@ class Notary:
         stored.checked(connection, chain.session, seq, now)
         return made
 
+    def bury(self, connection: Connection, session: str, why: str) -> bool:
+        """Signs that a chain whose end is signed is taken out of the store now; the caller takes it out.
+
+        False, and nothing is signed, where the end is not under a checkpoint, or is not what that one says.
+        """
+        try:
+            head, last = stored.head(connection), stored.last_of(connection, session)
+        except ValueError:
+            return False
+        end = records.last(connection, session)
+        if head is None or last is None or not last.ended or end != (last.seq, last.hash):
+            return False
+        if not is_signed(last, self._public):
+            log.critical("a chain is kept", session=session, why="its end is not signed by this service", alarm=True)
+            return False
+        made = make(
+            number=head.number + 1,
+            previous=head.digest,
+            key=self._key,
+            time=self._now(),
+            session=session,
+            seq=last.seq,
+            hash=last.hash,
+            ended=True,
+            signed=last.signed,
+            removed=why,
+        )
+        stored.add(connection, made)
+        return True
+
     def _computed(self, connection: Connection, chain: ChainState) -> tuple[int, bytes, int]:
         """The chain's hash as it follows from the last checkpoint: at which number, and where the chain ends now."""
         before = stored.last_of(connection, chain.session)

@@ -121,4 +121,4 @@ class ServiceChain:
         stored.add(connection, self.id, seq, data, chain_hash(previous, self.id, seq, data))
         checkpoints.note(connection, self.id, proxy="", seq=seq, ended=type == STOPPED)
         for index, each in enumerate(bodies):
-            stored.add_body(connection, self.id, seq, index, each.salt, each.content)
+            stored.add_body(connection, self.id, seq, index, each.salt, each.content, self._now())

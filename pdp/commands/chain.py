@@ -47,7 +47,7 @@ class Check:
         self._session = session_id
         self._previous = GENESIS
         self.last_type = ""
-        self.events = self.bodies = self.erased = 0
+        self.events = self.bodies = self.erased = self.absent = 0
 
     def feed(self, event: Recorded) -> list[Wrong]:
         wrong = [Wrong(event.seq, why) for why in _event(self._session, event, self.events, self._previous)]
@@ -56,7 +56,8 @@ class Check:
         self.last_type = event.type
         self.events = event.seq + 1
         self.bodies += sum(body.content is not None for body in event.bodies)
-        self.erased += sum(body.content is None for body in event.bodies)
+        self.erased += sum(body.content is None and body.erased for body in event.bodies)
+        self.absent += sum(body.content is None and not body.erased for body in event.bodies)
         return wrong
 
 

@@ -143,6 +143,9 @@ class StoreCopy:
             raise Failure(f"there is no store in {shown(str(file))}")
         self._engine = create_engine(self._place.url)
 
+    def close(self) -> None:
+        self._engine.dispose()
+
     async def ledger(self, chain: str = "") -> LedgerCopy:
         return await asyncio.to_thread(self._read, lambda rows: _ledger(rows, chain))
 
@@ -170,6 +173,7 @@ class StoreCopy:
                         hash=_raw(each.hash),
                         bodies={index: _raw(body) for index, body in each.bodies.items()},
                         salts={index: _raw(salt) for index, salt in each.salts.items()},
+                        erased=sorted(each.erased),
                     )
                 )
             start = page[-1].seq + 1

@@ -48,6 +48,16 @@ class Facts:
     state: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of one chain: events, bodies that are kept, that were erased, and that are not kept for another reason."""
+
+    events: int
+    bodies: int
+    erased: int
+    absent: int
+
+
 class Ledger:
     """The log of checkpoints, taken entry by entry, and what it says of each chain."""
 
@@ -128,11 +138,16 @@ class Ledger:
                 yield Finding(f"checkpoint {anchored.number} was anchored and is gone from the log")
             self._note(anchored)
 
+    @property
+    def removed(self) -> int:
+        """How many chains were taken out of the store, which is signed."""
+        return sum(bool(removed(signed)) for signed in self._chains.values())
+
     def gone(self, present: Iterable[str]) -> Iterator[Finding]:
         """Chains that were signed and of which nothing is left."""
         there = set(present)
         for chain, signed in self._chains.items():
-            if chain not in there:
+            if chain not in there and not removed(signed):
                 yield Finding(f"the whole record is gone: it was signed up to number {_furthest(signed).seq}", chain)
 
 
@@ -163,9 +178,8 @@ class ChainProof:
         self._last: Recorded | None = None
 
     @property
-    def counts(self) -> tuple[int, int, int]:
-        """Events, bodies that are kept, bodies that are not."""
-        return self._check.events, self._check.bodies, self._check.erased
+    def counts(self) -> Counts:
+        return Counts(self._check.events, self._check.bodies, self._check.erased, self._check.absent)
 
     def feed(self, event: Recorded) -> Iterator[Finding]:
         """The chain's next event."""
@@ -216,12 +230,14 @@ class ChainProof:
         """Nothing more comes."""
         last = self._last
         if last is None:
-            if not self._checkpoints:
+            if not self._checkpoints or removed(self._checkpoints):
                 return
             yield Finding(
                 f"the record is gone: it was signed up to number {_furthest(self._checkpoints).seq}", self._name
             )
             return
+        if why := removed(self._checkpoints):
+            yield Finding(f"was taken out of the store ({why}), which is signed, and is here", self._name, last.seq)
         yield from self._cut(last)
         ended = last.type in CLOSING or ends(last)
         if self._facts.state not in ("", "open") and not ended:
@@ -245,6 +261,15 @@ class ChainProof:
             if checkpoint.ended and checkpoint.seq < last.seq:
                 why = f"comes after the end, which was signed at number {checkpoint.seq}: it was added"
                 yield Finding(why, self._name, checkpoint.seq + 1)
+
+
+def removed(checkpoints: Sequence[Checkpoint]) -> str:
+    """Why the chain was taken out of the store, if that is signed, and its end was signed before; otherwise empty."""
+    stone = next((each for each in checkpoints if each.removed), None)
+    if stone is None:
+        return ""
+    ends = {(each.seq, each.hash) for each in checkpoints if each.ended and each.number < stone.number}
+    return stone.removed if (stone.seq, stone.hash) in ends else ""
 
 
 def _furthest(checkpoints: Sequence[Checkpoint]) -> Checkpoint:

@@ -19,7 +19,7 @@ VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body that the event names; None as content where it was erased, or has not come yet."""
+    """A body that the event names; None as content where it is not kept: it was erased, or has not come yet."""
 
     index: int
     kind: str
@@ -27,6 +27,7 @@ class Body:
     content: bytes | None
     digest: str = ""
     salt: bytes = b""
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def read(event: RecordedEvent) -> Recorded:
     if not isinstance(document, dict) or document.get("v") != VERSION:
         return Recorded(event.seq, event.event, event.hash, unnamed=sorted(event.bodies))
     facts = document.get("facts")
-    bodies = _bodies(document.get("bodies"), event.bodies, event.salts)
+    bodies = _bodies(document.get("bodies"), event)
     return Recorded(
         seq=event.seq,
         data=event.event,
@@ -95,7 +96,8 @@ def read(event: RecordedEvent) -> Recorded:
     )
 
 
-def _bodies(named: object, kept: Mapping[int, bytes], salts: Mapping[int, bytes]) -> list[Body]:
+def _bodies(named: object, event: RecordedEvent) -> list[Body]:
+    kept, salts, erased = event.bodies, event.salts, frozenset(event.erased)
     entries = named if isinstance(named, list) else []
     return [
         Body(
@@ -105,6 +107,7 @@ def _bodies(named: object, kept: Mapping[int, bytes], salts: Mapping[int, bytes]
             kept.get(index),
             _text(entry.get("sha256")),
             salts.get(index, b""),
+            index in erased,
         )
         for index, entry in enumerate(entries)
         if isinstance(entry, dict)

@@ -5,6 +5,7 @@ What judges is `pdp.commands.proof`; this is where it gets its copy, its keys an
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
 
+from pdp.commands.archive import ERASE_EXAMPLE, erase
 from pdp.commands.connection import Reach, connected, reaching
 from pdp.commands.copies import Copy, ServiceCopy, StoreCopy, public_key
 from pdp.commands.failure import Failure, Status
@@ -28,7 +30,8 @@ from pdp.shown import shown
 from pdp.v1.digests import canonical_json
 from pdp.v1.strict_yaml import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Prove the records; see whether anything is missing.")
+app = typer.Typer(no_args_is_help=True, help="Prove the records; see whether anything is missing; erase.")
+app.command("erase", epilog=ERASE_EXAMPLE)(erase)
 
 StoreOption = Annotated[
     str | None,
@@ -68,6 +71,8 @@ class Found:
     events: int = 0
     bodies: int = 0
     erased: int = 0
+    absent: int = 0
+    removed: int = 0
     checkpoints: int = 0
     findings: int = 0
 
@@ -137,7 +142,8 @@ async def keys_(reach: Reach, store: StoreOption = None) -> None:
 async def copy_of(reach: Reach, store: str | None) -> AsyncIterator[Copy]:
     """The store that is named, or the service."""
     if store is not None:
-        yield StoreCopy(store, datetime.datetime.now(datetime.UTC))
+        with contextlib.closing(StoreCopy(store, datetime.datetime.now(datetime.UTC))) as copy:
+            yield copy
         return
     async with connected(reach) as connection:
         yield ServiceCopy(connection)
@@ -209,13 +215,13 @@ async def prove(copy: Copy, trusted: Trusted, found: Callable[[Finding], None], 
         async for event in kept.events:
             note(proof.feed(event))
         note(proof.end())
-        events, bodies, erased = proof.counts
+        counts = proof.counts
         result.chains += 1
-        result.events, result.bodies, result.erased = (
-            result.events + events,
-            result.bodies + bodies,
-            result.erased + erased,
-        )
+        result.events += counts.events
+        result.bodies += counts.bodies
+        result.erased += counts.erased
+        result.absent += counts.absent
+    result.removed = ledger.removed
     return result
 
 
@@ -226,8 +232,13 @@ def say(screen: Console, finding: Finding) -> None:
 
 
 def conclude(screen: Console, found: Found) -> None:
-    kept = f"{found.events:,} events, {found.bodies:,} bodies kept, {found.erased:,} not kept"
+    bodies = f"{found.bodies:,} bodies kept, {found.erased:,} erased"
+    if found.absent:
+        bodies += f", {found.absent:,} not kept"
+    kept = f"{found.events:,} events, {bodies}"
     signed = f"{found.checkpoints:,} checkpoints"
+    if found.removed:
+        signed += f", {found.removed:,} records taken out when their time was over"
     if found.findings:
         raise Failure(f"the records are not as they were written ({found.findings:,} findings; {kept}, {signed})")
     line(screen, f"ok     {found.chains:,} records: the chains hold ({kept}, {signed})", "green")

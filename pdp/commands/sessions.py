@@ -144,7 +144,7 @@ async def verify(
     async with copy_of(reach, store) as copy:
         only = await _whole_id(reach, id) if id and store is None else id
         found = await prove(copy, trusted, lambda finding: say(screen, finding), only)
-    if id and not found.events and not found.findings:
+    if id and not found.events and not found.findings and not found.removed:
         raise Failure(f"there is no record of {shown(id)}", Status.NOT_POSSIBLE)
     conclude(screen, found)
 

@@ -22,6 +22,7 @@ from pdp.opa.engine import PolicyEngine
 from pdp.service.approval_service import STATES
 from pdp.service.decider import Decider
 from pdp.service.people import People
+from pdp.service.recorded_event import event_message
 from pdp.service.refusal import Refused
 from pdp.service.sessions import Sessions
 from pdp.service.subjects import subject_message
@@ -127,10 +128,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         start = 0
         while page := await self._page(session.id, start):
             for each in page:
-                event = pb.RecordedEvent(
-                    seq=each.seq, event=each.event, hash=each.hash, bodies=dict(each.bodies), salts=dict(each.salts)
-                )
-                yield pb.GetSessionResponse(event=event)
+                yield pb.GetSessionResponse(event=event_message(each))
             start = page[-1].seq + 1
 
     async def _page(self, session_id: str, start: int) -> list[stored_records.StoredEvent]:

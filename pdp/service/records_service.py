@@ -17,14 +17,15 @@ from pdp.audit.checkpoints import PURPOSE
 from pdp.audit.intake import beginning
 from pdp.identity.tokens import Clock
 from pdp.service.people import People
+from pdp.service.recorded_event import event_message
 from pdp.service.times import timestamp
 from pdp.store import checkpoints, records
 from pdp.store import sessions as stored
 from pdp.store.completeness import completeness
 from pdp.store.database import Database
 from pdp.store.keys import signing_keys
-from pdp.v1 import admin_service_pb2, records_service_pb2_grpc
 from pdp.v1 import records_service_pb2 as pb
+from pdp.v1 import records_service_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -75,10 +76,7 @@ class RecordsService(records_service_pb2_grpc.RecordsServiceServicer):
         start = 0
         while page := await bulk.run(partial(records.page, session_id=chain, start=start, limit=_PAGE)):
             for each in page:
-                event = admin_service_pb2.RecordedEvent(
-                    seq=each.seq, event=each.event, hash=each.hash, bodies=dict(each.bodies), salts=dict(each.salts)
-                )
-                yield pb.ReadChainResponse(event=event)
+                yield pb.ReadChainResponse(event=event_message(each))
             start = page[-1].seq + 1
 
     async def GetMissing(self, request: pb.GetMissingRequest, context: Context) -> pb.GetMissingResponse:  # noqa: ARG002, N802

@@ -175,8 +175,13 @@ bodies = Table(
     Column("session_id", _CHAIN, primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("index", Integer, primary_key=True),
+    # When it came. Unset: it was erased, and salt and content are empty.
+    Column("at", Instant),
     Column("salt", LargeBinary, nullable=False),
     Column("content", LargeBinary, nullable=False),
+    # Whether the content is a zstandard frame of the body.
+    Column("packed", Boolean, nullable=False),
+    Index("bodies_by_time", "at"),
 )
 
 decisions = Table(

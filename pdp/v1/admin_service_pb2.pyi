@@ -177,7 +177,7 @@ class GetSessionResponse(_message.Message):
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., event: _Optional[_Union[RecordedEvent, _Mapping]] = ...) -> None: ...
 
 class RecordedEvent(_message.Message):
-    __slots__ = ("seq", "event", "hash", "bodies", "salts")
+    __slots__ = ("seq", "event", "hash", "bodies", "salts", "erased")
     class BodiesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -197,12 +197,14 @@ class RecordedEvent(_message.Message):
     HASH_FIELD_NUMBER: _ClassVar[int]
     BODIES_FIELD_NUMBER: _ClassVar[int]
     SALTS_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
     seq: int
     event: bytes
     hash: bytes
     bodies: _containers.ScalarMap[int, bytes]
     salts: _containers.ScalarMap[int, bytes]
-    def __init__(self, seq: _Optional[int] = ..., event: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., bodies: _Optional[_Mapping[int, bytes]] = ..., salts: _Optional[_Mapping[int, bytes]] = ...) -> None: ...
+    erased: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, seq: _Optional[int] = ..., event: _Optional[bytes] = ..., hash: _Optional[bytes] = ..., bodies: _Optional[_Mapping[int, bytes]] = ..., salts: _Optional[_Mapping[int, bytes]] = ..., erased: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class KillSessionRequest(_message.Message):
     __slots__ = ("session_id", "reason")

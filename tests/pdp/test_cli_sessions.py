@@ -336,6 +336,7 @@ def test_other_changes_are_found(change: str):
 def test_an_erased_body_does_not_break_the_chain():
     events = raw(sealed(STORY))
     del events[4].bodies[0]
+    events[4].erased.append(0)
     verdict = judged(events)
     assert (verdict.whole, verdict.erased) == (True, 1)
 

@@ -4,7 +4,7 @@ import data.checkrein.testing as t
 
 _all := {
 	"approve", "approvals.read", "approvals.withdraw", "notifications.read", "notifications.retry",
-	"sessions.read", "sessions.kill", "records.verify", "token.mint", "status.read",
+	"sessions.read", "sessions.kill", "records.verify", "records.erase", "records.export", "token.mint", "status.read",
 	"access.read", "access.revoke", "access.restore", "keys.rotate",
 	"policy.read", "policy.rollback", "decisions.read", "decisions.explain",
 }

@@ -115,9 +115,12 @@ def upgrade() -> None:
         sa.Column("session_id", _CHAIN, primary_key=True),
         sa.Column("seq", sa.BigInteger, primary_key=True),
         sa.Column("index", sa.Integer, primary_key=True),
+        sa.Column("at", sa.BigInteger),
         sa.Column("salt", sa.LargeBinary, nullable=False),
         sa.Column("content", sa.LargeBinary, nullable=False),
+        sa.Column("packed", sa.Boolean, nullable=False),
     )
+    op.create_index("bodies_by_time", "bodies", ["at"])
     _doors()
     _decisions()
     _checkpoints()

@@ -1,0 +1,93 @@
+"""Keeps what is kept no longer than the configuration says: bodies of records, then whole sessions.
+
+Done in small steps, so that no record that comes waits long for it. That a body was erased stands in its row and in the
+service's own chain; that a session was taken out stands in the log of checkpoints, signed, before it goes. A session
+whose end is not signed, or that an approval still waits for, stays.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection
+
+from pdp.audit.notary import Notary
+from pdp.audit.service_chain import ServiceChain
+from pdp.identity.tokens import Clock
+from pdp.store import retention as stored
+from pdp.store.database import Database
+
+log = structlog.get_logger("pdp.retention")
+
+ERASED: Final = "records.erased"
+REMOVED: Final = "records.removed"
+BY_RETENTION: Final = "retention"
+_BODIES: Final = 500
+_SESSIONS: Final = 8
+# Of one chain, so that the event stays small whatever the step was.
+_NAMED: Final = 50
+
+
+class Retention:
+    """`round` is called at intervals. None as a time means for ever."""
+
+    def __init__(
+        self,
+        database: Database,
+        chain: ServiceChain,
+        notary: Notary,
+        now: Clock,
+        *,
+        bodies: datetime.timedelta | None,
+        index: datetime.timedelta | None,
+    ) -> None:
+        self._database = database
+        self._chain = chain
+        self._notary = notary
+        self._now = now
+        self._bodies = bodies
+        self._index = index
+
+    async def round(self) -> None:
+        """Erases and takes out everything whose time is over."""
+        run = self._database.bulk.run
+        while self._bodies is not None and await run(self._erase):
+            pass
+        after = True
+        while self._index is not None and after:
+            after = await run(self._take_out)
+
+    def _erase(self, connection: Connection) -> bool:
+        """Some bodies; whether there may be more."""
+        assert self._bodies is not None
+        before = self._now() - self._bodies
+        found = stored.erase_bodies(connection, before, _BODIES)
+        texts = stored.erase_texts(connection, before)
+        if not found and not texts:
+            return False
+        count = sum(found.values())
+        facts: dict[str, object] = {"why": BY_RETENTION, "before": before.isoformat(), "bodies": count, "texts": texts}
+        self._chain.write(connection, ERASED, {**facts, "chains": _named(found)})
+        log.info("bodies erased", count=count, texts=texts, before=before.isoformat())
+        return count == _BODIES
+
+    def _take_out(self, connection: Connection) -> bool:
+        """Some sessions; whether there may be more."""
+        assert self._index is not None
+        before = self._now() - self._index
+        due = stored.ended_before(connection, before, _SESSIONS)
+        gone = [each for each in due if self._notary.bury(connection, each, BY_RETENTION)]
+        for each in gone:
+            stored.take_out(connection, each)
+        if gone:
+            facts = {"why": BY_RETENTION, "before": before.isoformat(), "sessions": gone}
+            self._chain.write(connection, REMOVED, facts)
+            log.info("sessions taken out", count=len(gone), before=before.isoformat())
+        return len(due) == _SESSIONS and bool(gone)
+
+
+def _named(found: Mapping[str, int]) -> Mapping[str, int]:
+    return dict(list(found.items())[:_NAMED])
