@@ -115,9 +115,10 @@ class Meters:
         self._unrecorded.inc()
 
     def _decided(self, facts: Any) -> None:
-        policies = {reason["policy"] for reason in facts["reasons"] if reason["policy"]} or {""}
+        # What cannot be parsed is denied without a question: no policy gave a reason.
+        policies = {reason["policy"] for reason in facts.get("reasons", ()) if reason["policy"]} or {""}
         for policy in policies:
-            self._verdicts.labels(facts["verdict"], policy).inc()
+            self._verdicts.labels(facts.get("verdict", ""), policy).inc()
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:
         return Counter(f"checkrein_proxy_{name}", words, labels, registry=self.registry)
