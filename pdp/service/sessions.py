@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ _LONGEST_REASON: Final = 500
 _NOT_KEPT: Final = "its proxy no longer keeps it"
 # Clocks of two replicas differ, and a transaction is seen only at its end.
 _LOOK_BACK: Final = datetime.timedelta(seconds=30)
+# What other replicas have ended has not been read for so many seconds that nothing is decided any more.
+_TRUSTED: Final = 60.0
 
 # Told of every session that ends from this side or from the proxy's.
 OnEnd = Callable[["LiveSession"], Awaitable[None]]
@@ -104,8 +107,17 @@ class Opening:
 class Sessions:
     """All of them."""
 
-    def __init__(self, database: Database, tokens: SessionTokens, limits: Limits, now: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        tokens: SessionTokens,
+        limits: Limits,
+        now: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
+        self._monotonic = monotonic
+        self._looked_at = monotonic()
         self._tokens = tokens
         self._limits = limits
         self._now = now
@@ -182,6 +194,9 @@ class Sessions:
     async def authorize(self, token: str, peer: Peer) -> LiveSession:
         """The open session of a token that this very proxy presents; Refused otherwise."""
         session = await self._presented(token, peer, datetime.timedelta(0))
+        if self._database.shared and self._monotonic() - self._looked_at > _TRUSTED:
+            # Cut off from the store, it would go on for whom another replica has shut out; that one may be asked.
+            raise Refused(grpc.StatusCode.UNAVAILABLE, "which sessions have ended cannot be read from the store")
         if session.state is not SessionState.OPEN:
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"the session has ended: {session.ended_because}")
         return session
@@ -276,8 +291,9 @@ class Sessions:
 
     async def look(self) -> None:
         """Takes up what other replicas have ended since: nothing more is decided for it here, and its proxy is told."""
-        since = self._now() - _LOOK_BACK
+        since, started = self._now() - _LOOK_BACK, self._monotonic()
         self._ended_elsewhere(await self._database.short.run(lambda connection: stored.ended_after(connection, since)))
+        self._looked_at = started
         await self._finish_all()
 
     async def sweep(self) -> None:
@@ -320,8 +336,14 @@ class Sessions:
                 session.state, session.ended_because, session.end_unfinished = each.state, each.close_reason, True
 
     async def _finish_all(self) -> None:
+        failed: Exception | None = None
         for session in [each for each in self._live.values() if each.end_unfinished]:
-            await self._finish(session)
+            try:
+                await self._finish(session)
+            except Exception as error:  # noqa: BLE001 - raised below: one that cannot be finished holds up no other
+                failed = error
+        if failed is not None:
+            raise failed
 
     async def _flush(self, sessions: Iterable[LiveSession]) -> None:
         """Adds to the store what was counted. A store that fails gets it next time."""
