@@ -27,6 +27,7 @@ RESUMED: Final = "policy.resumed"
 CHANGED: Final = "policy.changed"
 
 _AGAIN: Final = 1.0
+_ELSEWHERE: Final = "another replica"
 # Bundles of the newest changes stay whether a decision refers to them or not; more than the most never do.
 _NEWEST: Final = 20
 _MOST: Final = 200
@@ -51,6 +52,10 @@ class PolicyHistory:
                     await self._write(event)
                 except StoreUnavailable:
                     await asyncio.sleep(_AGAIN)
+                except Exception:
+                    # One that cannot be kept must not end the history, nor the service with it.
+                    log.exception("a change of the policies is not in their history", change=event.change.value)
+                    break
                 else:
                     break
 
@@ -60,8 +65,8 @@ class PolicyHistory:
             pin = await self._database.short.run(stored.pin)
             ours = self._engine.pinned
             if pin is None and ours is not None:
-                await self._engine.unpin("another replica")
-            elif pin is not None and ours is None and await self._engine.files() == pin.files:
+                await self._engine.unpin(_ELSEWHERE)
+            elif pin is not None and not _same(pin, ours) and await self._engine.files() == pin.files:
                 await self._engine.pin(pin)
 
     async def forget(self) -> None:
@@ -116,7 +121,9 @@ class PolicyHistory:
             if event.bundle is not None and not same:
                 content = stored.bundle(connection, before)
                 differing = changes(content, event.bundle.content) if content is not None else []
-            if event.change is Change.RESUMED and (pin := stored.pin(connection)) and pin.at <= event.at:
+            # What another replica has ended is not there any more; a pin that is, came after it.
+            here = event.change is Change.RESUMED and event.by != _ELSEWHERE
+            if here and (pin := stored.pin(connection)) and pin.at <= event.at:
                 stored.end_pin(connection, pin)
             if same and event.bundle is not None and stored.bundle(connection, event.revision) is not None:
                 return
@@ -128,6 +135,10 @@ class PolicyHistory:
 
         await self._database.short.run(work)
         log.info("policies changed", change=event.change.value, revision=event.revision)
+
+
+def _same(pin: Pin, ours: Pin | None) -> bool:
+    return ours is not None and (ours.revision, ours.at) == (pin.revision, pin.at)
 
 
 async def restore(engine: PolicyEngine, database: Database) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 
 import grpc
 
+from pdp.audit.service_chain import ServiceChain
 from pdp.certificates import Authority, client_channel
 from pdp.config import load_config
 from pdp.decisions.decided import Decided
 from pdp.identity.subject import Party
 from pdp.identity.tokens import now_utc, open_issuer
 from pdp.policies.bundle import Bundle
-from pdp.policies.history import Change, PolicyEvent
+from pdp.policies.history import Change, Pin, PolicyEvent
 from pdp.server import policy_engine, running
+from pdp.service.policy_history import PolicyHistory
 from pdp.store import decisions as stored
 from pdp.store import policies as stored_policies
 from pdp.store.database import Database
@@ -339,6 +341,83 @@ def test_the_commands(opa_path: Path):
 
     with folder() as path:
         asyncio.run(scenario(path))
+
+
+class Pinning:
+    """The part of an engine that its history sees: which pin it has, and what it was told to do."""
+
+    def __init__(self) -> None:
+        self.pinned: Pin | None = None
+        self.events: asyncio.Queue[PolicyEvent] = asyncio.Queue()
+
+    async def files(self) -> str:
+        return "files"
+
+    async def pin(self, pin: Pin) -> None:
+        self.pinned = pin
+
+    async def unpin(self, by: str) -> None:
+        self.pinned = None
+        self.events.put_nowait(PolicyEvent(Change.RESUMED, now_utc(), "r", by))
+
+
+async def kept(database: Database, revision: str) -> None:
+    event = PolicyEvent(Change.ACTIVATED, now_utc(), revision, bundle=Bundle(b"", revision, "v", {}, {}))
+    await database.short.run(lambda connection: stored_policies.add(connection, event, []))
+
+
+def test_a_replica_takes_up_the_newest_of_what_others_went_back_to(tmp_path: Path):
+    """Also when it has gone back itself before: the two would enforce different policies for as long as that holds."""
+
+    async def scenario() -> None:
+        async with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
+            engine: Any = Pinning()
+            history = PolicyHistory(engine, database, ServiceChain(database, now_utc), now_utc)
+            for revision in ("loose", "strict"):
+                await kept(database, revision)
+                pin = Pin(revision, b"", "files", "user:root", now_utc())
+                await database.short.run(lambda connection, pin=pin: stored_policies.set_pin(connection, pin))
+                await history.follow()
+                assert engine.pinned.revision == revision
+            # One that was set over other files is not this replica's.
+            await kept(database, "elsewhere")
+            other = Pin("elsewhere", b"", "other files", "user:root", now_utc())
+            await database.short.run(lambda connection: stored_policies.set_pin(connection, other))
+            await history.follow()
+            assert engine.pinned.revision == "strict"
+
+    asyncio.run(scenario())
+
+
+def test_a_change_that_cannot_be_kept_ends_neither_the_history_nor_a_later_pin(tmp_path: Path):
+    async def scenario() -> None:
+        async with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
+            engine: Any = Pinning()
+            history = PolicyHistory(engine, database, ServiceChain(database, now_utc), now_utc)
+            # What is in force is compared with what was before, and that is no bundle any more.
+            await kept(database, "damaged")
+            broken = Bundle(b"no bundle", "next", "v", {}, {})
+            engine.events.put_nowait(PolicyEvent(Change.ACTIVATED, now_utc(), "next", bundle=broken))
+            later = Pin("damaged", b"", "files", "user:root", now_utc())
+            await database.short.run(lambda connection: stored_policies.set_pin(connection, later))
+            engine.events.put_nowait(PolicyEvent(Change.RESUMED, now_utc(), "next", "another replica"))
+            engine.events.put_nowait(PolicyEvent(Change.REFUSED, now_utc(), "next", problems="x.rego:1"))
+            running_ = asyncio.create_task(history.run())
+            try:
+                async with asyncio.timeout(40):
+                    while True:
+                        found = await database.short.run(lambda connection: stored_policies.newest(connection, 1))
+                        if found[0].change == "refused":
+                            break
+                        assert not running_.done()
+                        await asyncio.sleep(0.02)
+            finally:
+                running_.cancel()
+            pin = await database.short.run(stored_policies.pin)
+            assert pin is not None
+            assert pin.revision == "damaged"
+
+    asyncio.run(scenario())
 
 
 def test_bundles_go_when_nothing_needs_them():
