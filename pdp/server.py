@@ -304,7 +304,7 @@ async def _parts(
     notary = await Notary.open(database, now, every=checkpoints.every, events=checkpoints.events)
     tokens = SessionTokens(keys, settings.session_tokens.ttl, now)
     sessions = Sessions(database, tokens, settings.limits, now)
-    notifications = Notifications(settings.approvals, now)
+    notifications = Notifications(settings.approvals, now, engine.owners)
     approvals = Approvals(
         database,
         now,

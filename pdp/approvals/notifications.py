@@ -15,14 +15,14 @@ import enum
 import random
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 import structlog
 from sqlalchemy import Connection
 
-from pdp.approvals.sentence import sentence
+from pdp.approvals.sentence import safe, sentence
 from pdp.approvals.webhook import Hook, NotDelivered, post
 from pdp.config import Approvals as Settings
 from pdp.config import Destination
@@ -32,6 +32,7 @@ from pdp.store import notifications as stored
 from pdp.store.approvals import Approval, ApprovalState
 from pdp.store.database import Database
 from pdp.store.notifications import Notification, NotificationState
+from pdp.v1 import access_pb2
 from pdp.v1.strict_yaml import ConfigError
 
 log = structlog.get_logger("pdp.notifications")
@@ -43,8 +44,11 @@ _LONGEST: Final = datetime.timedelta(minutes=15)
 _DEADLINE: Final = 30.0
 _CLAIMED: Final = datetime.timedelta(minutes=2)
 _GLANCE: Final = 1.0
+_WORKFLOW: Final = ("graph", "node", "run")
 
 Post = Callable[[Hook, str, str, bytes], None]
+# Who answers for each dataset of a resource, as the policies' data say.
+Owners = Callable[[str], Mapping[str, Sequence[str]]]
 
 
 class Over(enum.Enum):
@@ -59,8 +63,9 @@ _OVER: Final = Over.OVER
 class Notifications:
     """All of them. `add` is for whoever has the transaction; `run` delivers until it is cancelled."""
 
-    def __init__(self, settings: Settings, now: Clock, send: Post = post) -> None:
+    def __init__(self, settings: Settings, now: Clock, owners: Owners, send: Post = post) -> None:
         self._settings = settings
+        self._owners = owners
         self._now = now
         self._send = send
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,7 +77,7 @@ class Notifications:
         if not wanted or stored.told(connection, approval.id):
             return
         now = self._now()
-        body = orjson.dumps(message(approval, link(self._settings, approval.id)))
+        body = orjson.dumps(message(approval, link(self._settings, approval.id), self._owners(approval.resource)))
         for name in wanted:
             name_of_it, waiting = f"n-{secrets.token_hex(8)}", NotificationState.WAITING
             stored.insert(connection, Notification(name_of_it, approval.id, name, body, now, waiting, 0, now))
@@ -182,23 +187,29 @@ def pause(attempts: int) -> datetime.timedelta:
     return full * random.uniform(0.5, 1.0)  # noqa: S311 - it spreads load, it hides nothing
 
 
-def message(approval: Approval, link: str) -> Mapping[str, Any]:
-    """What is sent; without the statement and without any value in it."""
+def message(approval: Approval, link: str, owners: Mapping[str, Sequence[str]]) -> Mapping[str, Any]:
+    """What is sent; without the statement and without any value in it.
+
+    Foreign words have no power there either: what would direct other characters, or be markup, is a code point.
+    """
     subject = approval.subject
+    said = sentence(
+        access_pb2.Action.FromString(approval.action), owners=owners, estimate=approval.estimate, values=False
+    )
     document: dict[str, Any] = {
         "v": 1,
         "event": "approval.requested",
         "approval": approval.id,
         "resource": approval.resource,
-        "who": {"type": subject.type, "id": subject.id},
-        "sentence": sentence(approval),
+        "who": {"type": subject.type, "id": safe(subject.id)},
+        "sentence": f"{safe(subject.key)} on {safe(approval.resource)}: {said}",
         "held_by": [f"{each['policy']}/{each['code']}" for each in approval.requirements],
         "link": link,
         "expires_at": approval.expires_at.isoformat().replace("+00:00", "Z"),
     }
     if subject.root.id != subject.id:
-        document["on_behalf_of"] = {"type": subject.root.type, "id": subject.root.id}
-    if workflow := {key: value for key, value in subject.workflow.items() if key in ("graph", "node", "run")}:
+        document["on_behalf_of"] = {"type": subject.root.type, "id": safe(subject.root.id)}
+    if workflow := {key: safe(subject.workflow[key]) for key in _WORKFLOW if key in subject.workflow}:
         document["workflow"] = workflow
     return document
 

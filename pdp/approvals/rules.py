@@ -111,6 +111,17 @@ def shown(comment: str) -> str:
     return " ".join(printable.split())[:240]
 
 
+def datasets(action: access_pb2.Action) -> list[str]:
+    """What data the action touches, by name, as far as its description says."""
+    try:
+        properties = orjson.loads(action.properties_json)
+    except ValueError:
+        return []
+    relations = properties.get("relations") if isinstance(properties, dict) else None
+    named = [each.get("dataset") for each in relations or () if isinstance(each, dict)]
+    return sorted({name for name in named if isinstance(name, str) and name})
+
+
 def fold(subject: Subject, resource: str, action: access_pb2.Action) -> str:
     """Equal for actions of one subject in one run that differ in values alone, and in nothing that they touch."""
     try:

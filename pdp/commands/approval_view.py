@@ -7,6 +7,7 @@ said to what was on the screen and to nothing else.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -17,7 +18,7 @@ from pdp.commands.screen import clock, span
 from pdp.input import InvalidAction, strict_json
 from pdp.shown import is_cut, shown
 from pdp.v1 import access_pb2, decision_pb2
-from pdp.v1.admin_service_pb2 import Approval
+from pdp.v1.admin_service_pb2 import Approval, RecentAction
 from pdp.v1.approval_service_pb2 import ApprovalState
 from pdp.v1.digests import action_digest
 
@@ -94,6 +95,7 @@ def is_whole(approval: Approval, limit: int | None) -> bool:
 
 def facts(approval: Approval, now: datetime.datetime, limit: int | None = STATEMENT_LIMIT) -> Pairs:
     """Name and value of everything about it but the statement, fit to be printed."""
+    yield "In short", _printable(approval.sentence) or "the decision service has no sentence for it"
     yield "Approval", shown(approval.approval_id)
     yield "State", _state(approval, now)
     yield "Who", party(approval.subject)
@@ -101,6 +103,7 @@ def facts(approval: Approval, now: datetime.datetime, limit: int | None = STATEM
         yield "Node", f"{shown(approval.subject.workflow)} (graph/node/run)"
     yield "On", f"{shown(approval.resource)} ({shown(approval.action.protocol)})"
     yield from _action(approval, limit)
+    yield from _effects(approval)
     for requirement in approval.requirements:
         yield "Held by", _requirement(requirement)
     for assent in approval.assents:
@@ -108,17 +111,70 @@ def facts(approval: Approval, now: datetime.datetime, limit: int | None = STATEM
         yield "Said yes", f"{shown(assent.subject_id)} at {clock(_instant(assent.at))} for {codes}"
     if approval.comment:
         yield "Comment", shown(approval.comment)
-    if approval.in_transaction:
-        yield "Waiting", "inside an open transaction, which keeps its locks meanwhile"
+    yield "Waiting", _waiting(approval)
+    yield "On yes", _on_yes(approval)
     yield "Session", f"{shown(approval.session_id)}, decision {shown(approval.decision_id)}"
+    if approval.hidden:
+        yield "NOT SHOWN", f"statement and values: {shown(approval.hidden)}"
     yield "Digest", approval.action_digest.hex()
+
+
+def recent(actions: Sequence[RecentAction]) -> Iterator[str]:
+    """What else the run did, a line each, newest first."""
+    yield "The run's last actions:" if actions else "The run's last actions: none are kept"
+    for each in actions:
+        # The sentence is the service's; it is rendered again here all the same, as everything that comes over a wire.
+        when = clock(_instant(each.at))
+        yield f"{GUTTER}{when} {shown(each.verdict)} on {shown(each.resource)}: {_printable(each.sentence)}"
+
+
+def _effects(approval: Approval) -> Pairs:
+    match approval.estimate.WhichOneof("outcome"):
+        case "rows":
+            yield "Rows", f"about {approval.estimate.rows:,.0f}, as the target's planner guesses; it counts for nothing"
+        case "unavailable":
+            yield "Rows", f"no estimate: {shown(approval.estimate.unavailable)}"
+        case _:
+            pass
+    for each in approval.owners:
+        yield "Owner", f"{shown(each.dataset)}: {', '.join(map(shown, each.owners))}"
+    definitions = len(approval.action.binding.definitions)
+    if approval.action.protocol == "postgres" and definitions:
+        things = "definition" if definitions == 1 else "definitions"
+        yield "May change", f"{definitions} {things} below: if one is another by then, the yes does not fit any more"
+
+
+def _waiting(approval: Approval) -> str:
+    inside = "inside an open transaction, which keeps its locks meanwhile" if approval.in_transaction else ""
+    until = f"for an answer until {clock(_instant(approval.waits_until))}" if approval.HasField("waits_until") else ""
+    return "; ".join(part for part in (until, inside or "in no transaction") if part)
+
+
+def _on_yes(approval: Approval) -> str:
+    """What a yes does; it can be narrower than what is asked, never wider."""
+    uses = "once" if approval.grant_uses <= 1 else f"{approval.grant_uses} times at most ({approval.uses_left} left)"
+    life = (
+        f", within {span(approval.grant_for.ToTimedelta())} of the last yes" if approval.HasField("grant_for") else ""
+    )
+    return f"exactly this may run {uses}{life}, by nobody else, if the policies then still allow it"
+
+
+def _printable(sentence: str) -> str:
+    """The service's own marks stay as they are; nothing else that is not to be printed does."""
+    return "".join(letter if letter.isprintable() else shown(letter) for letter in sentence)
 
 
 def statement(approval: Approval, limit: int | None = STATEMENT_LIMIT) -> Iterator[str]:
     """The statement and its parameters as lines, each behind the gutter."""
     said = approval.action.statement
+    if approval.hidden:
+        yield "Statement: its words and names, without values" if said.text else "Statement: not shown to you"
+        if said.text:
+            yield shown(said.text, limit=limit, gutter=GUTTER)
+        return
     if said.text:
-        yield f"Statement, {len(said.text):,} characters:"
+        digest = hashlib.sha256(said.text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        yield f"Statement, {len(said.text):,} characters, sha256 {digest}:"
         yield shown(said.text, limit=limit, gutter=GUTTER)
     else:
         yield "Statement: none was sent"
@@ -143,6 +199,8 @@ def parameters(raw: bytes, *, limit: int | None) -> Iterator[str]:
 
 def summary(approval: Approval) -> str:
     """The action in a few words: its kind and what it touches, or what was written where it does not say these."""
+    if approval.sentence:
+        return _printable(approval.sentence)
     protocol = properties_of(approval.action) or {}
     if "kind" not in protocol and approval.action.statement.text:
         return shown(approval.action.statement.text, limit=_SUMMARY)
@@ -186,7 +244,8 @@ def _described(protocol: Mapping[str, Any], most: int | None) -> Pairs:
     if protocol.get("kind") in ("delete", "update") and protocol.get("has_where") is False:
         yield "EVERY ROW", "the statement has no condition"
     for relation in _objects(protocol, "relations"):
-        yield "Touches", f"{shown(str(relation.get('access', '?')))} {_relation(relation)}"
+        also = relation.get("via") and relation.get("access") != "read"
+        yield "ALSO WRITES" if also else "Touches", f"{shown(str(relation.get('access', '?')))} {_relation(relation)}"
     read: dict[str, list[str]] = {}
     for column in _objects(protocol, "columns"):
         read.setdefault(str(column.get("dataset", "?")), []).append(str(column.get("field", "?")))

@@ -27,7 +27,7 @@ app.command("retry", epilog="Example: pdp approvals retry")(approval_notices.ret
 
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The approval's id, or the beginning of it.")]
 _Full = Annotated[bool, typer.Option("--full", help="Show everything, however long it is.")]
-_ALARMING = ("NOT ", "GIVES ", "REACHES ", "EVERY ")
+_ALARMING = ("NOT ", "GIVES ", "REACHES ", "EVERY ", "ALSO ")
 
 
 @app.command("list", epilog="Example: pdp approvals list\n\nEverything, the past included: pdp approvals list --all")
@@ -54,8 +54,8 @@ async def list_(
 @acting
 async def show_(connection: Connection, id: _Id, full: _Full = False) -> None:
     """Show one: who asks, from which node, what it touches, why it is held, the whole statement."""
-    approval = await _get(connection, id)
-    _print(console(), approval, None if full else view.STATEMENT_LIMIT)
+    answer = await _get(connection, id)
+    _print(console(), answer, None if full else view.STATEMENT_LIMIT)
 
 
 @app.command(
@@ -72,9 +72,10 @@ async def approve(
 
     Your yes is bound to the digest of what is on the screen: if the command has changed meanwhile, it does not count.
     """
-    approval = await _get(connection, id)
+    answer = await _get(connection, id)
+    approval = answer.approval
     limit = None if full else view.STATEMENT_LIMIT
-    _print(console(), approval, limit)
+    _print(console(), answer, limit)
     _must_be_pending(approval)
     _must_be_what_is_shown(approval)
     if not view.is_whole(approval, limit):
@@ -92,7 +93,7 @@ async def deny(
     comment: Annotated[str, typer.Option(metavar="TEXT", help="Why; the client is shown it.")],
 ) -> None:
     """Say no. The client is told at once, with your comment."""
-    approval = await _get(connection, id)
+    approval = (await _get(connection, id)).approval
     _must_be_pending(approval)
     await _resolve(connection, approval, pb.ResolveApprovalRequest(no=pb.No(comment=comment)))
 
@@ -112,11 +113,12 @@ def _row(approval: pb.Approval, now: datetime.datetime) -> Sequence[str | Text]:
     )
 
 
-def _print(screen: Console, approval: pb.Approval, limit: int | None) -> None:
+def _print(screen: Console, answer: pb.GetApprovalResponse, limit: int | None) -> None:
+    approval = answer.approval
     now = datetime.datetime.now(datetime.UTC)
     pairs = view.facts(approval, now, limit)
     show(screen, facts((name, Text(value, "bold red" if name.startswith(_ALARMING) else "")) for name, value in pairs))
-    for each in view.statement(approval, limit):
+    for each in (*view.recent(answer.recent), *view.statement(approval, limit)):
         line(screen, each)
 
 
@@ -128,7 +130,12 @@ def _must_be_pending(approval: pb.Approval) -> None:
 
 
 def _must_be_what_is_shown(approval: pb.Approval) -> None:
-    """The digest that the service wants must be that of what it sent to be shown."""
+    """The digest that the service wants must be that of what it sent to be shown.
+
+    Where the policies hide the values it cannot be: the service vouches for it then, and the screen says so.
+    """
+    if approval.hidden:
+        return
     if view.digest_of(approval) != approval.action_digest:
         raise Failure(
             "the digest of the approval is not that of what is shown here, so what you would approve is not what you "
@@ -144,11 +151,11 @@ def _ask(question: str) -> None:
         raise Failure("no answer, so nothing was sent (--yes answers without asking)", Status.WRONG) from None
 
 
-async def _get(connection: Connection, id: str) -> pb.Approval:
+async def _get(connection: Connection, id: str) -> pb.GetApprovalResponse:
     request = pb.GetApprovalRequest(approval_id=id)
-    answer = await connection.call("GetApproval", request, action="approvals.read")
+    answer = await connection.call("GetApproval", request, action="approval.view")
     assert isinstance(answer, pb.GetApprovalResponse)
-    return answer.approval
+    return answer
 
 
 async def _resolve(connection: Connection, approval: pb.Approval, request: pb.ResolveApprovalRequest) -> None:

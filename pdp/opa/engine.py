@@ -227,6 +227,10 @@ class PolicyEngine:
         """What travels on demand and the policies bound to the resource can read; all while nothing is in force."""
         return self._active.bundle.input_paths(resource_id) if self._active else on_demand()
 
+    def owners(self, resource_id: str) -> Mapping[str, Sequence[str]]:
+        """Who answers for each dataset of the resource, as the data in force say."""
+        return self._active.bundle.owners.get(resource_id, {}) if self._active else {}
+
     async def revisions(self) -> AsyncIterator[str]:
         """The revision in force, then each new one; a slow reader sees only the newest."""
         seen = ""

@@ -16,7 +16,7 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -56,6 +56,8 @@ class Bundle:
     reads: Mapping[str, Sequence[str]]
     # Whether it says what of the decision log is masked.
     masks_log: bool = False
+    # Who answers for which data: by resource, then by dataset.
+    owners: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
     def input_paths(self, resource_id: str) -> tuple[str, ...]:
         """What of it the policies bound to the resource can read; all for a resource that is not known."""
@@ -110,7 +112,18 @@ def _assemble(
     files[".manifest"] = json.dumps(manifest).encode()
     files["data.json"] = json.dumps(document, sort_keys=True).encode()
     masks_log = any(each.name.startswith(LOG_FOLDER) for each in sources)
-    return Bundle(_pack(files), revision, version, expanded, reads, masks_log)
+    return Bundle(_pack(files), revision, version, expanded, reads, masks_log, _owners(data))
+
+
+def _owners(data: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """As far as it has the shape that policies expect; it is for people to read, and decides nothing here."""
+    found: dict[str, dict[str, list[str]]] = {}
+    owners = data.get("owners")
+    for resource, datasets in owners.items() if isinstance(owners, dict) else ():
+        for dataset, names in datasets.items() if isinstance(datasets, dict) else ():
+            if isinstance(names, list):
+                found.setdefault(str(resource), {})[str(dataset)] = [name for name in names if isinstance(name, str)]
+    return found
 
 
 def _pack(files: Mapping[str, bytes]) -> bytes:

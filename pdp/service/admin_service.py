@@ -15,10 +15,13 @@ import grpc
 import grpc.aio
 import structlog
 
+from pdp.approvals import rules
 from pdp.approvals.approvals import Approvals, NotPermitted, NotPossible
+from pdp.approvals.sentence import decided_sentence
 from pdp.identity.subject import Authenticated, Party, same_person
 from pdp.identity.tokens import OwnIssuer, TokenRequest
 from pdp.opa.engine import PolicyEngine
+from pdp.service.approval_messages import approval_message
 from pdp.service.approval_service import STATES
 from pdp.service.decider import Decider
 from pdp.service.people import People
@@ -29,11 +32,12 @@ from pdp.service.subjects import subject_message
 from pdp.service.times import timestamp
 from pdp.service.watch import Watchers
 from pdp.store import records as stored_records
+from pdp.store import run_decisions
 from pdp.store import sessions as stored
 from pdp.store.approvals import Approval, ApprovalState
 from pdp.store.database import Database
 from pdp.store.sessions import SessionState, StoredSession
-from pdp.v1 import access_pb2, admin_service_pb2_grpc, decision_pb2
+from pdp.v1 import access_pb2, admin_service_pb2_grpc
 from pdp.v1 import admin_service_pb2 as pb
 
 log = structlog.get_logger("pdp.admin")
@@ -42,6 +46,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
 
 _PAGE: Final = 200
+# What else the run did, for whoever is to approve one thing of it.
+_RECENT: Final = 10
 _MOST_SESSIONS: Final = 1000
 _BY_NUMBER: Final = {number: state for state, number in STATES.items()}
 
@@ -79,7 +85,14 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         shown = found if request.unfolded else folded(found)
         alike = {each.fold: len(await self._approvals.alike(each)) for each in shown if _waits(each)}
         return pb.ListApprovalsResponse(
-            approvals=[approval_message(each, alike.get(each.fold, 0) if _waits(each) else 0) for each in shown]
+            approvals=[
+                approval_message(
+                    each,
+                    self._engine.owners(each.resource),
+                    alike=alike.get(each.fold, 0) if _waits(each) else 0,
+                )
+                for each in shown
+            ]
         )
 
     async def GetApproval(self, request: pb.GetApprovalRequest, context: Context) -> pb.GetApprovalResponse:  # noqa: N802
@@ -88,8 +101,29 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             context, "approvals.read", _target([each.id for each in found], request.approval_id)
         )
         approval = _only(found, "approval")
+        touched = rules.datasets(access_pb2.Action.FromString(approval.action))
+        _, hidden = await self._people.seeing(
+            context, "approval.view", approval.id, resource=approval.resource, datasets=touched
+        )
         alike = len(await self._approvals.alike(approval)) if _waits(approval) else 0
-        return pb.GetApprovalResponse(approval=approval_message(approval, alike))
+        message = approval_message(approval, self._engine.owners(approval.resource), alike=alike, hidden=hidden)
+        return pb.GetApprovalResponse(approval=message, recent=await self._recent(approval, values=not hidden))
+
+    async def _recent(self, approval: Approval, *, values: bool) -> list[pb.RecentAction]:
+        run = str(approval.subject.workflow.get("run", ""))
+        found = await self._database.short.run(
+            lambda connection: run_decisions.latest(connection, run=run, session=approval.session_id, limit=_RECENT)
+        )
+        return [
+            pb.RecentAction(
+                at=timestamp(each.at),
+                resource=each.resource,
+                sentence=decided_sentence(each.name, each.action, values=values),
+                verdict=each.verdict,
+                decision_id=each.id,
+            )
+            for each in found
+        ]
 
     async def ResolveApproval(  # noqa: N802
         self, request: pb.ResolveApprovalRequest, context: Context
@@ -255,44 +289,6 @@ def folded(approvals: Sequence[Approval]) -> list[Approval]:
 
 def _waits(approval: Approval) -> bool:
     return approval.state is ApprovalState.PENDING
-
-
-def approval_message(approval: Approval, alike: int = 0) -> pb.Approval:
-    """An approval as people see it; `alike` is how many wait that differ from it in values alone."""
-    return pb.Approval(
-        approval_id=approval.id,
-        state=STATES[approval.state],
-        subject=subject_message(approval.subject),
-        resource=approval.resource,
-        action=access_pb2.Action.FromString(approval.action),
-        requirements=[
-            decision_pb2.Requirement(
-                policy=each["policy"],
-                code=each["code"],
-                approvers=each["approvers"],
-                count=int(each["count"]),
-                about=each.get("about", ""),
-                message=each.get("message", ""),
-            )
-            for each in approval.requirements
-        ],
-        assents=[
-            pb.Assent(
-                subject_id=each.subject_id,
-                at=timestamp(each.at),
-                requirement_codes=[approval.requirements[index]["code"] for index in each.counts_for],
-            )
-            for each in approval.assents
-        ],
-        created_at=timestamp(approval.created_at),
-        expires_at=timestamp(approval.grant_expires_at or approval.expires_at),
-        action_digest=approval.action_digest,
-        in_transaction=approval.in_transaction,
-        session_id=approval.session_id,
-        decision_id=approval.decision_id,
-        comment=approval.comment,
-        alike=alike,
-    )
 
 
 def _went_back(engine: PolicyEngine) -> str:

@@ -11,7 +11,7 @@ import structlog
 
 from pdp.approvals.approvals import Approvals, NotPossible
 from pdp.approvals.notifications import Notifications
-from pdp.service.admin_service import approval_message
+from pdp.service.approval_messages import approval_message
 from pdp.service.people import People
 from pdp.service.refusal import Refused
 from pdp.service.times import timestamp

@@ -46,6 +46,7 @@ STATES: Mapping[ApprovalState, pb.ApprovalState] = {
 
 # What a proxy makes up for itself, and the store keeps.
 _LONGEST_ID: Final = 128
+_MOST_ROWS: Final = 1e18
 
 
 class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
@@ -105,6 +106,7 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
             uses_left=rules.uses(documents),
             detached=request.detached,
             fold=rules.fold(kept.subject, kept.resource, request.action),
+            estimate=_estimate(request),
         )
         try:
             made = await self._approvals.create(asked)
@@ -228,6 +230,18 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
         if approval is None or (approval.holder, approval.resource) != (rules.holder(kept.subject), kept.resource):
             raise Refused(grpc.StatusCode.NOT_FOUND, "this subject has no such approval")
         return approval
+
+
+def _estimate(request: pb.RequestApprovalRequest) -> dict[str, Any] | None:
+    """As it is kept; a number that is none, or a reason that is not words, is said to be that."""
+    match request.estimate.WhichOneof("outcome"):
+        case "rows":
+            rows = request.estimate.rows
+            return {"rows": rows} if 0 <= rows < _MOST_ROWS else {"unavailable": "the proxy named no number of rows"}
+        case "unavailable":
+            return {"unavailable": rules.shown(request.estimate.unavailable)}
+        case _:
+            return None
 
 
 def _sentence(error: Exception) -> str:

@@ -70,6 +70,8 @@ class Approval:
     fold: str = ""
     grant_expires_at: datetime.datetime | None = None
     comment: str = ""
+    # What the target's planner expects: {"rows": n} or {"unavailable": why}. For people's eyes alone.
+    estimate: Mapping[str, Any] | None = None
     assents: tuple[Assent, ...] = ()
 
 
@@ -279,5 +281,6 @@ def _approval(connection: Connection, row: Row[Any]) -> Approval:
         fold=row.fold,
         grant_expires_at=row.grant_expires_at,
         comment=row.comment,
+        estimate=row.estimate,
         assents=assents,
     )

@@ -111,6 +111,8 @@ approvals = Table(
     Column("expires_at", Instant, nullable=False),
     Column("grant_expires_at", Instant),
     Column("uses_left", Integer, nullable=False),
+    # What the target's planner expects: {"rows": n} or {"unavailable": why}; null where nobody asked it.
+    Column("estimate", JSON(none_as_null=True)),
     Column("comment", String(1000), nullable=False),
     UniqueConstraint("session_id", "idempotency_key", name="approvals_once"),
     Index("approvals_by_state", "state"),

@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Approval(_message.Message):
-    __slots__ = ("approval_id", "state", "subject", "resource", "action", "requirements", "assents", "created_at", "expires_at", "action_digest", "in_transaction", "session_id", "decision_id", "comment", "alike")
+    __slots__ = ("approval_id", "state", "subject", "resource", "action", "requirements", "assents", "created_at", "expires_at", "action_digest", "in_transaction", "session_id", "decision_id", "comment", "alike", "sentence", "estimate", "owners", "waits_until", "grant_for", "grant_uses", "uses_left", "hidden")
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,14 @@ class Approval(_message.Message):
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
     ALIKE_FIELD_NUMBER: _ClassVar[int]
+    SENTENCE_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATE_FIELD_NUMBER: _ClassVar[int]
+    OWNERS_FIELD_NUMBER: _ClassVar[int]
+    WAITS_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FOR_FIELD_NUMBER: _ClassVar[int]
+    GRANT_USES_FIELD_NUMBER: _ClassVar[int]
+    USES_LEFT_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
     approval_id: str
     state: _approval_service_pb2.ApprovalState
     subject: _access_pb2.Subject
@@ -45,7 +53,37 @@ class Approval(_message.Message):
     decision_id: str
     comment: str
     alike: int
-    def __init__(self, approval_id: _Optional[str] = ..., state: _Optional[_Union[_approval_service_pb2.ApprovalState, str]] = ..., subject: _Optional[_Union[_access_pb2.Subject, _Mapping]] = ..., resource: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., requirements: _Optional[_Iterable[_Union[_decision_pb2.Requirement, _Mapping]]] = ..., assents: _Optional[_Iterable[_Union[Assent, _Mapping]]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., session_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., comment: _Optional[str] = ..., alike: _Optional[int] = ...) -> None: ...
+    sentence: str
+    estimate: _approval_service_pb2.Estimate
+    owners: _containers.RepeatedCompositeFieldContainer[DatasetOwners]
+    waits_until: _timestamp_pb2.Timestamp
+    grant_for: _duration_pb2.Duration
+    grant_uses: int
+    uses_left: int
+    hidden: str
+    def __init__(self, approval_id: _Optional[str] = ..., state: _Optional[_Union[_approval_service_pb2.ApprovalState, str]] = ..., subject: _Optional[_Union[_access_pb2.Subject, _Mapping]] = ..., resource: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., requirements: _Optional[_Iterable[_Union[_decision_pb2.Requirement, _Mapping]]] = ..., assents: _Optional[_Iterable[_Union[Assent, _Mapping]]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., session_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., comment: _Optional[str] = ..., alike: _Optional[int] = ..., sentence: _Optional[str] = ..., estimate: _Optional[_Union[_approval_service_pb2.Estimate, _Mapping]] = ..., owners: _Optional[_Iterable[_Union[DatasetOwners, _Mapping]]] = ..., waits_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., grant_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grant_uses: _Optional[int] = ..., uses_left: _Optional[int] = ..., hidden: _Optional[str] = ...) -> None: ...
+
+class DatasetOwners(_message.Message):
+    __slots__ = ("dataset", "owners")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    OWNERS_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    owners: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dataset: _Optional[str] = ..., owners: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RecentAction(_message.Message):
+    __slots__ = ("at", "resource", "sentence", "verdict", "decision_id")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    SENTENCE_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    at: _timestamp_pb2.Timestamp
+    resource: str
+    sentence: str
+    verdict: str
+    decision_id: str
+    def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resource: _Optional[str] = ..., sentence: _Optional[str] = ..., verdict: _Optional[str] = ..., decision_id: _Optional[str] = ...) -> None: ...
 
 class Assent(_message.Message):
     __slots__ = ("subject_id", "at", "requirement_codes")
@@ -78,10 +116,12 @@ class GetApprovalRequest(_message.Message):
     def __init__(self, approval_id: _Optional[str] = ...) -> None: ...
 
 class GetApprovalResponse(_message.Message):
-    __slots__ = ("approval",)
+    __slots__ = ("approval", "recent")
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    RECENT_FIELD_NUMBER: _ClassVar[int]
     approval: Approval
-    def __init__(self, approval: _Optional[_Union[Approval, _Mapping]] = ...) -> None: ...
+    recent: _containers.RepeatedCompositeFieldContainer[RecentAction]
+    def __init__(self, approval: _Optional[_Union[Approval, _Mapping]] = ..., recent: _Optional[_Iterable[_Union[RecentAction, _Mapping]]] = ...) -> None: ...
 
 class ResolveApprovalRequest(_message.Message):
     __slots__ = ("approval_id", "action_digest", "yes", "no")

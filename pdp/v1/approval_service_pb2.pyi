@@ -34,7 +34,7 @@ APPROVAL_STATE_REDEEMED: ApprovalState
 APPROVAL_STATE_WITHDRAWN: ApprovalState
 
 class RequestApprovalRequest(_message.Message):
-    __slots__ = ("meta", "token", "decision_id", "idempotency_key", "action", "action_digest", "in_transaction", "hold", "detached")
+    __slots__ = ("meta", "token", "decision_id", "idempotency_key", "action", "action_digest", "in_transaction", "hold", "detached", "estimate")
     META_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class RequestApprovalRequest(_message.Message):
     IN_TRANSACTION_FIELD_NUMBER: _ClassVar[int]
     HOLD_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATE_FIELD_NUMBER: _ClassVar[int]
     meta: _decision_service_pb2.RequestMeta
     token: str
     decision_id: str
@@ -53,7 +54,16 @@ class RequestApprovalRequest(_message.Message):
     in_transaction: bool
     hold: _duration_pb2.Duration
     detached: bool
-    def __init__(self, meta: _Optional[_Union[_decision_service_pb2.RequestMeta, _Mapping]] = ..., token: _Optional[str] = ..., decision_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., hold: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detached: _Optional[bool] = ...) -> None: ...
+    estimate: Estimate
+    def __init__(self, meta: _Optional[_Union[_decision_service_pb2.RequestMeta, _Mapping]] = ..., token: _Optional[str] = ..., decision_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., hold: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detached: _Optional[bool] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
+
+class Estimate(_message.Message):
+    __slots__ = ("rows", "unavailable")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    rows: float
+    unavailable: str
+    def __init__(self, rows: _Optional[float] = ..., unavailable: _Optional[str] = ...) -> None: ...
 
 class RequestApprovalResponse(_message.Message):
     __slots__ = ("approval_id", "url", "expires_at", "approvers", "state")

@@ -142,6 +142,9 @@ class Script:
     async def input_paths(self, resource_id: str) -> tuple[str, ...]:
         return self.paths
 
+    def owners(self, resource_id: str) -> Mapping[str, Sequence[str]]:
+        return {"public.orders": ["group:order-team"]} if resource_id == "shop" else {}
+
     async def log_masks(self, event: Document) -> Any:
         return None
 

@@ -10,7 +10,7 @@ from pdp.identity.subject import Party
 from pdp.policy_result import denied
 from pdp.v1 import access_pb2
 from pdp.v1 import admin_service_pb2 as pb
-from tests.pdp.serving import AGENT, SELECT, Script, action, folder, result, serving, status_of
+from tests.pdp.serving import AGENT, SELECT, Script, action, digest_of, folder, result, serving, status_of
 from tests.pdp.test_records import sealed, shipped
 
 pytestmark = pytest.mark.usefixtures("each_store")
@@ -117,12 +117,16 @@ def test_approvals_are_listed_and_shown_whole():
                 person = await service.person("olga")
                 (listed,) = (await person.call("ListApprovals", pb.ListApprovalsRequest())).approvals
                 assert listed.approval_id == asked.approval_id
-                assert listed.action == action()
+                # Not the digest, without which nobody says yes, and no value.
+                assert (listed.action_digest, bool(listed.hidden)) == (b"", True)
                 assert listed.in_transaction
                 assert (listed.subject.id, listed.subject.root.id) == ("planner", "alice")
                 assert [list(each.approvers) for each in listed.requirements] == [["group:owners"]]
                 request = pb.GetApprovalRequest(approval_id=asked.approval_id[:8])
-                assert (await person.call("GetApproval", request)).approval == listed
+                got = await person.call("GetApproval", request)
+                assert got.approval.action == action()
+                assert got.approval.action_digest == digest_of(action(), opened)
+                assert (got.approval.hidden, got.approval.sentence) == ("", listed.sentence)
                 status = await person.call("GetStatus", pb.GetStatusRequest())
                 assert (status.open_sessions, status.pending_approvals) == (1, 1)
 

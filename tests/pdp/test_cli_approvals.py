@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import hashlib
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from pdp.commands import approval_view as view
 from pdp.commands.approvals import _must_be_what_is_shown
 from pdp.commands.failure import Failure
 from pdp.identity.subject import Party
-from pdp.v1 import access_pb2, admin_service_pb2, decision_pb2
+from pdp.v1 import access_pb2, admin_service_pb2, approval_service_pb2, decision_pb2
 from pdp.v1.approval_service_pb2 import APPROVAL_STATE_PENDING
 from pdp.v1.digests import action_digest
 from tests.pdp.commanding import OWNER, as_, pdp
@@ -31,11 +32,13 @@ def test_an_approver_sees_everything_and_the_yes_is_taken():
     async def scenario():
         engine = Script(requirements=[requirement("group:owners", message="orders are kept for ten years")])
         with folder() as path:
-            async with serving(path, engine) as service:
+            # Longer than five commands take on a machine that is busy.
+            async with serving(path, engine, approvals="    max_in_transaction: 10m") as service:
                 proxy = await service.proxy()
                 opened = await proxy.open()
                 acting = action(WIDE, HIDDEN, binding=access_pb2.Binding(path=["public"], definitions=["trigger t: x"]))
-                asked = await proxy.ask(opened, acting, in_transaction=True)
+                estimate = approval_service_pb2.Estimate(rows=12400)
+                asked = await proxy.ask(opened, acting, in_transaction=True, estimate=estimate)
                 listed, shown, refused = await asyncio.gather(
                     as_(service, OWNER, "approvals", "list"),
                     as_(service, OWNER, "approvals", "show", asked.approval_id[:12]),
@@ -43,9 +46,10 @@ def test_an_approver_sees_everything_and_the_yes_is_taken():
                 )
                 assert listed.status == 0
                 assert asked.approval_id in listed.out
-                assert "delete public.orders, public.audit" in listed.out
+                assert "deletes every row (no WHERE) of public.orders" in listed.out
                 assert "g/n/r" in listed.out
                 assert shown.status == 0
+                assert shown.out.lstrip().startswith("In short")
                 for said in (
                     "agent:planner (agents), on behalf of user:alice (staff)",
                     "g/n/r",
@@ -53,6 +57,12 @@ def test_an_approver_sees_everything_and_the_yes_is_taken():
                     "GIVES ACCESS",
                     "delete public.orders",
                     "insert public.audit (by way of trigger t)",
+                    "ALSO WRITES",
+                    "public.orders: group:order-team",
+                    "about 12,400, as the target's planner guesses",
+                    "1 definition below: if one is another by then, the yes does not fit any more",
+                    "exactly this may run once, within 10m 0s of the last yes",
+                    "sha256 " + hashlib.sha256(HIDDEN.encode()).hexdigest()[:16],
                     "orders are kept for ten years",
                     "needs one of group:owners",
                     "inside an open transaction",
@@ -140,6 +150,106 @@ def test_without_a_service_it_says_how_to_start_one():
             never = await pdp("approvals", "list", "-c", str(path / "nothing.yaml"), PDP_TOKEN=token)
             assert never.status == 1
             assert "nothing.yaml: cannot read it" in never.err
+
+    asyncio.run(scenario())
+
+
+def sight(verdict: str):
+    """Deletes need approval; who looks at one is answered so."""
+
+    def policy(document):
+        if document["action"]["name"] == "approval.view":
+            masks = [{"dataset": "approval", "field": "*", "except": [], "method": "null"}] if verdict == "mask" else []
+            return result(verdict, masks=masks)
+        approved = "approval" in document["context"]
+        if document["action"]["properties"].get("postgres", {}).get("kind") == "delete" and not approved:
+            return result("require_approval", requirements=[requirement("group:owners")])
+        return result("allow")
+
+    return Script(policy=policy)
+
+
+SECRET = access_pb2.Action(
+    name="query",
+    protocol="postgres",
+    properties_json=json.dumps(WIDE | {"pins": [{"dataset": "o", "field": "ssn", "value": "5550100"}]}).encode(),
+    statement=access_pb2.Statement(
+        text="delete from o where ssn = '5550100' -- 5550100", parameters_json=b'["5550100"]'
+    ),
+)
+
+
+def test_values_are_shown_as_the_policies_say_and_a_yes_is_possible_without_them():
+    async def scenario():
+        with folder() as path:
+            engine = sight("mask")
+            async with serving(path, engine) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                asked = await proxy.ask(opened, SECRET)
+                shown, listed = await asyncio.gather(
+                    as_(service, OWNER, "approvals", "show", asked.approval_id),
+                    as_(service, OWNER, "approvals", "list"),
+                )
+                assert shown.status == 0, shown.err
+                assert "5550100" not in shown.out + listed.out
+                assert "statement and values: the policies show you no values (d-" in shown.out
+                assert "delete from o where ssn = ? ?" in shown.out
+                looked = [each["action"] for each in engine.asked if each["action"]["name"] == "approval.view"]
+                about = {"target": asked.approval_id, "resource": "shop", "datasets": ["public.audit", "public.orders"]}
+                assert looked == [{"name": "approval.view", "properties": {"checkrein": about}}]
+                approved = await as_(service, OWNER, "approvals", "approve", asked.approval_id, "--yes")
+                assert f"{asked.approval_id} is approved" in approved.out, approved.err
+                assert "5550100" not in approved.out
+
+    asyncio.run(scenario())
+
+
+def test_who_may_not_look_at_it_cannot_say_yes_to_it():
+    async def scenario():
+        with folder() as path:
+            async with serving(path, sight("deny")) as service:
+                proxy = await service.proxy()
+                asked = await proxy.ask(await proxy.open(), SECRET)
+                for command in (["show", asked.approval_id], ["approve", asked.approval_id, "--yes"]):
+                    done = await as_(service, OWNER, "approvals", *command)
+                    assert done.status == 4
+                    assert "approval.view on checkrein is denied" in done.err
+                    assert "5550100" not in done.out + done.err
+                (listed,) = (
+                    await (await service.person("olga", "owners")).call(
+                        "ListApprovals", admin_service_pb2.ListApprovalsRequest()
+                    )
+                ).approvals
+                assert listed.action_digest == b""
+                assert "5550100" not in str(listed)
+
+    asyncio.run(scenario())
+
+
+def test_what_else_the_run_did_is_shown_with_its_verdicts():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                first, other = await proxy.open(), await proxy.open()
+                bob = service.token(Party("agent", "bob"), workflow={"graph": "g", "node": "n", "run": "another"})
+                await proxy.decide(other.token, action(SELECT, "select 1"))
+                await proxy.decide((await proxy.open(bob)).token, action({**SELECT, "kind": "show"}, "show x"))
+                asked = await proxy.ask(first, action())
+                person = await service.person("olga", "owners")
+                request = admin_service_pb2.GetApprovalRequest(approval_id=asked.approval_id)
+                async with asyncio.timeout(30):
+                    # Decisions are written down a moment after they are made.
+                    while len((await person.call("GetApproval", request)).recent) < 3:  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+                recent = (await person.call("GetApproval", request)).recent
+                rows = "deletes rows of something that is named in its text alone"
+                assert sorted((each.sentence, each.verdict) for each in recent) == sorted(
+                    [("reads no table", "allow"), (rows, "require_approval"), (rows, "require_approval")]
+                )
+                out = (await as_(service, OWNER, "approvals", "show", asked.approval_id)).out
+                assert "allow on shop: reads no table" in out
 
     asyncio.run(scenario())
 

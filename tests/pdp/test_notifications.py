@@ -124,7 +124,8 @@ def test_who_is_asked_is_told_with_a_signature_and_without_the_statement():
                     {"type": "agent", "id": "planner"},
                     {"type": "user", "id": "alice"},
                 )
-                assert message["sentence"] == "agent:planner asks for delete on shop"
+                does = "deletes rows of something that is named in its text alone"
+                assert message["sentence"] == f"agent:planner on shop: {does}"
                 assert b"delete from" not in body
                 assert SECRET.encode() not in body
                 (sent,) = await in_state(service, NotificationState.SENT)

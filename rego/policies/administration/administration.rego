@@ -16,7 +16,7 @@ allow contains {"code": "administrator"} if {
 allow contains {"code": "approver"} if {
 	_person
 	_answers_for_data
-	input.action.name in {"approvals.read", "approvals.withdraw", "approve", "status.read"}
+	input.action.name in {"approval.view", "approvals.read", "approvals.withdraw", "approve", "status.read"}
 }
 
 _person if {

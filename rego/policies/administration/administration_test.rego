@@ -3,7 +3,7 @@ package administration_test
 import data.checkrein.testing as t
 
 _all := {
-	"approve", "approvals.read", "approvals.withdraw", "notifications.read", "notifications.retry",
+	"approve", "approval.view", "approvals.read", "approvals.withdraw", "notifications.read", "notifications.retry",
 	"sessions.read", "sessions.kill", "records.verify", "records.erase", "records.export", "token.mint", "status.read",
 	"access.read", "access.revoke", "access.restore", "keys.rotate",
 	"policy.read", "policy.rollback", "decisions.read", "decisions.explain",
@@ -16,7 +16,7 @@ _may(subject) := {name |
 	answer.verdict == "allow"
 }
 
-_approver := {"approve", "approvals.read", "approvals.withdraw", "status.read"}
+_approver := {"approve", "approval.view", "approvals.read", "approvals.withdraw", "status.read"}
 
 test_administrators_do_everything if _may(t.user("root", ["checkrein-admins"])) == _all
 

@@ -66,6 +66,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger, nullable=False),
         sa.Column("grant_expires_at", sa.BigInteger),
         sa.Column("uses_left", sa.Integer, nullable=False),
+        sa.Column("estimate", sa.JSON),
         sa.Column("comment", sa.String(1000), nullable=False),
         sa.UniqueConstraint("session_id", "idempotency_key", name="approvals_once"),
     )
