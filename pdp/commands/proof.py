@@ -185,6 +185,10 @@ class ChainProof:
         """The chain's next event."""
         for wrong in self._check.feed(event):
             yield Finding(wrong.why, self._name, wrong.seq)
+        if self._last is not None and self._last.type in CLOSING:
+            yield Finding("comes after the event that ends the record: it was added", self._name, event.seq)
+        if event.seq == 0:
+            yield from self._begun()
         if event.seq == 0 and self._facts.begins:
             document = {**event.head, "facts": event.facts}
             if wrong_facts := differences(self._facts.begins, document):
@@ -198,6 +202,15 @@ class ChainProof:
         if event.seq in self._signed or event.seq in self._signatures:
             self._from = event.seq + 1
         self._last = event
+
+    def _begun(self) -> Iterator[Finding]:
+        """What has to stand behind a beginning: a whole record that somebody put in has neither."""
+        if self._name.startswith(SERVICE):
+            return
+        if not self._facts.begins and not self._name.startswith(PROCESS):
+            yield Finding("no session of this name was opened, or it was taken away", self._name, 0)
+        if 0 not in self._signatures:
+            yield Finding("the beginning is not signed by the proxy that recorded it", self._name, 0)
 
     def _rewritten(self, seq: int, who: str) -> Finding:
         first = min(self._from, seq)
@@ -252,6 +265,8 @@ class ChainProof:
         covered = any(each.seq == last.seq for each in self._checkpoints)
         if ended and not covered and self._now - (last.time or self._now) > GRACE:
             yield Finding("no checkpoint covers the end", self._name, last.seq)
+        if not self._checkpoints and not ended and self._now - (last.time or self._now) > GRACE:
+            yield Finding("no checkpoint covers any of it", self._name, last.seq)
 
     def _cut(self, last: Recorded) -> Iterator[Finding]:
         known = max([each.seq for each in self._checkpoints] + list(self._signatures), default=-1)

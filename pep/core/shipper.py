@@ -159,6 +159,8 @@ class Shipper:
         last = any(mark in shipment.data for mark in _LAST)
         due = (
             tail is None
+            # A record without a signed beginning could be anybody's.
+            or shipment.seq == 0
             or last
             # Sent again, so it did not arrive before.
             or shipment.seq == tail.signed

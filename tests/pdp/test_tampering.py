@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from pdp.audit import checkpoints
 from pdp.commands.copies import StoreCopy
-from pdp.commands.proof import Finding
+from pdp.commands.proof import ChainProof, Facts, Finding
 from pdp.commands.records import Trusted, prove
 from pdp.v1.digests import GENESIS, chain_hash
 from tests.certificates import make_authority
@@ -352,3 +352,47 @@ def test_a_session_said_to_be_open_whose_record_was_cut_is_found(harmed: Harmed)
         "update sessions set state = 'open' where id = :s", "delete from records where session_id = :s and seq > 5"
     )
     assert harmed.wrong() == {5}
+
+
+def test_an_event_behind_the_one_that_ends_it_is_found_before_anything_is_signed(harmed: Harmed):
+    """No checkpoint and no signature of the end: the record itself says where it ends."""
+    harmed.run("delete from checkpoints where session_id = :s", "delete from proxy_signatures where session_id = :s")
+    added = renumbered(harmed.chain()[1], END + 1)
+    harmed.replace([*harmed.chain(), added], hashes=True)
+    assert (END + 1, "comes after the event that ends the record: it was added") in {
+        (each.seq, each.why) for each in harmed.findings() if each.chain == harmed.original.session
+    }
+
+
+def test_a_whole_session_that_was_put_in_is_found_also_while_it_is_said_to_be_open(harmed: Harmed):
+    """Whoever writes to the store can make up a session; no proxy has signed its beginning."""
+    session, digest = "s-madeup", GENESIS
+    with closing(sqlite3.connect(harmed.file)) as rows, rows:
+        columns = [row[1] for row in rows.execute("pragma table_info(sessions)")]
+        taken = ", ".join({"id": "'s-madeup'", "state": "'open'"}.get(name, f'"{name}"') for name in columns)
+        rows.execute(f"insert into sessions select {taken} from sessions where id = ?", (harmed.original.session,))
+        for seq, data in enumerate(harmed.chain()[:END]):
+            made = data.replace(harmed.original.session.encode(), session.encode())
+            digest = chain_hash(digest, session, seq, made)
+            rows.execute("insert into records values (?, ?, ?, ?)", (session, seq, made, digest))
+    unsigned = Finding("the beginning is not signed by the proxy that recorded it", session, 0)
+    assert harmed.findings() == [unsigned]
+    harmed.run("delete from sessions where id = 's-madeup'")
+    assert harmed.findings() == [
+        Finding("no session of this name was opened, or it was taken away", session, 0),
+        unsigned,
+    ]
+
+
+def test_a_record_that_was_never_put_under_a_checkpoint_is_found(harmed: Harmed):
+    async def judged(at: datetime.datetime) -> list[str]:
+        kept = await StoreCopy(f"sqlite:///{harmed.file}", NOW).chain(harmed.original.session)
+        proof = ChainProof(harmed.original.session, Facts(), (), kept.signatures, authorities=None, now=at)
+        async for event in kept.events:
+            if event.seq < END:
+                list(proof.feed(event))
+        return [each.why for each in proof.end() if "checkpoint" in each.why]
+
+    began = datetime.datetime(2030, 1, 31, 10, tzinfo=datetime.UTC)
+    assert asyncio.run(judged(began + datetime.timedelta(minutes=4))) == []
+    assert asyncio.run(judged(NOW)) == ["no checkpoint covers any of it"]
