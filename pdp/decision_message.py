@@ -24,6 +24,7 @@ from pdp.policy_result import (
     PolicyResult,
     ReadOnly,
     Reason,
+    RecordSession,
     RedactText,
     RemoveHeaders,
     Requirement,
@@ -118,6 +119,12 @@ def _duty(obligation: Obligation) -> pb.Obligation:
             return pb.Obligation(set_headers=pb.SetHeaders(headers=pairs))
         case RemoveHeaders(names=names):
             return pb.Obligation(remove_headers=pb.RemoveHeaders(names=names))
+        case RecordSession(rows=None):
+            return pb.Obligation(record=pb.RecordSession(everything=pb.RecordEverything()))
+        case RecordSession(rows=0):
+            return pb.Obligation(record=pb.RecordSession(nothing=pb.RecordNothing()))
+        case RecordSession(rows=rows):
+            return pb.Obligation(record=pb.RecordSession(rows=rows))
         case Unsupported(name=name):
             return pb.Obligation(unsupported=name)
         case never:

@@ -151,13 +151,20 @@ class RemoveHeaders:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordSession:
+    """How much of what comes back is kept on record: so many rows, 0 for nothing, None for everything."""
+
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Unsupported:
     """A duty that the contract with the proxies has no message for yet; it turns a grant into a deny there."""
 
     name: str
 
 
-Obligation = LimitRows | TimeLimit | ReadOnly | RedactText | SetHeaders | RemoveHeaders | Unsupported
+Obligation = LimitRows | TimeLimit | ReadOnly | RedactText | SetHeaders | RemoveHeaders | RecordSession | Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +307,22 @@ def _obligation(name: str, duty: Any) -> Obligation:
             return SetHeaders(tuple(sorted(duty.items())))
         case "remove_headers":
             return RemoveHeaders(tuple(sorted(duty)))
+        case "record":
+            return RecordSession(_rows(duty))
         case _:
             return Unsupported(name)
+
+
+def _rows(duty: Json) -> int | None:
+    match duty:
+        case {"level": "none", **rest} if not rest:
+            return 0
+        case {"level": "everything", **rest} if not rest:
+            return None
+        case {"level": "rows", "rows": rows}:
+            return _size(rows)
+        case _:
+            raise ResultError("record: rows go with the level rows, and only there")
 
 
 def _requirement(document: Json) -> Requirement:

@@ -26,15 +26,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15pdp/v1/decision.proto\x12\x06pdp.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x02 \x01(\t\x12\x1f\n\x07reasons\x18\x03 \x03(\x0b\x32\x0e.pdp.v1.Reason\x12\x1e\n\x05\x61llow\x18\x04 \x01(\x0b\x32\r.pdp.v1.AllowH\x00\x12\x1c\n\x04mask\x18\x05 \x01(\x0b\x32\x0c.pdp.v1.MaskH\x00\x12\x33\n\x10require_approval\x18\x06 \x01(\x0b\x32\x17.pdp.v1.RequireApprovalH\x00\x12\x1c\n\x04\x64\x65ny\x18\x07 \x01(\x0b\x32\x0c.pdp.v1.DenyH\x00\x12/\n\x0bvalid_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07verdict\"H\n\x06Reason\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07instead\x18\x04 \x03(\t\"0\n\x05\x41llow\x12\'\n\x0bobligations\x18\x01 \x03(\x0b\x32\x12.pdp.v1.Obligation\"/\n\x04Mask\x12\'\n\x0bobligations\x18\x01 \x03(\x0b\x32\x12.pdp.v1.Obligation\"e\n\x0fRequireApproval\x12)\n\x0crequirements\x18\x01 \x03(\x0b\x32\x13.pdp.v1.Requirement\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"m\n\x0bRequirement\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x11\n\tapprovers\x18\x03 \x03(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\r\n\x05\x61\x62out\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"\x15\n\x04\x44\x65ny\x12\r\n\x05retry\x18\x01 \x01(\x08\"\xd6\x02\n\nObligation\x12)\n\x0bmask_fields\x18\x01 \x01(\x0b\x32\x12.pdp.v1.MaskFieldsH\x00\x12\'\n\nlimit_rows\x18\x02 \x01(\x0b\x32\x11.pdp.v1.LimitRowsH\x00\x12\'\n\ntime_limit\x18\x03 \x01(\x0b\x32\x11.pdp.v1.TimeLimitH\x00\x12%\n\tread_only\x18\x04 \x01(\x0b\x32\x10.pdp.v1.ReadOnlyH\x00\x12)\n\x0bredact_text\x18\x05 \x01(\x0b\x32\x12.pdp.v1.RedactTextH\x00\x12)\n\x0bset_headers\x18\x06 \x01(\x0b\x32\x12.pdp.v1.SetHeadersH\x00\x12/\n\x0eremove_headers\x18\x07 \x01(\x0b\x32\x15.pdp.v1.RemoveHeadersH\x00\x12\x15\n\x0bunsupported\x18\x0f \x01(\tH\x00\x42\x06\n\x04\x64uty\"/\n\nMaskFields\x12!\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x11.pdp.v1.FieldMask\"\xbc\x02\n\tFieldMask\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06\x65xcept\x18\x03 \x03(\t\x12 \n\x04null\x18\x04 \x01(\x0b\x32\x10.pdp.v1.NullMaskH\x00\x12(\n\x08\x63onstant\x18\x05 \x01(\x0b\x32\x14.pdp.v1.ConstantMaskH\x00\x12&\n\x07partial\x18\x06 \x01(\x0b\x32\x13.pdp.v1.PartialMaskH\x00\x12\x31\n\rpartial_email\x18\x07 \x01(\x0b\x32\x18.pdp.v1.PartialEmailMaskH\x00\x12 \n\x04hash\x18\x08 \x01(\x0b\x32\x10.pdp.v1.HashMaskH\x00\x12,\n\ngeneralize\x18\t \x01(\x0b\x32\x16.pdp.v1.GeneralizeMaskH\x00\x42\x08\n\x06method\"\n\n\x08NullMask\"\x1d\n\x0c\x43onstantMask\x12\r\n\x05value\x18\x01 \x01(\t\":\n\x0bPartialMask\x12\x0e\n\x06prefix\x18\x01 \x01(\r\x12\x0b\n\x03pad\x18\x02 \x01(\t\x12\x0e\n\x06suffix\x18\x03 \x01(\r\"\x12\n\x10PartialEmailMask\"\x17\n\x08HashMask\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x1e\n\x0eGeneralizeMask\x12\x0c\n\x04step\x18\x01 \x01(\t\"K\n\tLimitRows\x12\x0b\n\x03max\x18\x01 \x01(\x04\x12#\n\ton_excess\x18\x02 \x01(\x0e\x32\x10.pdp.v1.OnExcess\x12\x0c\n\x04path\x18\x03 \x01(\t\"5\n\tTimeLimit\x12(\n\x05limit\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\n\n\x08ReadOnly\"1\n\nRedactText\x12\x11\n\tdetectors\x18\x01 \x03(\t\x12\x10\n\x08patterns\x18\x02 \x03(\t\"-\n\nSetHeaders\x12\x1f\n\x07headers\x18\x01 \x03(\x0b\x32\x0e.pdp.v1.Header\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x1e\n\rRemoveHeaders\x12\r\n\x05names\x18\x01 \x03(\t*Q\n\x08OnExcess\x12\x19\n\x15ON_EXCESS_UNSPECIFIED\x10\x00\x12\x12\n\x0eON_EXCESS_FAIL\x10\x01\x12\x16\n\x12ON_EXCESS_TRUNCATE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15pdp/v1/decision.proto\x12\x06pdp.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x02 \x01(\t\x12\x1f\n\x07reasons\x18\x03 \x03(\x0b\x32\x0e.pdp.v1.Reason\x12\x1e\n\x05\x61llow\x18\x04 \x01(\x0b\x32\r.pdp.v1.AllowH\x00\x12\x1c\n\x04mask\x18\x05 \x01(\x0b\x32\x0c.pdp.v1.MaskH\x00\x12\x33\n\x10require_approval\x18\x06 \x01(\x0b\x32\x17.pdp.v1.RequireApprovalH\x00\x12\x1c\n\x04\x64\x65ny\x18\x07 \x01(\x0b\x32\x0c.pdp.v1.DenyH\x00\x12/\n\x0bvalid_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07verdict\"H\n\x06Reason\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07instead\x18\x04 \x03(\t\"0\n\x05\x41llow\x12\'\n\x0bobligations\x18\x01 \x03(\x0b\x32\x12.pdp.v1.Obligation\"/\n\x04Mask\x12\'\n\x0bobligations\x18\x01 \x03(\x0b\x32\x12.pdp.v1.Obligation\"e\n\x0fRequireApproval\x12)\n\x0crequirements\x18\x01 \x03(\x0b\x32\x13.pdp.v1.Requirement\x12\'\n\x04wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"m\n\x0bRequirement\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x11\n\tapprovers\x18\x03 \x03(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\r\n\x05\x61\x62out\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"\x15\n\x04\x44\x65ny\x12\r\n\x05retry\x18\x01 \x01(\x08\"\xff\x02\n\nObligation\x12)\n\x0bmask_fields\x18\x01 \x01(\x0b\x32\x12.pdp.v1.MaskFieldsH\x00\x12\'\n\nlimit_rows\x18\x02 \x01(\x0b\x32\x11.pdp.v1.LimitRowsH\x00\x12\'\n\ntime_limit\x18\x03 \x01(\x0b\x32\x11.pdp.v1.TimeLimitH\x00\x12%\n\tread_only\x18\x04 \x01(\x0b\x32\x10.pdp.v1.ReadOnlyH\x00\x12)\n\x0bredact_text\x18\x05 \x01(\x0b\x32\x12.pdp.v1.RedactTextH\x00\x12)\n\x0bset_headers\x18\x06 \x01(\x0b\x32\x12.pdp.v1.SetHeadersH\x00\x12/\n\x0eremove_headers\x18\x07 \x01(\x0b\x32\x15.pdp.v1.RemoveHeadersH\x00\x12\'\n\x06record\x18\x08 \x01(\x0b\x32\x15.pdp.v1.RecordSessionH\x00\x12\x15\n\x0bunsupported\x18\x0f \x01(\tH\x00\x42\x06\n\x04\x64uty\"/\n\nMaskFields\x12!\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x11.pdp.v1.FieldMask\"\xbc\x02\n\tFieldMask\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06\x65xcept\x18\x03 \x03(\t\x12 \n\x04null\x18\x04 \x01(\x0b\x32\x10.pdp.v1.NullMaskH\x00\x12(\n\x08\x63onstant\x18\x05 \x01(\x0b\x32\x14.pdp.v1.ConstantMaskH\x00\x12&\n\x07partial\x18\x06 \x01(\x0b\x32\x13.pdp.v1.PartialMaskH\x00\x12\x31\n\rpartial_email\x18\x07 \x01(\x0b\x32\x18.pdp.v1.PartialEmailMaskH\x00\x12 \n\x04hash\x18\x08 \x01(\x0b\x32\x10.pdp.v1.HashMaskH\x00\x12,\n\ngeneralize\x18\t \x01(\x0b\x32\x16.pdp.v1.GeneralizeMaskH\x00\x42\x08\n\x06method\"\n\n\x08NullMask\"\x1d\n\x0c\x43onstantMask\x12\r\n\x05value\x18\x01 \x01(\t\":\n\x0bPartialMask\x12\x0e\n\x06prefix\x18\x01 \x01(\r\x12\x0b\n\x03pad\x18\x02 \x01(\t\x12\x0e\n\x06suffix\x18\x03 \x01(\r\"\x12\n\x10PartialEmailMask\"\x17\n\x08HashMask\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x1e\n\x0eGeneralizeMask\x12\x0c\n\x04step\x18\x01 \x01(\t\"K\n\tLimitRows\x12\x0b\n\x03max\x18\x01 \x01(\x04\x12#\n\ton_excess\x18\x02 \x01(\x0e\x32\x10.pdp.v1.OnExcess\x12\x0c\n\x04path\x18\x03 \x01(\t\"5\n\tTimeLimit\x12(\n\x05limit\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\n\n\x08ReadOnly\"\x82\x01\n\rRecordSession\x12(\n\x07nothing\x18\x01 \x01(\x0b\x32\x15.pdp.v1.RecordNothingH\x00\x12\x0e\n\x04rows\x18\x02 \x01(\x04H\x00\x12.\n\neverything\x18\x03 \x01(\x0b\x32\x18.pdp.v1.RecordEverythingH\x00\x42\x07\n\x05level\"\x0f\n\rRecordNothing\"\x12\n\x10RecordEverything\"1\n\nRedactText\x12\x11\n\tdetectors\x18\x01 \x03(\t\x12\x10\n\x08patterns\x18\x02 \x03(\t\"-\n\nSetHeaders\x12\x1f\n\x07headers\x18\x01 \x03(\x0b\x32\x0e.pdp.v1.Header\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x1e\n\rRemoveHeaders\x12\r\n\x05names\x18\x01 \x03(\t*Q\n\x08OnExcess\x12\x19\n\x15ON_EXCESS_UNSPECIFIED\x10\x00\x12\x12\n\x0eON_EXCESS_FAIL\x10\x01\x12\x16\n\x12ON_EXCESS_TRUNCATE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pdp.v1.decision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ONEXCESS']._serialized_start=2011
-  _globals['_ONEXCESS']._serialized_end=2092
+  _globals['_ONEXCESS']._serialized_start=2222
+  _globals['_ONEXCESS']._serialized_end=2303
   _globals['_DECISION']._serialized_start=99
   _globals['_DECISION']._serialized_end=393
   _globals['_REASON']._serialized_start=395
@@ -50,35 +50,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DENY']._serialized_start=782
   _globals['_DENY']._serialized_end=803
   _globals['_OBLIGATION']._serialized_start=806
-  _globals['_OBLIGATION']._serialized_end=1148
-  _globals['_MASKFIELDS']._serialized_start=1150
-  _globals['_MASKFIELDS']._serialized_end=1197
-  _globals['_FIELDMASK']._serialized_start=1200
-  _globals['_FIELDMASK']._serialized_end=1516
-  _globals['_NULLMASK']._serialized_start=1518
-  _globals['_NULLMASK']._serialized_end=1528
-  _globals['_CONSTANTMASK']._serialized_start=1530
-  _globals['_CONSTANTMASK']._serialized_end=1559
-  _globals['_PARTIALMASK']._serialized_start=1561
-  _globals['_PARTIALMASK']._serialized_end=1619
-  _globals['_PARTIALEMAILMASK']._serialized_start=1621
-  _globals['_PARTIALEMAILMASK']._serialized_end=1639
-  _globals['_HASHMASK']._serialized_start=1641
-  _globals['_HASHMASK']._serialized_end=1664
-  _globals['_GENERALIZEMASK']._serialized_start=1666
-  _globals['_GENERALIZEMASK']._serialized_end=1696
-  _globals['_LIMITROWS']._serialized_start=1698
-  _globals['_LIMITROWS']._serialized_end=1773
-  _globals['_TIMELIMIT']._serialized_start=1775
-  _globals['_TIMELIMIT']._serialized_end=1828
-  _globals['_READONLY']._serialized_start=1830
-  _globals['_READONLY']._serialized_end=1840
-  _globals['_REDACTTEXT']._serialized_start=1842
-  _globals['_REDACTTEXT']._serialized_end=1891
-  _globals['_SETHEADERS']._serialized_start=1893
-  _globals['_SETHEADERS']._serialized_end=1938
-  _globals['_HEADER']._serialized_start=1940
-  _globals['_HEADER']._serialized_end=1977
-  _globals['_REMOVEHEADERS']._serialized_start=1979
-  _globals['_REMOVEHEADERS']._serialized_end=2009
+  _globals['_OBLIGATION']._serialized_end=1189
+  _globals['_MASKFIELDS']._serialized_start=1191
+  _globals['_MASKFIELDS']._serialized_end=1238
+  _globals['_FIELDMASK']._serialized_start=1241
+  _globals['_FIELDMASK']._serialized_end=1557
+  _globals['_NULLMASK']._serialized_start=1559
+  _globals['_NULLMASK']._serialized_end=1569
+  _globals['_CONSTANTMASK']._serialized_start=1571
+  _globals['_CONSTANTMASK']._serialized_end=1600
+  _globals['_PARTIALMASK']._serialized_start=1602
+  _globals['_PARTIALMASK']._serialized_end=1660
+  _globals['_PARTIALEMAILMASK']._serialized_start=1662
+  _globals['_PARTIALEMAILMASK']._serialized_end=1680
+  _globals['_HASHMASK']._serialized_start=1682
+  _globals['_HASHMASK']._serialized_end=1705
+  _globals['_GENERALIZEMASK']._serialized_start=1707
+  _globals['_GENERALIZEMASK']._serialized_end=1737
+  _globals['_LIMITROWS']._serialized_start=1739
+  _globals['_LIMITROWS']._serialized_end=1814
+  _globals['_TIMELIMIT']._serialized_start=1816
+  _globals['_TIMELIMIT']._serialized_end=1869
+  _globals['_READONLY']._serialized_start=1871
+  _globals['_READONLY']._serialized_end=1881
+  _globals['_RECORDSESSION']._serialized_start=1884
+  _globals['_RECORDSESSION']._serialized_end=2014
+  _globals['_RECORDNOTHING']._serialized_start=2016
+  _globals['_RECORDNOTHING']._serialized_end=2031
+  _globals['_RECORDEVERYTHING']._serialized_start=2033
+  _globals['_RECORDEVERYTHING']._serialized_end=2051
+  _globals['_REDACTTEXT']._serialized_start=2053
+  _globals['_REDACTTEXT']._serialized_end=2102
+  _globals['_SETHEADERS']._serialized_start=2104
+  _globals['_SETHEADERS']._serialized_end=2149
+  _globals['_HEADER']._serialized_start=2151
+  _globals['_HEADER']._serialized_end=2188
+  _globals['_REMOVEHEADERS']._serialized_start=2190
+  _globals['_REMOVEHEADERS']._serialized_end=2220
 # @@protoc_insertion_point(module_scope)

@@ -95,7 +95,7 @@ class Deny(_message.Message):
     def __init__(self, retry: _Optional[bool] = ...) -> None: ...
 
 class Obligation(_message.Message):
-    __slots__ = ("mask_fields", "limit_rows", "time_limit", "read_only", "redact_text", "set_headers", "remove_headers", "unsupported")
+    __slots__ = ("mask_fields", "limit_rows", "time_limit", "read_only", "redact_text", "set_headers", "remove_headers", "record", "unsupported")
     MASK_FIELDS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_ROWS_FIELD_NUMBER: _ClassVar[int]
     TIME_LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,7 @@ class Obligation(_message.Message):
     REDACT_TEXT_FIELD_NUMBER: _ClassVar[int]
     SET_HEADERS_FIELD_NUMBER: _ClassVar[int]
     REMOVE_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
     UNSUPPORTED_FIELD_NUMBER: _ClassVar[int]
     mask_fields: MaskFields
     limit_rows: LimitRows
@@ -111,8 +112,9 @@ class Obligation(_message.Message):
     redact_text: RedactText
     set_headers: SetHeaders
     remove_headers: RemoveHeaders
+    record: RecordSession
     unsupported: str
-    def __init__(self, mask_fields: _Optional[_Union[MaskFields, _Mapping]] = ..., limit_rows: _Optional[_Union[LimitRows, _Mapping]] = ..., time_limit: _Optional[_Union[TimeLimit, _Mapping]] = ..., read_only: _Optional[_Union[ReadOnly, _Mapping]] = ..., redact_text: _Optional[_Union[RedactText, _Mapping]] = ..., set_headers: _Optional[_Union[SetHeaders, _Mapping]] = ..., remove_headers: _Optional[_Union[RemoveHeaders, _Mapping]] = ..., unsupported: _Optional[str] = ...) -> None: ...
+    def __init__(self, mask_fields: _Optional[_Union[MaskFields, _Mapping]] = ..., limit_rows: _Optional[_Union[LimitRows, _Mapping]] = ..., time_limit: _Optional[_Union[TimeLimit, _Mapping]] = ..., read_only: _Optional[_Union[ReadOnly, _Mapping]] = ..., redact_text: _Optional[_Union[RedactText, _Mapping]] = ..., set_headers: _Optional[_Union[SetHeaders, _Mapping]] = ..., remove_headers: _Optional[_Union[RemoveHeaders, _Mapping]] = ..., record: _Optional[_Union[RecordSession, _Mapping]] = ..., unsupported: _Optional[str] = ...) -> None: ...
 
 class MaskFields(_message.Message):
     __slots__ = ("fields",)
@@ -194,6 +196,24 @@ class TimeLimit(_message.Message):
     def __init__(self, limit: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ReadOnly(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RecordSession(_message.Message):
+    __slots__ = ("nothing", "rows", "everything")
+    NOTHING_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    EVERYTHING_FIELD_NUMBER: _ClassVar[int]
+    nothing: RecordNothing
+    rows: int
+    everything: RecordEverything
+    def __init__(self, nothing: _Optional[_Union[RecordNothing, _Mapping]] = ..., rows: _Optional[int] = ..., everything: _Optional[_Union[RecordEverything, _Mapping]] = ...) -> None: ...
+
+class RecordNothing(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RecordEverything(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

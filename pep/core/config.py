@@ -31,6 +31,7 @@ from pdp.v1.strict_yaml import (
     UnixAddress,
     load_shaped,
 )
+from pep.core.keeping import SESSION_BYTES
 
 # What a protocol's own model is made of comes from here too: such a package knows the core, not the contract.
 __all__ = [
@@ -151,6 +152,8 @@ class Limits(StrictModel):
     sessions: Annotated[int, Field(ge=1)] = 500
     unauthenticated_bytes: Size = 64 << 10
     client_buffer: Size = 64 << 10
+    # What of one session's responses goes on record at most, whatever policy says.
+    recorded: Size = SESSION_BYTES
 
     @property
     def most_connections(self) -> int:

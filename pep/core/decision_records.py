@@ -28,6 +28,7 @@ from pep.core.model import (
     Obligation,
     ReadOnly,
     Reason,
+    RecordSession,
     RedactText,
     RemoveHeaders,
     RequireApproval,
@@ -141,6 +142,8 @@ def _obligation(duty: Obligation) -> Mapping[str, Any]:
             return {"name": "time_limit", "seconds": seconds}
         case ReadOnly():
             return {"name": "read_only"}
+        case RecordSession(level, rows):
+            return {"name": "record", "level": level.name.lower(), **({"rows": rows} if rows else {})}
         case RedactText(detectors, patterns):
             return {"name": "redact_text", "detectors": sorted(detectors), "patterns": list(patterns)}
         case SetHeaders(headers):

@@ -170,6 +170,22 @@ class RemoveHeaders:
     names: frozenset[str]
 
 
+class RecordLevel(enum.Enum):
+    """How much of what comes back is kept on record; the larger the stronger."""
+
+    NONE = 0
+    ROWS = 1
+    EVERYTHING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSession:
+    """What is kept of each response: nothing, the first `rows` rows, everything. A session's, or one command's."""
+
+    level: RecordLevel
+    rows: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Unsupported:
     """A duty that this proxy has no class for. No proxy supports it, so it turns a grant into a deny."""
@@ -177,7 +193,17 @@ class Unsupported:
     name: str
 
 
-Obligation = MaskFields | LimitRows | TimeLimit | ReadOnly | RedactText | SetHeaders | RemoveHeaders | Unsupported
+Obligation = (
+    MaskFields
+    | LimitRows
+    | TimeLimit
+    | ReadOnly
+    | RedactText
+    | SetHeaders
+    | RemoveHeaders
+    | RecordSession
+    | Unsupported
+)
 
 # The policy contract's names, as `supported_obligations` says them.
 OBLIGATION_NAMES: Final[Mapping[type, str]] = {
@@ -188,6 +214,7 @@ OBLIGATION_NAMES: Final[Mapping[type, str]] = {
     RedactText: "redact_text",
     SetHeaders: "set_headers",
     RemoveHeaders: "remove_headers",
+    RecordSession: "record",
 }
 
 

@@ -31,7 +31,7 @@ from pep.core.listener import Listener
 from pep.core.mailbox import Mailbox
 from pep.core.metered import MeteredDecisionClient
 from pep.core.meters import Meters, Standing
-from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, duty_name, local_deny
+from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, RecordSession, duty_name, local_deny
 from pep.core.recorder import Recorder, SpoolError, process_chain
 from pep.core.records import Body, Event, EventType
 from pep.core.renewal import Renewal
@@ -47,7 +47,7 @@ _LOCAL_SERVER_NAME: Final = "pdp.checkrein.internal"
 _SHIP_ON_STOP_SECONDS: Final = 3.0
 _CLOSE_SECONDS: Final = 2.0
 # Duties that hold for a whole session; any other one there is not understood.
-_SESSION_DUTIES: Final = frozenset({ReadOnly})
+_SESSION_DUTIES: Final = frozenset({ReadOnly, RecordSession})
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ from pep.core.model import (
     PartialMask,
     ReadOnly,
     Reason,
+    RecordLevel,
+    RecordSession,
     RedactText,
     RemoveHeaders,
     RequireApproval,
@@ -124,12 +126,26 @@ def _obligation(message: decision_pb2.Obligation) -> Obligation:
             return TimeLimit(seconds(message.time_limit.limit))
         case "read_only":
             return ReadOnly()
+        case "record":
+            return _recorded(message.record)
         case "redact_text" | "set_headers" | "remove_headers" as name:
             return _text_or_headers(message) or Unsupported(f"{name} of nothing, or of what no header can be")
         case "unsupported":
             return Unsupported(message.unsupported)
         case _:
             return Unsupported("unknown")
+
+
+def _recorded(message: decision_pb2.RecordSession) -> Obligation:
+    match message.WhichOneof("level"):
+        case "nothing":
+            return RecordSession(RecordLevel.NONE)
+        case "rows" if message.rows:
+            return RecordSession(RecordLevel.ROWS, message.rows)
+        case "everything":
+            return RecordSession(RecordLevel.EVERYTHING)
+        case _:
+            return Unsupported("record of an unknown level")
 
 
 def _text_or_headers(message: decision_pb2.Obligation) -> Obligation | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
-from pep.core.model import Action, Deny, Grant, Held, ReadOnly, Statement, local_deny
+from pep.core.model import Action, Deny, Grant, Held, ReadOnly, RecordSession, Statement, local_deny
 from pep.core.wire import NEEDS_MORE, NEEDS_WHOLE, Approved, Continuation
 from pep.http import denial, mcp, overriding
 from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, is_mcp, needs_body
@@ -162,8 +162,9 @@ class _Exchange:
         connection.forward(encode_request(outgoing.method, outgoing.target, fields, framing), grant)
         if body:
             connection.forward(body, Continuation(grant))
+        kept = known.keeping.begin(each for action in grant.obligations for each in action)
         try:
-            yield from relay(connection, self._head, request, grant, duties, streams=body is None)
+            yield from relay(connection, self._head, request, grant, duties, kept, streams=body is None)
         finally:
             if limit is not None:
                 connection.timer("limit", None)
@@ -354,7 +355,7 @@ class _Exchange:
         if any(isinstance(each, ReadOnly) for one in grants for action in one.obligations for each in action):
             self._only_reads(request)
         obligations = tuple(
-            tuple(each for each in action if not isinstance(each, ReadOnly))
+            tuple(each for each in action if not isinstance(each, ReadOnly | RecordSession))
             for one in grants
             for action in one.obligations
         )

@@ -20,6 +20,7 @@ from pep.core.model import (
     MaskFields,
     Obligation,
     ReadOnly,
+    RecordSession,
     RedactText,
     RemoveHeaders,
     SetHeaders,
@@ -60,7 +61,9 @@ __all__ = [
     "shown_heads",
 ]
 
-SUPPORTED: Final = frozenset({"mask", "redact_text", "limit_rows", "time_limit", "set_headers", "remove_headers"})
+SUPPORTED: Final = frozenset(
+    {"mask", "redact_text", "limit_rows", "time_limit", "set_headers", "remove_headers", "record"}
+)
 
 # What is true of the target's bytes and not of the client's.
 _OF_THE_BYTES: Final = (
@@ -152,8 +155,9 @@ def duties_of(obligations: Iterable[Iterable[Obligation]]) -> Duties:
                         raise CannotMask("policy asks for two values of one request header")
             case RemoveHeaders(names):
                 removed |= {name.lower() for name in names}
-            case ReadOnly() | Unsupported():
-                # ReadOnly is a session's, which the session looks at; an unsupported one never comes with a grant.
+            case ReadOnly() | RecordSession() | Unsupported():
+                # The first is a session's, which the session looks at, the second the record's; an unsupported one
+                # never comes with a grant.
                 raise CannotMask("policy asks for something that cannot be done for a single request")
             case never:
                 assert_never(never)

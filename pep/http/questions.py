@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pep.core.decision_client import Credential
+from pep.core.keeping import Keeping
 from pep.core.model import Action, Decision, Held, Obligation
 from pep.http import work
 from pep.http.messages import Fields, RequestHead
@@ -28,6 +29,7 @@ class Known:
     duties: tuple[Obligation, ...]
     input_paths: frozenset[str]
     subject: str = ""
+    keeping: Keeping = field(default_factory=Keeping, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NoReturn, assert_never
 
 from pep.core.errors import UpstreamProtocolError
+from pep.core.keeping import Kept
 from pep.core.model import Allow, Grant, Mask, RequireApproval, local_deny
 from pep.core.records import Body, Event, EventType
 from pep.core.wire import Continuation, PauseUpstream, ResumeUpstream
@@ -37,19 +38,25 @@ from pep.http.stepping import Cut, Refused, Stale, Step, TargetStalls, Wait
 from pep.http.tunnel import Tunnel
 from pep.http.work import Pause, Work
 
-SAMPLE_BYTES: Final = 64 * 1024
 # A list of tools is read here, which takes some 75 ms for so much.
 MOST_LISTED: Final = 1 << 20
 
 
 def relay(
-    connection: Connection, head: RequestHead, request: Request, grant: Grant, duties: Duties, *, streams: bool
+    connection: Connection,
+    head: RequestHead,
+    request: Request,
+    grant: Grant,
+    duties: Duties,
+    kept: Kept,
+    *,
+    streams: bool,
 ) -> Step[None]:
     """Until the response is complete, and on record. `streams`: the request's body is still to be forwarded.
 
     Raises Stale where the connection was over before an answer began.
     """
-    response = _Response(connection, head, request, grant, duties)
+    response = _Response(connection, head, request, grant, duties, kept)
     connection.responses.expect(head.method)
     connection.unfinished = response.cut
     body = _RequestBody(connection, head, grant, going=streams and not connection.body_read)
@@ -145,7 +152,13 @@ class _Response:
     """One response."""
 
     def __init__(
-        self, connection: Connection, head: RequestHead, request: Request, grant: Grant, duties: Duties
+        self,
+        connection: Connection,
+        head: RequestHead,
+        request: Request,
+        grant: Grant,
+        duties: Duties,
+        kept: Kept,
     ) -> None:
         self._connection = connection
         self._request_head = head
@@ -164,8 +177,8 @@ class _Response:
         self._last = b""
         self._left = 0  # of a body of a known length, what is still to be sent
         self._interim: list[int] = []
+        self._kept = kept
         self._sample: list[bytes] = []
-        self._sampled = 0
         self.begun = False
         self.over = False
         self.reusable = False
@@ -310,9 +323,8 @@ class _Response:
                 connection.emit(ResumeUpstream())
 
     def _emit(self, data: bytes) -> None:
-        if self._sampled < SAMPLE_BYTES:
-            self._sample.append(data[: SAMPLE_BYTES - self._sampled])
-            self._sampled += len(self._sample[-1])
+        if kept := self._kept.lines(data):
+            self._sample.append(kept)
         if isinstance(self._framing, Length):
             self._left -= len(data)
             if self._left <= 0:
@@ -362,6 +374,7 @@ class _Response:
             facts["interim"] = self._interim
         if self._plan is not None:
             facts |= self._plan.body.summary()
+        facts |= self._kept.facts()
         bodies = (Body("response", b"".join(self._sample)),) if self._sample else ()
         grant = self._grant
         return Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts, bodies)
@@ -396,7 +409,7 @@ class _Response:
         if connection.settings.response is not None:
             connection.timer("response", None)
         connection.unfinished = None
-        connection.raw = self.tunnel = Tunnel(connection, self._grant, wanted)
+        connection.raw = self.tunnel = Tunnel(connection, self._grant, wanted, self._kept)
         self.over = True
         # What either side has sent behind its head belongs to the new protocol.
         if rest := connection.responses.rest():

@@ -22,6 +22,7 @@ from pep.core.model import (
     LimitRows,
     MaskFields,
     ReadOnly,
+    RecordSession,
     RedactText,
     RemoveHeaders,
     SetHeaders,
@@ -62,7 +63,9 @@ from pep.http.sessions import Directory
 from pep.http.settings import settings_of
 from pep.http.upstream import UpstreamPool, UpstreamSide
 
-SUPPORTED: Final = frozenset({MaskFields, LimitRows, TimeLimit, ReadOnly, RedactText, SetHeaders, RemoveHeaders})
+SUPPORTED: Final = frozenset(
+    {MaskFields, LimitRows, TimeLimit, ReadOnly, RedactText, SetHeaders, RemoveHeaders, RecordSession}
+)
 
 _NEVER: Final = 24 * 3600.0
 

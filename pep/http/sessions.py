@@ -17,6 +17,7 @@ from typing import Any, Final, assert_never
 
 from pep.core.decision_client import Bearer, ClientCertificate, Credential, Jwt, StaticKey
 from pep.core.driver import Gate
+from pep.core.keeping import Keeping
 from pep.core.model import Deny
 from pep.core.serve import Admitted, Runtime
 from pep.core.wire import PolicyChanged, Revoked
@@ -160,7 +161,8 @@ class Directory:
         handle = admitted.handle
         name = handle.session_id
         who = f"{handle.subject.name} for {handle.subject.root.name}"
-        known = Known(name, handle.obligations, handle.input_paths, who)
+        keeping = Keeping(handle.obligations, self._runtime.proxy.limits.recorded)
+        known = Known(name, handle.obligations, handle.input_paths, who, keeping)
         entry = _Entry(admitted, digest, known)
         self._by_digest[digest] = self._by_session[name] = entry
         if self._runtime.stopping.is_set():

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from pep.core.keeping import Kept
 from pep.core.model import Grant
 from pep.core.records import Body, Event, EventType
 from pep.core.wire import Continuation
 from pep.http.connection import Connection
 from pep.http.stepping import Cut
 
-SAMPLE_BYTES: Final = 64 * 1024
 _SIZES: Final = {126: 2, 127: 8}
 _CONTROL: Final = 8  # the first opcode of control frames
 # So much of a secret may be the end of an innocent message, which must not wait. With more of it, it does.
@@ -25,13 +25,13 @@ _MOST_SHOWN: Final = 5
 class Tunnel:
     """One upgraded connection."""
 
-    def __init__(self, connection: Connection, grant: Grant, protocol: str) -> None:
+    def __init__(self, connection: Connection, grant: Grant, protocol: str, kept: Kept) -> None:
         self._connection = connection
         self._grant = grant
         self._protocol = protocol
         self._sent = self._received = 0
+        self._record = kept
         self._sample: list[bytes] = []
-        self._sampled = 0
         self._payload = Payload() if protocol == "websocket" else None
         scrub = connection.settings.scrub
         self._watches = (scrub.watch(), scrub.watch())
@@ -61,15 +61,15 @@ class Tunnel:
             "bytes": self._received,
             "bytes_sent": self._sent,
             "tags": [self._protocol],
+            **self._record.facts(),
         }
         bodies = (Body("response", b"".join(self._sample)),) if self._sample else ()
         grant = self._grant
         return Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts, bodies)
 
     def _keep(self, mark: bytes, data: bytes) -> None:
-        if self._sampled < SAMPLE_BYTES:
-            self._sample.append(mark + data[: SAMPLE_BYTES - self._sampled] + b"\n")
-            self._sampled += len(data)
+        if kept := self._record.lines(data):
+            self._sample.append(mark + kept + b"\n")
 
 
 class Payload:

@@ -21,6 +21,7 @@ from pep.core.model import (
     Obligation,
     OnExcess,
     ReadOnly,
+    RecordSession,
     RedactText,
     RemoveHeaders,
     SetHeaders,
@@ -32,7 +33,7 @@ from pep.postgres.catalog import Catalog, Relation
 from pep.postgres.classification import Classification
 from pep.postgres.masks import Cell, cell_mask
 
-SUPPORTED: Final = frozenset({"mask", "limit_rows", "time_limit", "read_only"})
+SUPPORTED: Final = frozenset({"mask", "limit_rows", "time_limit", "read_only", "record"})
 
 _READING: Final = frozenset({"read", "catalog", "transaction", "setting"})
 
@@ -95,8 +96,9 @@ def duties(obligations: Iterable[Obligation], statements: Sequence[Classificatio
                 limits.append(maximum)
             case TimeLimit(limit):
                 seconds.append(limit)
-            case ReadOnly() | RedactText() | SetHeaders() | RemoveHeaders() | Unsupported():
-                # ReadOnly is a session's (see `objection_before`); of the others, none ever comes with a grant here.
+            case ReadOnly() | RecordSession() | RedactText() | SetHeaders() | RemoveHeaders() | Unsupported():
+                # ReadOnly is a session's (see `objection_before`), RecordSession the record's; of the others, none ever
+                # comes with a grant here.
                 pass
             case never:
                 assert_never(never)

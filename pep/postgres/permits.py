@@ -19,6 +19,7 @@ from pep.postgres.obligations import duties, objection_before
 from pep.postgres.planner import Planned
 from pep.postgres.resolution import Resolution
 from pep.postgres.results import Execution
+from pep.postgres.sample import Sample
 from pep.postgres.stepping import Exchanges, Refused, Settings, Step, Wait
 
 NOTICE_EVERY: Final = 20.0  # seconds; shorter than the idle time-out of middleboxes
@@ -111,7 +112,9 @@ class Permits:
     def execution(self, grant: Grant, statements: tuple[Classification, ...]) -> Execution:
         granted = [obligation for action in grant.obligations for obligation in action]
         resolved = duties(granted, statements, self._resolution.catalog)
-        execution = Execution(grant, statements, resolved, self._settings.hash_keys)
+        execution = Execution(
+            grant, statements, resolved, self._settings.hash_keys, Sample(self._settings.keeping.begin(granted))
+        )
         self._talk.redact_for(execution)
         return execution
 

@@ -41,6 +41,7 @@ class Execution:
     classifications: tuple[Classification, ...]
     duties: Duties
     hash_keys: Mapping[str, bytes] = field(default_factory=dict)
+    _sample: Sample = field(default_factory=Sample)
     index: int = 0
     rows: int = 0
     size: int = 0
@@ -58,7 +59,6 @@ class Execution:
     _drained: int = 0
     _mask: MaskedRow | None = None
     _described: bool = False
-    _sample: Sample = field(default_factory=Sample)
 
     @property
     def current(self) -> Classification:
@@ -170,6 +170,7 @@ class Execution:
             "rows": self.rows,
             "bytes": self.size,
             "tags": self._sample.tags,
+            **self._sample.facts,
         }
         if self.duties.masks:
             facts["masked"] = sorted(f"{name}" for name in self.duties.masked_names)

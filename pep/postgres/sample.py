@@ -1,21 +1,20 @@
 """What came back, as the client saw it: the part of a response that is kept for the record.
 
-At most `SAMPLE_BYTES` of an execution; how much there was in all is in the event, not here. Values that people can read
-are text, numbers and booleans; others are `{"$bytes": base64}`.
+How much of an execution, `pep.core.keeping` says; how much there was in all is in the event, not here. Values that
+people can read are text, numbers and booleans; others are `{"$bytes": base64}`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pep.core.keeping import Keeping, Kept
 from pep.core.records import Body
 from pep.postgres.backend import Column, DataRow
 from pep.postgres.codec import Run
 from pep.postgres.parameters import readable_value
-
-SAMPLE_BYTES: Final = 64 * 1024
 
 _TEXT: Final = 0
 
@@ -30,10 +29,15 @@ class _Result:
 class Sample:
     """The results of one execution, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Kept | None = None) -> None:
+        self._kept = kept or Keeping().begin()
         self._results: list[_Result] = []
         self._copied: list[bytes] = []
-        self._size = 0
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """How much of it is kept."""
+        return self._kept.facts()
 
     @property
     def tags(self) -> list[str]:
@@ -45,22 +49,18 @@ class Sample:
 
     def rows(self, run: Run) -> None:
         """Whole DataRow messages, as they went to the client."""
-        if self._size >= SAMPLE_BYTES:
+        if self._kept.full:
             return
         result = self._current()
         for row in run.frames():
-            if self._size + len(row.payload) > SAMPLE_BYTES:
-                self._size = SAMPLE_BYTES
+            if not self._kept.row(len(row.payload)):
                 return
-            self._size += len(row.payload)
             result.rows.append(row.payload)
 
     def copied(self, raw: bytes) -> None:
         """Bytes of a COPY TO STDOUT."""
-        kept = raw[: max(0, SAMPLE_BYTES - self._size)]
-        if kept:
+        if kept := self._kept.lines(raw):
             self._copied.append(kept)
-            self._size += len(kept)
 
     def complete(self, tag: str) -> None:
         """The server finished one statement."""

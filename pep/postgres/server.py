@@ -15,9 +15,10 @@ from typing import Final
 from pep.core import driver
 from pep.core.decision_client import Bearer
 from pep.core.errors import ClientProtocolError
+from pep.core.keeping import Keeping
 from pep.core.leg import Leg, LegClosed
 from pep.core.mailbox import Mailbox
-from pep.core.model import Deny, LimitRows, MaskFields, ReadOnly, TimeLimit
+from pep.core.model import Deny, LimitRows, MaskFields, ReadOnly, RecordSession, TimeLimit
 from pep.core.serve import Admitted, Runtime
 from pep.core.tls import listener_context
 from pep.core.wire import CancelRequested
@@ -33,7 +34,7 @@ from pep.postgres.session import PostgresSession
 from pep.postgres.stepping import Settings
 from pep.postgres.upstream import Account, Connected, OwnConnection, Target, UpstreamUnavailable, version_number
 
-SUPPORTED: Final = frozenset({MaskFields, LimitRows, TimeLimit, ReadOnly})
+SUPPORTED: Final = frozenset({MaskFields, LimitRows, TimeLimit, ReadOnly, RecordSession})
 
 _KEY_BYTES: Final = 4
 
@@ -139,6 +140,7 @@ class PostgresServer:
             database=proxy.upstream.database,
             server_version=version_number(connected.parameters.get("server_version", "")),
             duties=admitted.handle.obligations,
+            keeping=Keeping(admitted.handle.obligations, proxy.limits.recorded),
             hash_keys=self._hash_keys,
             hold=proxy.approval.hold.total_seconds(),
             hold_in_transaction=proxy.approval.hold_in_transaction.total_seconds(),

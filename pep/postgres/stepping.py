@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pep.core.keeping import Keeping
 from pep.core.model import Obligation
 from pep.postgres.backend import ErrorResponse
 
@@ -32,6 +33,7 @@ class Settings:
     database: str
     server_version: int
     duties: tuple[Obligation, ...] = ()
+    keeping: Keeping = field(default_factory=Keeping, compare=False)
     hash_keys: Mapping[str, bytes] = field(default_factory=dict)
     hold: float | None = None
     hold_in_transaction: float = 30.0

@@ -19,6 +19,7 @@ from pdp.policy_result import (
     PartialMask,
     ReadOnly,
     Reason,
+    RecordSession,
     RedactText,
     RemoveHeaders,
     ResultError,
@@ -71,6 +72,7 @@ def test_every_part_is_read():
                 "redact_text": {"detectors": ["ssn", "email"], "patterns": ["B-[0-9]+"]},
                 "set_headers": {"x-tenant": "eu", "prefer": "return=minimal"},
                 "remove_headers": ["x-debug", "cookie"],
+                "record": {"level": "rows", "rows": 9},
                 "notify": ["sec"],
             },
             "exempted": [{"policy": "a", "code": "b", "by": "c", "reason": "d"}],
@@ -95,6 +97,7 @@ def test_every_part_is_read():
         RedactText(("email", "ssn"), ("B-[0-9]+",)),
         SetHeaders((("prefer", "return=minimal"), ("x-tenant", "eu"))),
         RemoveHeaders(("cookie", "x-debug")),
+        RecordSession(9),
         Unsupported("notify"),
     }
     assert result.exempted == (Exemption("a", "b", "c", "d"),)
@@ -233,3 +236,23 @@ def test_numbers_that_a_message_cannot_hold_are_as_strict_as_it_can_say():
     assert 0 < to_proto(limited, "d").allow.obligations[0].limit_rows.max < huge
     held = parse_result({**HOLD, "requirements": [{**REQUIREMENT, "count": huge}]}, "r")
     assert to_proto(held, "d").require_approval.requirements[0].count == 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ({"level": "none"}, pb.RecordSession(nothing=pb.RecordNothing())),
+        ({"level": "everything"}, pb.RecordSession(everything=pb.RecordEverything())),
+        ({"level": "rows", "rows": 7}, pb.RecordSession(rows=7)),
+    ],
+)
+def test_what_is_to_be_recorded_reaches_the_proxy(said: dict[str, object], sent: pb.RecordSession):
+    message = to_proto(parse_result({**ALLOW, "obligations": {"record": said}}, "r"), "d")
+    (duty,) = message.allow.obligations
+    assert duty.record == sent
+
+
+@pytest.mark.parametrize("said", [{"level": "rows"}, {"level": "none", "rows": 3}, {"level": "rows", "rows": 0}])
+def test_what_does_not_say_how_much_is_recorded_is_an_error(said: dict[str, object]):
+    with pytest.raises(ResultError):
+        parse_result({**ALLOW, "obligations": {"record": said}}, "r")

@@ -168,7 +168,7 @@ test_oblige if {
 		{"limit_rows": {"max": 0}}, {"limit_rows": {"max": 1, "on_excess": "truncate", "on": ["allow"]}}, {"limit_affected": {"max": 1}},
 		{"limit_rows": {"max": 1, "path": "$.items"}}, {"redact_text": {"detectors": [], "patterns": {`\bS-[0-9]+\b`}}},
 		{"set_headers": {"headers": {"X-Reason": "", "x-b_c": "a \t b"}}}, {"remove_headers": {"names": {"Cookie", "x-host"}}},
-		{"time_limit": {"seconds": 0.5}}, {"read_only": {}}, {"record": {"level": "everything"}},
+		{"time_limit": {"seconds": 0.5}}, {"read_only": {}}, {"record": {"level": "everything"}}, {"record": {"level": 20, "on": ["mask"]}},
 		{"redact_text": {"detectors": ["email"], "patterns": []}}, {"use_credential": {"name": "reader"}},
 		{"set_headers": {"headers": {"x-a": "1"}}}, {"remove_headers": {"names": ["x-b"]}},
 		{"budget": {"per": "run", "unit": "rows", "max": 5}}, {"notify": {"channel": "security", "on": {"deny"}}},
@@ -191,7 +191,8 @@ test_oblige if {
 		{"set_headers": {"headers": {"x-a": null}}}, {"set_headers": {"headers": {"x-a": "1\r\nx-b: 2"}}},
 		{"set_headers": {"headers": {"x-a": "1\n"}}}, {"set_headers": {"headers": {"x-a": "\u00e9"}}},
 		{"set_headers": {"headers": {"X-A": "1", "x-a": "1"}}}, {"set_headers": {"headers": {"x-a": "1"}, "names": []}},
-		{"remove_headers": {"names": []}}, {"remove_headers": {"names": [1]}},
+		{"remove_headers": {"names": []}}, {"remove_headers": {"names": [1]}}, {"record": {"level": 0}}, {"record": {"level": "9"}},
+		{"record": {}},
 	] {
 		_malformed("oblige", wrong)
 	}

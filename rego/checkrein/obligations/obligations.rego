@@ -47,7 +47,7 @@ _merge("time_limit", bodies) := {"seconds": min({b.seconds | some b in bodies})}
 
 _merge("read_only", _) := true
 
-_merge("record", bodies) := {"level": _levels[max({i | some b in bodies; some i, level in _levels; level == b.level})]}
+_merge("record", bodies) := _level({b.level | some b in bodies})
 
 _merge("redact_text", bodies) := {
 	"detectors": {d | some b in bodies; some d in b.detectors},
@@ -67,8 +67,13 @@ _merge("budget", bodies) := {{"per": b.per, "unit": b.unit, "max": least} |
 
 _merge("notify", bodies) := {b.channel | some b in bodies}
 
-# metadata, the weakest, first
-_levels := ["metadata", "statements", "everything"]
+# nothing of what came back, so many rows, everything: the strongest
+_level(levels) := {"level": "everything"} if {
+	"everything" in levels
+} else := {"level": "rows", "rows": max(rows)} if {
+	rows := {level | some level in levels; is_number(level)}
+	count(rows) > 0
+} else := {"level": "none"}
 
 _excess(bodies) := "truncate" if {
 	every b in bodies { b.on_excess == "truncate" }

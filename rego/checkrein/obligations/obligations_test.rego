@@ -33,7 +33,9 @@ test_rows_of_one_list_are_limited if {
 test_read_only if _merged({{"read_only": {}}, {"read_only": {"on": ["allow"]}}}) == {"read_only": true}
 
 test_the_strongest_level_is_recorded if {
-	_merged({{"record": {"level": "everything"}}, {"record": {"level": "metadata"}}}) == {"record": {"level": "everything"}}
+	_merged({{"record": {"level": "everything"}}, {"record": {"level": 9}}}) == {"record": {"level": "everything"}}
+	_merged({{"record": {"level": 9}}, {"record": {"level": 5}}, {"record": {"level": "none"}}}) == {"record": {"level": "rows", "rows": 9}}
+	_merged({{"record": {"level": "none"}}, {"record": {"level": "none", "on": ["allow"]}}}) == {"record": {"level": "none"}}
 }
 
 test_unions if {
@@ -79,8 +81,8 @@ test_two_credentials_and_two_values_of_a_header_are_a_conflict if {
 }
 
 test_a_session_is_opened_without_duties_of_a_command if {
-	duties := {{"limit_rows": {"max": 1}}, {"time_limit": {"seconds": 1}}, {"read_only": {}}, {"record": {"level": "statements"}}}
-	_on(t.connect(t.agent("bot", [])), duties).obligations == {"read_only": true, "record": {"level": "statements"}}
+	duties := {{"limit_rows": {"max": 1}}, {"time_limit": {"seconds": 1}}, {"read_only": {}}, {"record": {"level": "none"}}}
+	_on(t.connect(t.agent("bot", [])), duties).obligations == {"read_only": true, "record": {"level": "none"}}
 }
 
 test_an_action_without_a_name_has_every_duty if {

@@ -283,7 +283,13 @@ _is("fact", "estimate")
 
 _is("excess", value) if value in {"fail", "truncate"}
 
-_is("level", value) if value in {"metadata", "statements", "everything"}
+_is("level", value) if value in {"none", "everything"}
+
+# so many rows
+_is("level", value) if {
+	_is_integer(value)
+	value >= 1
+}
 
 _is("reach", "exact")
 

@@ -12,6 +12,8 @@ from pep.core.model import (
     LimitRows,
     Obligation,
     OnExcess,
+    RecordLevel,
+    RecordSession,
     RedactText,
     RemoveHeaders,
     SetHeaders,
@@ -29,6 +31,7 @@ DUTIES: tuple[Obligation, ...] = (
     SetHeaders((("x-tenant", "eu"), ("prefer", ""))),
     RemoveHeaders(frozenset({"cookie", "x-debug"})),
     LimitRows(5, OnExcess.TRUNCATE, "$.items"),
+    RecordSession(RecordLevel.ROWS, 20),
 )
 
 
@@ -38,6 +41,7 @@ def test_duties_of_texts_and_headers_are_read():
         pb.Obligation(set_headers=HEADERS),
         pb.Obligation(remove_headers=pb.RemoveHeaders(names=["Cookie", "x-debug"])),
         pb.Obligation(limit_rows=LIMIT),
+        pb.Obligation(record=pb.RecordSession(rows=20)),
     ]
     assert obligations(messages) == DUTIES
     assert decision(pb.Decision(decision_id="d", policy_revision="r", allow=pb.Allow(obligations=messages))) == Allow(
@@ -62,6 +66,8 @@ def test_duties_of_texts_and_headers_are_read():
         pb.Obligation(set_headers=pb.SetHeaders(headers=[pb.Header(name="a"), pb.Header(name="A", value="b")])),
         pb.Obligation(remove_headers=pb.RemoveHeaders()),
         pb.Obligation(remove_headers=pb.RemoveHeaders(names=["cookie", ""])),
+        pb.Obligation(record=pb.RecordSession()),
+        pb.Obligation(record=pb.RecordSession(rows=0)),
     ],
 )
 def test_a_duty_that_says_nothing_is_supported_by_nobody(message: pb.Obligation):
@@ -77,6 +83,7 @@ def test_the_record_names_the_headers_and_not_what_is_in_them():
         {"name": "set_headers", "headers": ["x-tenant", "prefer"]},
         {"name": "remove_headers", "headers": ["cookie", "x-debug"]},
         {"name": "limit_rows", "max": 5, "on_excess": "truncate", "path": "$.items"},
+        {"name": "record", "level": "rows", "rows": 20},
     ]
 
 

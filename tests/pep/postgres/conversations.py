@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pep.core import wire
 from pep.core.model import ConstantMask, FieldMask, MaskFields, Obligation
+from pep.core.records import Event
 from pep.postgres import messages as m
 from pep.postgres.catalog import Catalog
 from pep.postgres.conversation import REFUSAL_NAME
@@ -107,6 +108,7 @@ class Driven:
     duties: Callable[[wire.Ask], tuple[Obligation, ...]] = lambda asked: ()
     client: bytearray = dataclasses.field(default_factory=bytearray)
     asked: list[wire.Ask] = dataclasses.field(default_factory=list)
+    recorded: list[Event] = dataclasses.field(default_factory=list)
 
     def says(self, *messages: m.FrontendMessage) -> bytes:
         """What the client gets for it."""
@@ -129,6 +131,8 @@ class Driven:
                     self.asked.append(effect)
                     duties = self.duties(effect) if effect.execution else ()
                     self._happens(wire.Decided(exchange, grant(*duties, actions=len(actions))))
+                case wire.Record(event):
+                    self.recorded.append(event)
                 case _:
                     pass
         while self.server.output:
