@@ -154,7 +154,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     background.create_task(every(_SWEEP, parts.sessions.sweep)),
                     background.create_task(every(_SWEEP, parts.approvals.expire)),
                     background.create_task(every(_SWEEP, parts.notary.round)),
-                    background.create_task(every(anchoring, parts.anchors.round)),
+                    *(background.create_task(every(anchoring, each)) for each in parts.anchors.rounds),
                     background.create_task(every(_RENEW, partial(_renew, config))),
                     background.create_task(every(LOOK, parts.cutter.look)),
                     background.create_task(every(_FORGET, parts.doors.forget)),

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import os
 import sys
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 import structlog
 
 from pdp.audit import checkpoints
-from pdp.audit.anchors import Anchors
+from pdp.audit.anchors import Anchors, NotAnchored, _append
 from pdp.audit.notary import Notary
+from pdp.commands.proof import Finding, Ledger
 from pdp.config import Anchor
 from pdp.store import checkpoints as stored
 from pdp.store.completeness import SILENCE, completeness
 from pdp.store.database import Database
+from pdp.store.keys import signing_keys
 from pdp.store.sessions import SessionState
 from pdp.v1 import audit_service_pb2 as pb
 from pep.core.records import Event, EventType
@@ -49,6 +52,58 @@ def test_each_place_gets_every_checkpoint_in_order(tmp_path: Path):
             log = await log_of(database)
             for file in (tmp_path / "file", taken):
                 assert [checkpoints.read_line(line) for line in file.read_bytes().splitlines()] == log
+
+    asyncio.run(scenario())
+
+
+def test_a_place_that_hangs_holds_up_no_other(tmp_path: Path):
+    async def scenario() -> None:
+        places = [
+            # Given up after 30 seconds each.
+            Anchor(command=("sleep", "1000")),
+            Anchor(command=("sleep", "1001")),
+            Anchor(file=tmp_path / "file"),
+        ]
+        async with Database(f"sqlite:///{tmp_path}/pdp.db") as database:
+            notary = await Notary.open(database, Clock(), every=MINUTE, events=1)
+            await database.bulk.run(lambda connection: grow(connection, "c", 1))
+            await notary.round()
+            round_ = asyncio.create_task(Anchors(database, places).round())
+            async with asyncio.timeout(50):
+                while not (tmp_path / "file").exists() or not (tmp_path / "file").read_bytes().endswith(b"\n"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            round_.cancel()
+            await asyncio.gather(round_, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_a_pipe_that_nobody_reads_is_a_place_that_fails(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NotAnchored):
+        _append(tmp_path / "pipe", b"a line\n")
+
+
+def test_a_line_that_a_full_disk_cut_off_harms_no_other(tmp_path: Path):
+    async def scenario() -> None:
+        file = tmp_path / "file"
+        async with Database(f"sqlite:///{tmp_path}/pdp.db") as database:
+            notary = await Notary.open(database, Clock(), every=MINUTE, events=1)
+            for chain in ("c", "d"):
+                await database.bulk.run(lambda connection, chain=chain: grow(connection, chain, 1))
+                await notary.round()
+            first, second = await log_of(database)
+            file.write_bytes(first.line + second.line[:50])
+            await Anchors(database, [Anchor(file=file)]).round()
+            assert file.read_bytes() == first.line + second.line[:50] + b"\n" + first.line + second.line
+            keys = await database.bulk.run(lambda connection: signing_keys(connection, checkpoints.PURPOSE, NOW))
+            ledger = Ledger({each.id: each.private.public_key() for each in keys})
+            for entry in await database.bulk.run(lambda connection: stored.entries(connection, 0, 10)):
+                assert list(ledger.feed(entry)) == []
+            assert list(ledger.compare(file.read_bytes().splitlines(keepends=True))) == []
+            assert list(ledger.compare([*file.read_bytes().splitlines(keepends=True), b'{"other'])) == [
+                Finding("a line of the anchor is no checkpoint")
+            ]
 
     asyncio.run(scenario())
 
