@@ -190,7 +190,7 @@ class Approvals:
         held = await self._database.short.run(lambda connection: stored.held_by_session(connection, session_id))
         for approval in held:
             window = approval.state is ApprovalState.APPROVED and stored.is_window(approval)
-            if not window and (killed or not approval.detached):
+            if killed or not (window or approval.detached):
                 await self.cancel(approval.id, "the session ended")
 
     async def expire(self) -> None:

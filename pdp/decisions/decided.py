@@ -28,6 +28,8 @@ class Decided:
     # As OPA answered; None where the service answered in its place.
     answer: Mapping[str, Any] | None
     nanoseconds: int
+    # Of what was asked, in bytes, as it came.
+    size: int = 0
 
     @property
     def policies(self) -> Sequence[str]:

@@ -31,6 +31,8 @@ log = structlog.get_logger("pdp.decisions")
 
 _ABREAST: Final = 16
 _FLUSH: Final = 5.0
+# What a decision weighs beside what was asked.
+_AROUND: Final = 1000
 
 
 class Masks(Protocol):
@@ -52,8 +54,10 @@ class DecisionLog:
         self._labels = {"app": "checkrein", "id": str(uuid4()), "version": _version()}
         self._said = ""
         self._sinks = list(_sinks(self._settings))
-        self._masking: Outlet[Decided] = Outlet("masks", self._mask, bounds=Bounds(batch=200))
-        self._store: Outlet[Decided] = Outlet("the store", self._insert, again=(DBAPIError, StoreUnavailable))
+        self._masking: Outlet[Decided] = Outlet("masks", self._mask, weigh=_weight, bounds=Bounds(batch=200))
+        self._store: Outlet[Decided] = Outlet(
+            "the store", self._insert, weigh=_weight, again=(DBAPIError, StoreUnavailable)
+        )
 
     def add(self, decided: Decided) -> None:
         """Takes a decision; never waits."""
@@ -139,6 +143,11 @@ class DecisionLog:
         else:
             event = entry.without_statements(event, on_demand())
         return orjson.dumps(event)
+
+
+def _weight(decided: Decided) -> int:
+    """Whoever asks about large statements must not fill this service's memory while the store is slow."""
+    return _AROUND + decided.size
 
 
 def _sinks(settings: Settings) -> Iterator[Outlet[bytes]]:

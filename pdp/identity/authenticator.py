@@ -94,6 +94,10 @@ class Authenticator:
             raise AuthenticationFailed(why)
         return who
 
+    def shut_out(self, who: Authenticated) -> str | None:
+        """Why who was let in a moment ago would not be now."""
+        return None if self._doors is None else self._doors.revoked(who)
+
     def _own_token(self, token: str, header: Mapping[str, Any], resource: str) -> Authenticated:
         assert self._own is not None
         # Another kind of token that this service signs, now or later, must not pass as an identity.

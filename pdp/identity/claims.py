@@ -36,7 +36,7 @@ def foreign_subject(claims: Claims, issuer: str, rules: SubjectClaims, same: str
     """
     chain = _chain(claims)
     also = () if same is None else tuple(_text(link[same], same) for link in chain if _says(link, same))
-    if rules.id == "email" and claims.get("email_verified") is False:
+    if rules.id == "email" and _unverified(claims):
         raise AuthenticationFailed("the e-mail address is not verified")
     groups = _strings(claims.get(rules.groups, []), rules.groups) if rules.groups else ()
     kept = {name: claims[name] for name in rules.claims if claims.get(name) is not None}
@@ -48,7 +48,12 @@ def foreign_subject(claims: Claims, issuer: str, rules: SubjectClaims, same: str
 
 def _says(link: Claims, same: str) -> bool:
     """Whether the party has the claim. An address that is not verified may have been written there by anybody."""
-    return link.get(same) is not None and not (same == "email" and link.get("email_verified") is False)
+    return link.get(same) is not None and not (same == "email" and _unverified(link))
+
+
+def _unverified(claims: Claims) -> bool:
+    """Some issuers write the word as a string."""
+    return claims.get("email_verified", True) is not True
 
 
 def _subject(

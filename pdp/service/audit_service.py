@@ -101,10 +101,12 @@ class Inbox:
 def _size(item: Shipped | Foreign) -> int:
     match item:
         case ShippedEvent():
-            return _OVERHEAD + len(item.data)
+            return _OVERHEAD + len(item.data) + (0 if item.signed is None else _size(item.signed))
         case ShippedBody():
             return _OVERHEAD + len(item.content)
-        case Foreign() | ShippedSignature() | ShippedMark():
+        case ShippedSignature():
+            return _OVERHEAD + len(item.hash) + len(item.signature) + sum(map(len, item.certificates))
+        case Foreign() | ShippedMark():
             return _OVERHEAD
         case never:
             assert_never(never)

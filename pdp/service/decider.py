@@ -112,9 +112,12 @@ class Decider:
                 log.exception("input document invalid", session=asker.session)
                 raise Refused(grpc.StatusCode.INTERNAL, "the input document could not be built") from None
         if len(documents) == 1:
-            return [await self._ask(asker, documents[0])]
+            return [await self._ask(asker, documents[0], actions[0].ByteSize())]
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(self._ask(asker, document)) for document in documents]
+            asked = [
+                tasks.create_task(self._ask(asker, document, action.ByteSize()))
+                for document, action in zip(documents, actions, strict=True)
+            ]
         return [task.result() for task in asked]
 
     def deny(self, asker: Asker | None, code: str, message: str, *, action: str, retry: bool = False) -> Answer:
@@ -143,14 +146,21 @@ class Decider:
         )
         return policy_input.build_input(action, asker.subject.document(), self._resources[asker.resource], context)
 
-    async def _ask(self, asker: Asker, document: Mapping[str, Any]) -> Answer:
+    async def _ask(self, asker: Asker, document: Mapping[str, Any], size: int) -> Answer:
         began = time.perf_counter_ns()
         with self._tracer.span("opa", {"resource": asker.resource}) as span:
             result = await self._engine.decide(document)
             span.set("verdict", result.verdict.value)
-        return self._logged(asker, document, expired(result, self._now()), time.perf_counter_ns() - began)
+        return self._logged(asker, document, expired(result, self._now()), time.perf_counter_ns() - began, size)
 
-    def _logged(self, asker: Asker | None, asked: Mapping[str, Any], result: PolicyResult, nanoseconds: int) -> Answer:
+    def _logged(
+        self,
+        asker: Asker | None,
+        asked: Mapping[str, Any],
+        result: PolicyResult,
+        nanoseconds: int,
+        size: int = 0,
+    ) -> Answer:
         decision = to_proto(result, new_id("d"))
         self._told(
             Decided(
@@ -167,6 +177,7 @@ class Decider:
                 input=asked,
                 answer=result.document,
                 nanoseconds=nanoseconds,
+                size=size,
             )
         )
         return Answer(decision, result)

@@ -128,6 +128,13 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
         decided = answer.decision
         opening = replace(opening, decision_id=decided.decision_id, policy_revision=decided.policy_revision)
         session = await self._sessions.open(peer, who, opening, session_id)
+        if (why := self._authenticator.shut_out(who)) is not None:
+            # Revoked while the policies were asked: whoever cut off what was open has not seen this one.
+            await self._sessions.end(session_id, SessionState.KILLED, why)
+            log.warning("authentication failed", why=why, proxy=peer.name, client=request.client_address)
+            said = "The credential was not accepted."
+            refused = self._decider.deny(None, "authentication-failed", said, action="connect")
+            return pb.OpenSessionResponse(decision=refused.decision)
         token, token_end = self._sessions.token(session)
         return pb.OpenSessionResponse(
             decision=answer.decision,

@@ -23,7 +23,6 @@ from pdp.service.sessions import Sessions
 from pdp.store import approvals as stored_approvals
 from pdp.store import revocations as stored
 from pdp.store import used_tokens
-from pdp.store.approvals import ApprovalState
 from pdp.store.database import Database
 from pdp.store.revocations import Revocation
 from pdp.store.sessions import SessionState
@@ -33,7 +32,8 @@ log = structlog.get_logger("pdp.doors")
 LOOK: Final = 0.5
 # The store has been out of reach for so long that somebody may have been revoked meanwhile.
 _TRUSTED: Final = 60.0
-_EVERY: Final = 1_000_000
+# By so much the clocks of replicas may differ: one that is ahead must not forget what another still lets in.
+_CLOCKS: Final = datetime.timedelta(minutes=10)
 
 
 class Doors:
@@ -86,8 +86,8 @@ class Doors:
 
     async def forget(self) -> None:
         """Uses of tokens that have run out."""
-        now: datetime.datetime = self._now()
-        await self._database.short.run(lambda connection: used_tokens.forget(connection, now))
+        before = self._now() - _CLOCKS
+        await self._database.short.run(lambda connection: used_tokens.forget(connection, before))
 
 
 class Cutter:
@@ -114,10 +114,7 @@ class Cutter:
             if (why := self._doors.why_not(kept.subject, kept.credential, kept.proxy)) is not None:
                 ended += await self._sessions.end(session.id, SessionState.KILLED, why)
         # A question outlives its session where its client is to come back for the answer.
-        waiting = (ApprovalState.PENDING, ApprovalState.APPROVED)
-        for approval in await self._database.short.run(
-            lambda connection: stored_approvals.newest(connection, waiting, _EVERY)
-        ):
-            if (why := self._doors.why_not(approval.subject, "")) is not None:
-                await self._approvals.cancel(approval.id, why)
+        for approval, subject in await self._database.short.run(stored_approvals.usable):
+            if (why := self._doors.why_not(subject, "")) is not None:
+                await self._approvals.cancel(approval, why)
         return ended

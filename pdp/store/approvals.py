@@ -213,6 +213,13 @@ def held_by_session(connection: Connection, session_id: str) -> list[Approval]:
     return [_approval(connection, row) for row in connection.execute(wanted).all()]
 
 
+def usable(connection: Connection) -> list[tuple[str, Subject]]:
+    """Whatever waits or may still be used, and for whom."""
+    states = [ApprovalState.PENDING.value, ApprovalState.APPROVED.value]
+    wanted = select(_t.id, _t.subject).where(_t.state.in_(states)).order_by(_t.created_at, _t.id)
+    return [(row.id, restored(row.subject)) for row in connection.execute(wanted)]
+
+
 def redemption(connection: Connection, approval_id: str, execution_id: str) -> bytes | None:
     """The decision that an execution was given, or None."""
     column = tables.redemptions.c

@@ -17,9 +17,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pdp.v1.strict_yaml import ConfigError
 from pep.core.config import DecisionsTls
-from pep.core.errors import DecisionUnavailable
 from pep.core.tls import channel_credentials
 
 LOOK_SECONDS: Final = 1.0
@@ -51,7 +49,7 @@ class Renewal:
         try:
             _fits(self._tls.cert, self._tls.key)
             await self._renew(channel_credentials(self._tls))
-        except (OSError, ValueError, TypeError, ConfigError, DecisionUnavailable) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new one, it ends nothing that serves
             log.warning("the new certificate is not used yet", file=str(self._tls.cert), error=str(error))
             return
         self._used = state

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime
 import hashlib
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -13,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pdp.audit.service_chain import PREFIX
 from pdp.identity.revocation import mark, marks_of
 from pdp.identity.subject import Subject
+from pdp.policy_result import PolicyResult
 from pdp.service.doors import Doors
 from pdp.store import records, revocations
 from pdp.store.approvals import ApprovalState
@@ -25,6 +27,8 @@ from tests.pdp.serving import (
     AGENT,
     SELECT,
     Clock,
+    Document,
+    Script,
     action,
     folder,
     result,
@@ -87,6 +91,32 @@ def test_a_revoked_subject_is_cut_off_and_does_not_come_back(name: str, meant: b
                 assert answer.ended_because
                 assert not answer.token
                 assert await refused(await proxy.open())
+
+    asyncio.run(scenario())
+
+
+class Meanwhile(Script):
+    """Policies that take so long over a login that somebody revokes its subject before they answer."""
+
+    revoke: Any = None
+
+    async def decide(self, document: Document) -> PolicyResult:
+        if document["action"]["name"] == "connect" and self.revoke is not None:
+            revoke, self.revoke = self.revoke, None
+            await revoke()
+        return await super().decide(document)
+
+
+def test_a_login_that_was_on_its_way_when_its_subject_was_revoked_opens_nothing():
+    async def scenario():
+        engine = Meanwhile()
+        with folder() as path:
+            async with serving(path, engine) as service:
+                proxy, guard = await service.proxy(), await Guard.of(service)
+                engine.revoke = lambda: guard.revoke("subject", "agent:planner")
+                assert await refused(await proxy.open())
+                assert engine.revoke is None
+                assert await service.inside.sessions.count_open() == 0
 
     asyncio.run(scenario())
 

@@ -527,6 +527,23 @@ def test_a_window_is_used_as_often_as_granted_for_the_same_action():
     asyncio.run(scenario())
 
 
+def test_a_window_ends_with_a_session_that_somebody_ends_on_purpose():
+    async def scenario():
+        engine = Script(requirements=[requirement("group:owners", uses=3)])
+        with folder() as path:
+            async with serving(path, engine) as service:
+                asked = await Asked.by(service)
+                await asked.say(await owner(service))
+                assert (await asked.redeem("e1")).WhichOneof("verdict") == "allow"
+                kill = admin_service_pb2.KillSessionRequest(session_id=asked.opened.session_id)
+                await (await service.person("olga")).call("KillSession", kill)
+                again = await asked.proxy.open()
+                decision = await asked.proxy.redeem(again.token, asked.id, asked.digest, "e2")
+                assert decision.WhichOneof("verdict") == "deny"
+
+    asyncio.run(scenario())
+
+
 def test_questions_and_answers_outlive_a_restart():
     async def scenario():
         with folder() as path:

@@ -10,6 +10,8 @@ import pytest
 import structlog
 from sqlalchemy import func, select
 
+from pdp.audit.intake import ShippedEvent, ShippedSignature
+from pdp.service.audit_service import Inbox
 from pdp.store import tables
 from pdp.v1 import audit_service_pb2 as pb
 from pdp.v1.digests import GENESIS, body_digest, canonical_json, chain_hash
@@ -242,5 +244,21 @@ def test_many_events_of_many_sessions_on_one_stream():
                 stored = select(func.count()).select_from(tables.bodies)
                 count = await service.inside.database.short.run(lambda c: c.execute(stored).scalar_one())
                 assert count == 600
+
+    asyncio.run(scenario())
+
+
+def test_certificates_that_come_along_count_as_what_waits():
+    async def scenario():
+        large = ShippedSignature("s-1", 0, b"", (bytes(9 << 20),), b"")
+        for item in (large, ShippedEvent("s-1", 0, b"{}", large)):
+            inbox = Inbox()
+            await inbox.put(item)
+            more = asyncio.create_task(inbox.put(ShippedEvent("s-1", 1, b"{}")))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not more.done()
+            assert await inbox.take() == [item]
+            await more
 
     asyncio.run(scenario())

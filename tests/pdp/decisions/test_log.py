@@ -14,10 +14,12 @@ from typing import Self
 
 import pytest
 
-from pdp.config import load_config
+from pdp.config import Records, load_config
 from pdp.decisions.decided import Decided
+from pdp.decisions.log import DecisionLog
 from pdp.decisions.outlet import Undeliverable
 from pdp.decisions.sinks import FileSink, UploadFailed, UploadSink
+from pdp.identity.tokens import now_utc
 from pdp.opa.client import UnixOpaClient
 from pdp.opa.engine import PolicyEngine
 from pdp.store import decisions as stored
@@ -196,6 +198,19 @@ def test_every_decision_is_in_the_store_with_its_input():
     assert listed.id == found.id
     assert listed.input is None
     assert none == []
+
+
+def test_large_decisions_do_not_fill_the_memory_while_the_store_is_slow(tmp_path: Path):
+    async def scenario() -> None:
+        async with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
+            # Nothing delivers.
+            log = DecisionLog(Records(), Script(), database, now_utc)
+            parts = ("r", "query", "allow", [], "agent:a", "shop", "s", "", {}, None, 0)
+            for number in range(100):
+                log.add(Decided(f"d-{number}", now_utc(), *parts, size=1 << 20))
+            assert any("37 decisions were dropped on their way to the store" in each for each in log.notes())
+
+    asyncio.run(scenario())
 
 
 def test_inputs_are_erased_first_and_decisions_later_or_when_there_are_too_many():

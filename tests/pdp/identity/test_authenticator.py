@@ -230,6 +230,7 @@ def test_a_key_serves_its_own_algorithm_only(keys: Path):
         claims(email="a\nb"),
         claims(email="x" * 256),
         claims(email_verified=False),
+        claims(email_verified="false"),
         claims(groups="staff"),
         claims(groups=[1]),
         claims(iss="checkrein"),
