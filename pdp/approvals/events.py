@@ -42,6 +42,7 @@ class Events:
             "uses": approval.uses_left,
             "in_transaction": approval.in_transaction,
             "detached": approval.detached,
+            "estimate": dict(approval.estimate) if approval.estimate is not None else None,
         }
         self._write(connection, "requested", approval, facts)
 

@@ -27,6 +27,7 @@ from pdp.v1.tracing import NoTracer, Tracer
 from pep.core import translate
 from pep.core.connections import Connections, Retired, answers, translated_errors
 from pep.core.errors import DecisionUnavailable, RequestRefused
+from pep.core.estimates import Estimate
 from pep.core.model import Action, Allow, Decision, Deny, Mask, Reason, RequireApproval
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
 from pep.core.signer import Signed
@@ -84,6 +85,8 @@ class ApprovalRequest:
     hold: float | None
     # Nobody waits on the wire: the client comes back, perhaps through another session or another process.
     detached: bool = False
+    # None where nobody asked the target.
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +276,8 @@ class GrpcDecisionClient:
         )
         if request.hold is not None:
             message.hold.CopyFrom(translate.duration(request.hold))
+        if request.estimate is not None:
+            message.estimate.CopyFrom(translate.estimate(request.estimate))
         calls = [stub.RequestApproval for stub in self._approvals]
         answer = await self._call(calls, message, self._decide_timeout)
         if not answer.approval_id:

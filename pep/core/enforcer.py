@@ -21,6 +21,7 @@ from pep.core import decision_records as records
 from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, DecisionClient, PendingApproval
 from pep.core.detached import Detached
 from pep.core.errors import DecisionUnavailable, RequestRefused
+from pep.core.estimates import Estimates
 from pep.core.model import (
     Action,
     Allow,
@@ -91,12 +92,14 @@ class Enforcer:
         recorder: Recorder,
         *,
         supported: frozenset[type],
+        estimates: Estimates | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._decisions = decisions
         self._session = session
         self._recorder = recorder
         self._supported = supported
+        self._estimates = estimates
         self._now = now
         self._seal = object()
         # Approvals that were asked for and neither used nor withdrawn yet, by exchange.
@@ -411,8 +414,9 @@ class Enforcer:
 
     async def _request(self, ask: Ask, action: Action, decision: RequireApproval) -> PendingApproval | Deny:
         digest = self._digest(action)
+        estimate = None if self._estimates is None else await self._estimates.of(action)
         request = ApprovalRequest(
-            decision.decision_id, _new_id(), action, digest, ask.in_transaction, ask.hold, ask.detached
+            decision.decision_id, _new_id(), action, digest, ask.in_transaction, ask.hold, ask.detached, estimate
         )
         try:
             approval = await self._decisions.request_approval(self._session, request)

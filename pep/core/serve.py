@@ -26,6 +26,7 @@ from pep.core.config import Config, DecisionsTls, ProxyConfig
 from pep.core.decision_client import Credential, DecisionClient, Login
 from pep.core.enforcer import Enforcer
 from pep.core.errors import DecisionUnavailable, RequestRefused
+from pep.core.estimates import Estimates
 from pep.core.leg import Leg
 from pep.core.listener import Listener
 from pep.core.mailbox import Mailbox
@@ -144,6 +145,7 @@ class Runtime:
         supported: frozenset[type],
         labels: Mapping[str, str] | None = None,
         post: Callable[[Revoked | PolicyChanged], None] | None = None,
+        estimates: Estimates | None = None,
     ) -> Admitted | Deny:
         """Authenticate a client and open its session, or say why not; either is on record.
 
@@ -168,7 +170,8 @@ class Runtime:
             return self._refused(denied, login)
         mailbox = Mailbox()
         self.sessions.add(answer, mailbox.post if post is None else post)
-        return Admitted(answer, recorder, Enforcer(self.decisions, answer, recorder, supported=supported), mailbox)
+        enforcer = Enforcer(self.decisions, answer, recorder, supported=supported, estimates=estimates)
+        return Admitted(answer, recorder, enforcer, mailbox)
 
     async def dismiss(self, admitted: Admitted, reason: str) -> None:
         """The session is over."""

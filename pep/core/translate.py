@@ -15,7 +15,8 @@ import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pdp.v1 import access_pb2, decision_pb2
+from pdp.v1 import access_pb2, approval_service_pb2, decision_pb2
+from pep.core.estimates import Estimate
 from pep.core.model import (
     Action,
     Allow,
@@ -218,6 +219,12 @@ def duration(value: float) -> Duration:
     message = Duration()
     message.FromTimedelta(datetime.timedelta(seconds=value))
     return message
+
+
+def estimate(value: Estimate) -> approval_service_pb2.Estimate:
+    if value.rows is None:
+        return approval_service_pb2.Estimate(unavailable=value.unavailable or "not known")
+    return approval_service_pb2.Estimate(rows=value.rows)
 
 
 def epoch(message: Timestamp) -> float | None:

@@ -58,6 +58,8 @@ class PostgresApproval(Approval):
     """How long a statement may wait for people here; less where it holds locks meanwhile."""
 
     hold_in_transaction: Duration = seconds(30)
+    # How long the target's planner may take to guess how many rows a held statement touches; it is not asked without.
+    estimate: Duration | None = None
 
 
 class PostgresProxy(ProxyConfig):

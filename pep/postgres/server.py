@@ -27,6 +27,7 @@ from pep.postgres.authentication import AuthenticationOk
 from pep.postgres.backend import BackendKeyData, ErrorResponse, ParameterStatus, ReadyForQuery, TransactionStatus
 from pep.postgres.catalogs import Catalogs
 from pep.postgres.config import PostgresProxy
+from pep.postgres.estimates import PlannerEstimates
 from pep.postgres.frontend import CancelRequest
 from pep.postgres.login import INVALID_CATALOG_NAME, INVALID_PASSWORD, ClientGone, Hello, greet
 from pep.postgres.parser import ParserProcess
@@ -60,6 +61,12 @@ class PostgresServer:
         self._parser = ParserProcess()
         self._own = OwnConnection(self._target, _account(proxy, proxy.catalog.credential))
         self._catalogs = Catalogs(self._own, self._parser, proxy.catalog.max_age.total_seconds())
+        wait = proxy.approval.estimate
+        self._estimates = (
+            None
+            if wait is None
+            else PlannerEstimates(self._target, self._account, self._catalogs, wait.total_seconds())
+        )
         key = secrets.token_hex(32) if proxy.masks.hash_key is None else proxy.masks.hash_key.resolve()
         self._hash_keys = {"": key.encode()}
         self._cancels: dict[tuple[int, bytes], Mailbox] = {}
@@ -92,7 +99,9 @@ class PostgresServer:
         if hello.database != served:
             raise ClientProtocolError(INVALID_CATALOG_NAME, f'this proxy serves the database "{served}" and no other')
         labels = {"user": hello.user, **hello.settings}
-        admitted = await self._runtime.admit(Bearer(hello.password), leg.peer, supported=SUPPORTED, labels=labels)
+        admitted = await self._runtime.admit(
+            Bearer(hello.password), leg.peer, supported=SUPPORTED, labels=labels, estimates=self._estimates
+        )
         if isinstance(admitted, Deny):
             await _farewell(leg, _login_refused(admitted))
             return

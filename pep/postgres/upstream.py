@@ -128,7 +128,7 @@ def _addresses(upstream: PostgresUpstream) -> Iterator[tuple[str, int]]:
         yield host, port
 
 
-async def _frames(leg: Leg, codec: BackendCodec) -> AsyncIterator[Frame | Run | Partial]:
+async def frames(leg: Leg, codec: BackendCodec) -> AsyncIterator[Frame | Run | Partial]:
     """Messages until the connection ends."""
     while True:
         data = await leg.read()
@@ -143,7 +143,7 @@ async def _login(leg: Leg, account: Account) -> Connected:
     codec = BackendCodec()
     parameters: dict[str, str] = {}
     key: BackendKeyData | None = None
-    async for frame in _frames(leg, codec):
+    async for frame in frames(leg, codec):
         if not isinstance(frame, Frame):
             raise UpstreamProtocolError(denial.PROTOCOL_VIOLATION, "rows during the login")
         match frame.tag:
@@ -165,7 +165,7 @@ async def _login(leg: Leg, account: Account) -> Connected:
                 return Connected(leg, parameters, key, codec)
             case _:
                 raise UpstreamProtocolError(denial.PROTOCOL_VIOLATION, f"unexpected 0x{frame.tag:02X} in the login")
-    raise AssertionError("unreachable: _frames raises at the end")
+    raise AssertionError("unreachable: frames raises at the end")
 
 
 class OwnConnection:
@@ -218,7 +218,7 @@ class OwnConnection:
         leg.write(Query(text).encode())
         rows: list[tuple[str, ...]] = []
         failed: str | None = None
-        async for item in _frames(leg, codec):
+        async for item in frames(leg, codec):
             if isinstance(item, Run):
                 rows.extend(
                     tuple((value or b"").decode() for value in DataRow.decode(row.payload).values)
