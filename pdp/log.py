@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
 
 from pdp.config import Log
+from pdp.v1.log_output import LogOutput
 
 
 def configure(settings: Log) -> None:
@@ -33,7 +34,7 @@ def configure(settings: Log) -> None:
     structlog.configure(
         processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, LogOutput(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     # Libraries say little, and some of them would log what they send.

@@ -113,7 +113,7 @@ class Notary:
             seq=seq,
             hash=digest,
             ended=chain.ended and seq == to,
-            signed=min(stored.signed_up_to(connection, chain.session), seq),
+            signed=stored.signed_up_to(connection, chain.session, seq),
         )
         stored.add(connection, made)
         stored.checked(connection, chain.session, seq, now)

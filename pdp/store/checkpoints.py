@@ -159,9 +159,10 @@ def add_certificate(connection: Connection, fingerprint: str, chain: bytes) -> N
         connection.execute(tables.proxy_certificates.insert().values(fingerprint=fingerprint, chain=chain))
 
 
-def signed_up_to(connection: Connection, session: str) -> int:
-    """The number of the last event that the proxy signed the chain at; -1 for none."""
-    found = connection.execute(select(func.max(_signatures.seq)).where(_signatures.session_id == session)).scalar_one()
+def signed_up_to(connection: Connection, session: str, seq: int) -> int:
+    """The number of the last event, up to that one, at which the proxy signed the chain; -1 for none."""
+    wanted = select(func.max(_signatures.seq)).where(_signatures.session_id == session, _signatures.seq <= seq)
+    found = connection.execute(wanted).scalar_one()
     return -1 if found is None else int(found)
 
 

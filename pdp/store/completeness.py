@@ -1,8 +1,10 @@
 """What is missing of the records, and up to when each proxy's are complete: what the store can say of itself.
 
-A session that has ended has a record with an end; each session that a process began has a number, without gaps; a
-process that began ends, or is heard of; and each says up to when everything that it recorded is acknowledged. What
-ended after that time is on its way, not missing. The clocks are those of the proxies and of the service.
+A session that has ended has a record with an end, unless its proxy never took it up: it never said that the session
+lives, and nothing was decided in it (the answer came too late, or its beginning could not be put on record). Each
+session that a process began has a number, without gaps; a process that began ends, or is heard of; and each says up to
+when everything that it recorded is acknowledged. What ended after that time is on its way, not missing. The clocks are
+those of the proxies and of the service.
 """
 
 from __future__ import annotations
@@ -12,13 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, and_, exists, func, or_, select
 
 from pdp.store import tables
 from pdp.store.checkpoints import Mark, marks
 
 _sessions = tables.sessions.c
 _chains = tables.chains.c
+_decisions = tables.decisions.c
+# Something was decided in the session besides that it may begin.
+_decided = exists().where(_decisions.session_id == _sessions.id, _decisions.id != _sessions.decision_id)
 _MOST: Final = 1000
 _MOST_NUMBERS: Final = 10
 # A process says every few seconds that it lives.
@@ -88,7 +93,11 @@ def _unfinished(connection: Connection, proxies: dict[str, ProxyState], now: dat
         .outerjoin(tables.chains, _chains.session_id == _sessions.id)
         .where(
             _sessions.state != "open",
-            or_(_chains.session_id.is_(None), _chains.ended.is_(False), _chains.last_seq < _sessions.last_seq),
+            or_(
+                and_(_chains.session_id.is_(None), or_(_sessions.kept_at > _sessions.opened_at, _decided)),
+                _chains.ended.is_(False),
+                _chains.last_seq < _sessions.last_seq,
+            ),
         )
         .order_by(_sessions.closed_at)
         .limit(_MOST)

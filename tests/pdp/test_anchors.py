@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy import func, select, update
 
 from pdp.audit import checkpoints
 from pdp.audit.anchors import Anchors, NotAnchored, _append
@@ -15,6 +16,7 @@ from pdp.audit.notary import Notary
 from pdp.commands.proof import Finding, Ledger
 from pdp.config import Anchor
 from pdp.store import checkpoints as stored
+from pdp.store import tables
 from pdp.store.completeness import SILENCE, completeness
 from pdp.store.database import Database
 from pdp.store.keys import signing_keys
@@ -22,7 +24,7 @@ from pdp.store.sessions import SessionState
 from pdp.v1 import audit_service_pb2 as pb
 from pep.core.records import Event, EventType
 from tests.pdp.commanding import OWNER, as_, record
-from tests.pdp.serving import folder, serving
+from tests.pdp.serving import action, folder, serving
 from tests.pdp.test_checkpoints import MINUTE, NOW, Clock, grow, log_of
 from tests.pdp.test_records import ship
 
@@ -171,5 +173,41 @@ def test_a_session_that_ended_without_its_record_is_missed_once_the_proxy_has_sh
                 await ship(proxy, [pb.RecordRequest(session_id=process, mark=mark)])
                 state = await found(service.inside.database, service.clock())
                 assert [cut.session_id in each for each in state.missing] == [True]
+
+    asyncio.run(scenario())
+
+
+def test_a_session_that_its_proxy_never_took_up_is_not_missed_and_one_in_which_something_was_decided_is():
+    """The answer may have come too late for the proxy, or the beginning could not be put on record there."""
+
+    async def scenario() -> None:
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                sessions, database = service.inside.sessions, service.inside.database
+                opened = [await proxy.open() for _ in range(3)]
+                unused, used, kept = (each.session_id for each in opened)
+                await database.short.run(
+                    lambda connection: connection.execute(
+                        update(tables.sessions)
+                        .where(tables.sessions.c.id == kept)
+                        .values(kept_at=service.clock() + datetime.timedelta(seconds=10))
+                    )
+                )
+                await proxy.decide(opened[1].token, action())
+                of_it = select(func.count()).where(tables.decisions.c.session_id == used)
+                async with asyncio.timeout(60):
+                    # That the session may begin, and what was asked in it: the store has them a moment later.
+                    while await database.bulk.run(lambda connection: connection.execute(of_it).scalar_one()) < 2:
+                        await asyncio.sleep(0.02)
+                for session in (unused, used, kept):
+                    await sessions.end(session, SessionState.CLOSED, "over", 0)
+                process = f"process-shop-{'0' * 32}"
+                mark = pb.Mark(sessions=0)
+                mark.complete_until.FromDatetime(service.clock() + datetime.timedelta(seconds=1))
+                await ship(proxy, [pb.RecordRequest(session_id=process, mark=mark)])
+                missing = (await found(database, service.clock())).missing
+                named = {each for each in (unused, used, kept) if any(each in line for line in missing)}
+                assert named == {used, kept}
 
     asyncio.run(scenario())

@@ -108,6 +108,25 @@ def test_a_long_way_is_gone_in_steps(tmp_path: Path):
     asyncio.run(scenario())
 
 
+def test_a_checkpoint_names_a_signature_of_the_proxy_that_is_there(tmp_path: Path):
+    """Not one for a later event, where the checkpoint is on the way there."""
+
+    async def scenario() -> None:
+        def signed(connection: Connection) -> None:
+            grow(connection, "c", 1203)
+            for seq in (7, 1202):
+                stored.sign(connection, "c", seq, "f", b"s")
+
+        async with await a_store(tmp_path) as database:
+            notary = await Notary.open(database, Clock(), every=MINUTE, events=10)
+            await database.bulk.run(signed)
+            await notary.round()
+            log = await log_of(database)
+        assert [(each.seq, each.signed) for each in log] == [(499, 7), (999, 7), (1202, 1202)]
+
+    asyncio.run(scenario())
+
+
 def test_two_replicas_write_one_log(tmp_path: Path):
     async def scenario() -> None:
         async with await a_store(tmp_path) as first, await a_store(tmp_path) as second:
