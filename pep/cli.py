@@ -7,12 +7,13 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, NoReturn, TextIO, TypeVar, cast
 
 import structlog
 import typer
 import uvloop
 
+from pdp.v1.log_output import LogOutput
 from pdp.v1.strict_yaml import ConfigError
 from pep.core import config as configuration
 from pep.core import serve as core
@@ -79,7 +80,7 @@ def log_to_stderr(log: configuration.Log) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[log.level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, LogOutput(sys.stderr))),
         cache_logger_on_first_use=True,
     )
 

@@ -33,6 +33,7 @@ from pep.core.mailbox import Mailbox
 from pep.core.metered import MeteredDecisionClient
 from pep.core.meters import Meters, Standing
 from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, RecordSession, duty_name, local_deny
+from pep.core.owed import Owed
 from pep.core.recorder import Recorder, SpoolError, process_chain
 from pep.core.records import Body, Event, EventType
 from pep.core.renewal import Renewal
@@ -81,6 +82,7 @@ class Runtime:
         self.process = process
         self.stopping = stopping
         self.sessions = Sessions(decisions)
+        self.owed = Owed()
         self._background: set[asyncio.Task[None]] = set()
         # Sessions that this process has put on record: each has its number there, so that one is missed.
         self.begun = 0
@@ -256,11 +258,8 @@ class Runtime:
 
     async def _end(self, handle: SessionHandle, recorder: Recorder, reason: str) -> None:
         """Puts the end on record where the beginning is, and reports it."""
-        try:
-            if recorder.last_seq >= 0:
-                recorder.record(Event(EventType.SESSION_CLOSED, facts={"reason": reason}))
-        except SpoolError as error:
-            self.log.error("a session's end could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
+        if recorder.last_seq >= 0:
+            self.owed.record(recorder, Event(EventType.SESSION_CLOSED, facts={"reason": reason}))
         await self._close(handle, recorder, reason)
 
     async def _close(self, handle: SessionHandle, recorder: Recorder, reason: str) -> None:
@@ -325,14 +324,17 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
         meters.watch(lambda: runtime.standing(shipper.age))
         recorder.record(_process_event("started", proxy))
         async with asyncio.TaskGroup() as background:
-            work = (runtime.sessions.run(), spool.run(), shipper.run(), Renewal(tls, decisions.renew).run())
+            renewal = Renewal(tls, decisions.renew)
+            work = (runtime.sessions.run(), spool.run(), runtime.owed.run(), shipper.run(), renewal.run())
             running = [background.create_task(each) for each in work]
             try:
                 async with _operated(proxy, runtime):
                     await _until_stopped(server(proxy, runtime), runtime)
             finally:
-                with contextlib.suppress(SpoolError):
-                    recorder.record(_process_event("stopped", proxy, sessions=runtime.begun))
+                # Where ends are owed that cannot be written, a successor says of the process that it is lost.
+                if runtime.owed.settle():
+                    with contextlib.suppress(SpoolError):
+                        recorder.record(_process_event("stopped", proxy, sessions=runtime.begun))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_CLOSE_SECONDS):
                         await runtime.settled()

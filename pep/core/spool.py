@@ -11,6 +11,7 @@ It does not ship: `shipper` reads the segments and says which may go.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import uuid
@@ -252,9 +253,10 @@ class Spool:
                     self._fail(f"the spool could not be synced: {error.strerror}")
 
     def close(self) -> None:
-        """Give the folder up. An empty one goes, one with records waits for a successor."""
+        """Give the folder up. An empty one goes; one with records, or with a chain without an end, has a successor."""
         self._close_file()
-        if self._total == 0 or not any(segment.pending for segment in self.segments):
+        shipped = self._total == 0 or not any(segment.pending for segment in self.segments)
+        if shipped and not self._open:
             for segment in list(self.segments):
                 self.remove(segment)
             _remove_folder(self._folder, self._lock)
@@ -294,13 +296,17 @@ class Spool:
         self._log.error("nothing can be recorded any more", reason=reason)
 
     def _rotate(self) -> None:
-        """Go on in a new segment; it begins with every chain that is open, so that the old one may go."""
+        """Go on in a new segment. Where none can be begun the old one stays in use, and the next append tries again."""
+        before, old = self._file, self.segments[-1]
         try:
-            self._close_file()
-            self.segments[-1].complete = True
             self._start_segment()
         except OSError as error:
-            self._fail(f"the spool could not begin a new segment: {error.strerror}")
+            raise SpoolError(f"the spool could not begin a new segment: {error.strerror}") from None
+        old.complete = True
+        try:
+            _sync_and_close(before)
+        except OSError as error:
+            self._fail(f"the spool could not be synced: {error.strerror}")
             raise SpoolError(self._failed) from None
 
     def _close_file(self) -> None:
@@ -309,15 +315,21 @@ class Spool:
             _sync_and_close(descriptor)
 
     def _start_segment(self) -> None:
+        """It begins with every chain that is open, so that those before it may go: with all of them, or not at all."""
         path = self._folder / f"{self._ordinal:010d}{_SUFFIX}"
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._sync_folder(self._folder)
-        self._register(path)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         notes = b"".join(encode(OpenEntry(name, seq, digest)) for name, (seq, digest) in self._open.items())
-        if notes:
-            self._write(notes)
-            self.segments[-1].size = len(notes)
-            self._total += len(notes)
+        try:
+            if os.write(file, notes) != len(notes):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as if write(2) had said so
+            self._sync_folder(self._folder)
+        except OSError:
+            os.close(file)
+            path.unlink(missing_ok=True)
+            raise
+        self._file, self._unsynced = file, True
+        self._register(path).size = len(notes)
+        self._total += len(notes)
 
     def _register(self, path: Path) -> Segment:
         segment = Segment(self._ordinal, path)

@@ -4,11 +4,12 @@ import asyncio
 import datetime
 import os
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 
 from pdp.audit import checkpoints
 from pdp.audit.anchors import Anchors, NotAnchored, _append
@@ -116,6 +117,10 @@ def test_a_place_is_exactly_one(given: dict):
         Anchor(**given)
 
 
+def number(database: Database, wanted: Select[tuple[int]]) -> Awaitable[int]:
+    return database.bulk.run(lambda connection: connection.execute(wanted).scalar_one())
+
+
 def found(database: Database, now: datetime.datetime):
     return database.bulk.run(lambda connection: completeness(connection, now))
 
@@ -195,10 +200,10 @@ def test_a_session_that_its_proxy_never_took_up_is_not_missed_and_one_in_which_s
                     )
                 )
                 await proxy.decide(opened[1].token, action())
+                # That the session may begin, and what was asked in it: the store has them a moment later.
                 of_it = select(func.count()).where(tables.decisions.c.session_id == used)
                 async with asyncio.timeout(60):
-                    # That the session may begin, and what was asked in it: the store has them a moment later.
-                    while await database.bulk.run(lambda connection: connection.execute(of_it).scalar_one()) < 2:
+                    while await number(database, of_it) < 2:  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
                 for session in (unused, used, kept):
                     await sessions.end(session, SessionState.CLOSED, "over", 0)

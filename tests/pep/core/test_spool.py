@@ -182,6 +182,33 @@ def test_a_session_is_known_after_its_older_segments_are_gone(tmp_path: Path):
     successor.close()
 
 
+def test_a_chain_without_an_end_is_ended_by_the_successor_though_everything_was_shipped(tmp_path: Path):
+    spool = Spool.open(tmp_path)
+    recorder = Recorder(spool, "s-1", "user:ada")
+    recorder.record(OPENED)
+    # Everything is acknowledged, and then the end could not be put on record.
+    spool.segments[-1].pending.clear()
+    spool.close()
+
+    successor = Spool.open(tmp_path)
+    assert [each["type"] for each in check_chain(shipments(successor), "s-1")] == ["session.opened", "session.lost"]
+    successor.close()
+
+
+def test_a_full_disk_where_a_segment_is_to_begin_denies_and_nothing_is_forgotten(tmp_path: Path):
+    done = subprocess.run([sys.executable, "-c", NO_SEGMENT, tmp_path], stdout=subprocess.PIPE, text=True, check=True)
+    first, second, third = done.stdout.splitlines()
+    assert first == second == "the spool could not begin a new segment: No space left on device 3 1"
+    assert third == "went on 4 2"
+    successor = Spool.open(tmp_path)
+    assert [each["type"] for each in check_chain(shipments(successor), "s-idle")] == ["intent", "session.lost"]
+    assert len(check_chain(shipments(successor), "s-busy")) == 6
+    # The new segment alone knows both.
+    known = [entry for _, entry in decode(successor.segments[1].path.read_bytes()) if isinstance(entry, OpenEntry)]
+    assert [entry.session for entry in known] == ["s-idle", "s-busy"]
+    successor.close()
+
+
 def test_a_subject_fills_only_its_own_share(tmp_path: Path):
     spool = Spool.open(tmp_path, max_bytes=100_000, share=0.25)
     greedy, modest = Recorder(spool, "s-1", "user:ada"), Recorder(spool, "s-2", "user:bob")
@@ -296,6 +323,32 @@ for _ in range(2):
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 recorder.record(event)
 print("went on", recorder.last_seq, flush=True)
+spool.close()
+"""
+
+
+# A file may not even have the notes of the open chains that a segment begins with.
+NO_SEGMENT = """
+import resource, sys
+from pathlib import Path
+from pep.core.recorder import Recorder, SpoolError
+from pep.core.records import Body, Event, EventType
+from pep.core.spool import Spool
+spool = Spool.open(Path(sys.argv[1]), segment_bytes=2000)
+idle, busy = Recorder(spool, "s-idle", "user:ada"), Recorder(spool, "s-busy", "user:ada")
+event = Event(EventType.INTENT, bodies=(Body("statement", b"x" * 100),))
+idle.record(event)
+while spool.segments[-1].size < 2000:
+    busy.record(event)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+for _ in range(2):
+    try:
+        busy.record(event)
+    except SpoolError as error:
+        print(error, busy.last_seq, len(spool.segments), flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+busy.record(event)
+print("went on", busy.last_seq, len(spool.segments), flush=True)
 spool.close()
 """
 
