@@ -1,11 +1,15 @@
 """The service's part of the configuration: every mistake in words, with its line."""
 
+import re
+import typing
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from pdp.config import Config, ProxyGrant, load_config
-from pdp.v1.strict_yaml import ConfigError, TcpAddress, UnixAddress
+from pdp.config import Config, ProxyGrant, Service, load_config
+from pdp.v1.operations_config import Telemetry
+from pdp.v1.strict_yaml import ConfigError, Secret, TcpAddress, UnixAddress
 
 GOOD = """
 version: 1
@@ -137,3 +141,21 @@ def test_what_is_wrong_with_a_store_is_said_and_no_secret_with_it(tmp_path: Path
     assert "hunter2@" not in str(raised.value)
     assert "=hunter2" not in str(raised.value)
     assert "c.yaml:6: " in str(raised.value)
+
+
+def test_every_key_is_in_the_page():
+    page = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    reference = page[page.index("| `version` |") : page.index("**`decisions`: how proxies reach")]
+    named = set(re.findall(r"[a-z0-9_]+", " ".join(re.findall(r"`([^`]+)`", reference))))
+    assert (keys(Service) | keys(Telemetry)) - named == set()
+
+
+def keys(annotation: object) -> set[str]:
+    """Every key that may stand somewhere in a section; not those within a secret, which the page explains once."""
+    if isinstance(annotation, type) and issubclass(annotation, Secret):
+        return set()
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields
+        own = {field.alias or name for name, field in fields.items()}
+        return own.union(*(keys(field.annotation) for field in fields.values()))
+    return set().union(*map(keys, typing.get_args(annotation)))
