@@ -20,6 +20,7 @@ from pdp.commands import (
     policies,
     records,
     revocations,
+    runs,
     serve,
     sessions,
     status,
@@ -66,6 +67,7 @@ app.add_typer(approvals.app, name="approvals")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(records.app, name="records")
+app.add_typer(runs.app, name="runs")
 app.add_typer(policies.app, name="policy")
 app.add_typer(store.app, name="store")
 app.command(

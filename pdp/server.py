@@ -391,6 +391,7 @@ def _add(
         approvals=parts.approvals,
         watchers=parts.watchers,
         database=parts.database,
+        chain=parts.chain,
         notes=parts.decisions.notes,
         **shared,
     )
@@ -427,9 +428,11 @@ def _add(
         database=parts.database,
     )
     policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(policies, server)
-    proofs = RecordsService(people=people, database=parts.database, now=now)
+    proofs = RecordsService(people=people, chain=parts.chain, database=parts.database, now=now)
     records_service_pb2_grpc.add_RecordsServiceServicer_to_server(proofs, server)
-    archive = ArchiveService(people=people, chain=parts.chain, database=parts.database)
+    archive = ArchiveService(
+        people=people, chain=parts.chain, database=parts.database, sessions=parts.sessions, now=now
+    )
     archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server(archive, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
 

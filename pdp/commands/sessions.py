@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pdp.commands.approval_view import party
 from pdp.commands.connection import Connection, Reach, acting, connected, reaching
+from pdp.commands.export import EXPORT_EXAMPLE, export
 from pdp.commands.failure import Failure, Status
 from pdp.commands.recorded import Recorded, read
 from pdp.commands.records import (
@@ -32,6 +33,7 @@ from pdp.shown import shown
 from pdp.v1 import admin_service_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="See what happened; end a session.")
+app.command("export", epilog=EXPORT_EXAMPLE)(export)
 
 # Nobody wants to sit through a night; the time that really passed stands before each line.
 LONGEST_PAUSE: Final = 3.0

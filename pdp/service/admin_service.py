@@ -7,7 +7,6 @@ other person than the one who has it made.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -18,6 +17,7 @@ import structlog
 from pdp.approvals import rules
 from pdp.approvals.approvals import Approvals, NotPermitted, NotPossible
 from pdp.approvals.sentence import decided_sentence
+from pdp.audit.service_chain import ServiceChain
 from pdp.identity.subject import Authenticated, Party, same_person
 from pdp.identity.tokens import OwnIssuer, TokenRequest
 from pdp.opa.engine import PolicyEngine
@@ -27,8 +27,8 @@ from pdp.service.decider import Decider
 from pdp.service.people import People
 from pdp.service.recorded_event import event_message
 from pdp.service.refusal import Refused
+from pdp.service.session_message import session_messages
 from pdp.service.sessions import Sessions
-from pdp.service.subjects import subject_message
 from pdp.service.times import timestamp
 from pdp.service.watch import Watchers
 from pdp.store import records as stored_records
@@ -45,6 +45,7 @@ log = structlog.get_logger("pdp.admin")
 Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
 
+READ: Final = "records.read"
 _PAGE: Final = 200
 # What else the run did, for whoever is to approve one thing of it.
 _RECENT: Final = 10
@@ -66,6 +67,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         engine: PolicyEngine,
         watchers: Watchers,
         database: Database,
+        chain: ServiceChain,
         notes: Callable[[], Sequence[str]],
     ) -> None:
         self._people = people
@@ -76,6 +78,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         self._engine = engine
         self._watchers = watchers
         self._database = database
+        self._chain = chain
         self._notes = notes
 
     async def ListApprovals(self, request: pb.ListApprovalsRequest, context: Context) -> pb.ListApprovalsResponse:  # noqa: N802
@@ -156,7 +159,9 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def GetSession(  # noqa: N802
         self, request: pb.GetSessionRequest, context: Context
     ) -> AsyncIterator[pb.GetSessionResponse]:
-        _, session = await self._session(context, "sessions.read", request.session_id)
+        who, session = await self._session(context, "sessions.read", request.session_id)
+        # Who reads what people did is on record before anything is shown.
+        await self._chain.append(READ, {"by": who.subject.key, "session": session.id})
         (message,) = await self._session_messages([session])
         yield pb.GetSessionResponse(session=message)
         start = 0
@@ -223,25 +228,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         return who, _only(found, "session")
 
     async def _session_messages(self, sessions: Sequence[StoredSession]) -> list[pb.Session]:
-        ids = [each.id for each in sessions]
-        counts = await self._database.short.run(lambda connection: stored.event_counts(connection, ids))
-        return [
-            pb.Session(
-                session_id=each.id,
-                subject=subject_message(each.subject),
-                resource=each.resource,
-                protocol=each.protocol,
-                proxy=each.proxy.rpartition("/")[2],
-                client_address=each.client_address,
-                state=each.state.value,
-                opened_at=timestamp(each.opened_at),
-                closed_at=timestamp(each.closed_at),
-                close_reason=each.close_reason,
-                events=counts.get(each.id, 0),
-                verdicts=dict(Counter(each.verdicts) + Counter(self._sessions.verdicts(each.id))),
-            )
-            for each in sessions
-        ]
+        return await session_messages(self._database, self._sessions, sessions)
 
 
 def token_request(request: pb.MintTokenRequest, who: Authenticated) -> TokenRequest:

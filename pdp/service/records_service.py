@@ -15,7 +15,9 @@ import grpc.aio
 
 from pdp.audit.checkpoints import PURPOSE
 from pdp.audit.intake import beginning
+from pdp.audit.service_chain import ServiceChain
 from pdp.identity.tokens import Clock
+from pdp.service.admin_service import READ
 from pdp.service.people import People
 from pdp.service.recorded_event import event_message
 from pdp.service.times import timestamp
@@ -37,8 +39,9 @@ _ENTRIES: Final = 2000
 class RecordsService(records_service_pb2_grpc.RecordsServiceServicer):
     """The calls of auditors."""
 
-    def __init__(self, *, people: People, database: Database, now: Clock) -> None:
+    def __init__(self, *, people: People, chain: ServiceChain, database: Database, now: Clock) -> None:
         self._people = people
+        self._chain = chain
         self._database = database
         self._now = now
 
@@ -63,7 +66,8 @@ class RecordsService(records_service_pb2_grpc.RecordsServiceServicer):
             after = page[-1].number
 
     async def ReadChain(self, request: pb.ReadChainRequest, context: Context) -> AsyncIterator[pb.ReadChainResponse]:  # noqa: N802
-        await self._people.permitted(context, "sessions.read", request.chain)
+        who = await self._people.permitted(context, "sessions.read", request.chain)
+        await self._chain.append(READ, {"by": who.subject.key, "session": request.chain})
         chain, bulk = request.chain, self._database.bulk
         session = await bulk.run(lambda connection: stored.find(connection, chain))
         facts = pb.ChainFacts()

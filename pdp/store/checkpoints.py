@@ -206,6 +206,12 @@ def chain_names(connection: Connection) -> Iterator[str]:
     yield from connection.execute(wanted).scalars()
 
 
+def process_chains(connection: Connection) -> list[str]:
+    """The chains of proxies' processes."""
+    wanted = select(_chains.session_id).where(_chains.session_id.startswith("process-", autoescape=True))
+    return list(connection.execute(wanted.order_by(_chains.session_id)).scalars())
+
+
 def anchored(connection: Connection, sink: str) -> int:
     """Up to which number the log was brought there."""
     column = tables.anchors.c

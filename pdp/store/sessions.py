@@ -104,6 +104,27 @@ def newest(connection: Connection, *, limit: int, open_only: bool, run: str) -> 
     return [_session(row) for row in connection.execute(wanted)]
 
 
+def opened_between(
+    connection: Connection, since: datetime.datetime, until: datetime.datetime, after: str, limit: int
+) -> list[StoredSession]:
+    """Sessions that were opened in the time, in the order of their ids, behind that one."""
+    wanted = select(tables.sessions).where(_t.opened_at >= since, _t.opened_at < until, _t.id > after)
+    return [_session(row) for row in connection.execute(wanted.order_by(_t.id).limit(limit))]
+
+
+def of_run(connection: Connection, run: str, limit: int) -> list[StoredSession]:
+    """The sessions of a run in the order in which they were opened."""
+    wanted = select(tables.sessions).where(_t.run == run).order_by(_t.opened_at, _t.id).limit(limit)
+    return [_session(row) for row in connection.execute(wanted)]
+
+
+def latest_runs(connection: Connection, limit: int) -> list[str]:
+    """Names of runs, that with the latest session first."""
+    latest = func.max(_t.opened_at)
+    wanted = select(_t.run).where(_t.run != "").group_by(_t.run).order_by(latest.desc(), _t.run).limit(limit)
+    return list(connection.execute(wanted).scalars())
+
+
 def open_sessions(connection: Connection) -> list[StoredSession]:
     wanted = select(tables.sessions).where(_t.state == SessionState.OPEN.value)
     return [_session(row) for row in connection.execute(wanted)]

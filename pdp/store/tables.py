@@ -82,6 +82,7 @@ sessions = Table(
     # What opened it, named without telling it (`Authenticated.credential`).
     Column("credential", String(600), nullable=False),
     Index("sessions_by_time", "opened_at"),
+    Index("sessions_by_run", "run", "opened_at"),
     Index("sessions_by_state", "state", "root"),
     Index("sessions_by_end", "closed_at"),
 )

@@ -40,6 +40,21 @@ class ArchiveServiceStub:
                 request_serializer=pdp_dot_v1_dot_archive__service__pb2.EraseRecordsRequest.SerializeToString,
                 response_deserializer=pdp_dot_v1_dot_archive__service__pb2.EraseRecordsResponse.FromString,
                 _registered_method=True)
+        self.ExportRecords = channel.unary_stream(
+                '/pdp.v1.ArchiveService/ExportRecords',
+                request_serializer=pdp_dot_v1_dot_archive__service__pb2.ExportRecordsRequest.SerializeToString,
+                response_deserializer=pdp_dot_v1_dot_archive__service__pb2.ExportRecordsResponse.FromString,
+                _registered_method=True)
+        self.ListRuns = channel.unary_unary(
+                '/pdp.v1.ArchiveService/ListRuns',
+                request_serializer=pdp_dot_v1_dot_archive__service__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=pdp_dot_v1_dot_archive__service__pb2.ListRunsResponse.FromString,
+                _registered_method=True)
+        self.GetRun = channel.unary_stream(
+                '/pdp.v1.ArchiveService/GetRun',
+                request_serializer=pdp_dot_v1_dot_archive__service__pb2.GetRunRequest.SerializeToString,
+                response_deserializer=pdp_dot_v1_dot_archive__service__pb2.GetRunResponse.FromString,
+                _registered_method=True)
 
 
 class ArchiveServiceServicer:
@@ -53,6 +68,27 @@ class ArchiveServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportRecords(self, request, context):
+        """ExportRecords hands out the records of one session, or of all that were opened in a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRuns(self, request, context):
+        """ListRuns lists runs of workflows, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRun(self, request, context):
+        """GetRun answers with every session of a run, and what is on record of each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ArchiveServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +96,21 @@ def add_ArchiveServiceServicer_to_server(servicer, server):
                     servicer.EraseRecords,
                     request_deserializer=pdp_dot_v1_dot_archive__service__pb2.EraseRecordsRequest.FromString,
                     response_serializer=pdp_dot_v1_dot_archive__service__pb2.EraseRecordsResponse.SerializeToString,
+            ),
+            'ExportRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportRecords,
+                    request_deserializer=pdp_dot_v1_dot_archive__service__pb2.ExportRecordsRequest.FromString,
+                    response_serializer=pdp_dot_v1_dot_archive__service__pb2.ExportRecordsResponse.SerializeToString,
+            ),
+            'ListRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRuns,
+                    request_deserializer=pdp_dot_v1_dot_archive__service__pb2.ListRunsRequest.FromString,
+                    response_serializer=pdp_dot_v1_dot_archive__service__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'GetRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetRun,
+                    request_deserializer=pdp_dot_v1_dot_archive__service__pb2.GetRunRequest.FromString,
+                    response_serializer=pdp_dot_v1_dot_archive__service__pb2.GetRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +141,87 @@ class ArchiveService:
             '/pdp.v1.ArchiveService/EraseRecords',
             pdp_dot_v1_dot_archive__service__pb2.EraseRecordsRequest.SerializeToString,
             pdp_dot_v1_dot_archive__service__pb2.EraseRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pdp.v1.ArchiveService/ExportRecords',
+            pdp_dot_v1_dot_archive__service__pb2.ExportRecordsRequest.SerializeToString,
+            pdp_dot_v1_dot_archive__service__pb2.ExportRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pdp.v1.ArchiveService/ListRuns',
+            pdp_dot_v1_dot_archive__service__pb2.ListRunsRequest.SerializeToString,
+            pdp_dot_v1_dot_archive__service__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pdp.v1.ArchiveService/GetRun',
+            pdp_dot_v1_dot_archive__service__pb2.GetRunRequest.SerializeToString,
+            pdp_dot_v1_dot_archive__service__pb2.GetRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("credential", sa.String(600), nullable=False),
     )
     op.create_index("sessions_by_time", "sessions", ["opened_at"])
+    op.create_index("sessions_by_run", "sessions", ["run", "opened_at"])
     op.create_index("sessions_by_state", "sessions", ["state", "root"])
     op.create_index("sessions_by_end", "sessions", ["closed_at"])
     op.create_table(
