@@ -29,6 +29,7 @@ from pdp.commands.records import (
 )
 from pdp.commands.replay import Replay, Step, indented
 from pdp.commands.screen import VERDICT_WORDS, clock, console, facts, line, show, span, table
+from pdp.commands.search import found
 from pdp.shown import shown
 from pdp.v1 import admin_service_pb2 as pb
 
@@ -76,7 +77,8 @@ async def show_(connection: Connection, id: _Id) -> None:
 
 
 @app.command(
-    epilog="Example: pdp sessions replay s-4qz --no-wait\n\nTen times as fast: pdp sessions replay s-4qz --speed 10"
+    epilog="Example: pdp sessions replay s-4qz --no-wait\n\nTen times as fast: pdp sessions replay s-4qz --speed 10\n\n"
+    "What had to do with orders: pdp sessions replay s-4qz --search orders --no-wait"
 )
 @acting
 async def replay(
@@ -85,6 +87,7 @@ async def replay(
     speed: Annotated[float, typer.Option(metavar="X", min=0.01, help="So many times as fast as it was.")] = 1.0,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print all of it at once.")] = False,
     rows: Annotated[int, typer.Option(min=0, help="Show so many rows of each result.")] = 20,
+    search: Annotated[str, typer.Option(metavar="TEXT", help="Only commands that have to do with this text.")] = "",
 ) -> None:
     """Replay a session: what was asked, by which node, what was decided and why, what came back, as the client saw it.
 
@@ -94,6 +97,8 @@ async def replay(
     session, events = await _open(connection, id)
     show(screen, facts(_pairs(session)))
     line(screen, "")
+    if search:
+        events = found(events, search)
     await play(screen, events, Replay(rows=rows), None if no_wait else speed, asyncio.sleep)
 
 

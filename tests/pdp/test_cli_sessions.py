@@ -14,6 +14,7 @@ from rich.console import Console
 from pdp.commands.chain import verify
 from pdp.commands.recorded import Recorded, read
 from pdp.commands.replay import Replay
+from pdp.commands.search import found
 from pdp.commands.sessions import LONGEST_PAUSE, play
 from pdp.store import tables
 from pdp.v1.admin_service_pb2 import RecordedEvent
@@ -350,3 +351,24 @@ def test_a_record_without_its_end_is_not_whole_once_the_session_is_over():
 def test_times_without_a_zone_are_utc():
     event = read(RecordedEvent(event=b'{"v": 1, "time": "2030-01-31T10:00:00"}'))
     assert event.time == datetime.datetime(2030, 1, 31, 10, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("DROP TABLE", [4]),
+        # Of a command everything: what was decided, that it was forwarded, what came back.
+        ("[red]", [1, 2, 3]),
+        ("archive them", [6, 7]),
+        ("nowhere", []),
+    ],
+)
+def test_a_search_finds_whole_commands(text: str, wanted: list[int]):
+    async def scenario() -> list[int]:
+        async def events():
+            for each in sealed(STORY):
+                yield each
+
+        return [event.seq async for event in found(events(), text)]
+
+    assert asyncio.run(scenario()) == wanted
