@@ -376,7 +376,15 @@ class Spool:
                 case BodyEntry():
                     pass
         if segment.size < len(data):
-            self._log.warning("cut a torn tail", segment=segment.path.name, bytes=len(data) - segment.size)
+            # Mostly the torn end of a last write, which nobody was promised. Where the disk changed something in the
+            # middle, whole entries may follow: nothing of it is thrown away.
+            aside = segment.path.parent.parent / "damaged"
+            aside.mkdir(exist_ok=True, mode=0o700)
+            kept = aside / f"{segment.path.parent.name}-{segment.path.name}"
+            kept.write_bytes(data[segment.size :])
+            kept.chmod(0o600)
+            lost = len(data) - segment.size
+            self._log.error("cut what cannot be read, and kept it aside", bytes=lost, kept=str(kept))
             os.truncate(segment.path, segment.size)
 
     def _write_losses(self, segment: Segment, chains: dict[str, Chain]) -> None:

@@ -361,3 +361,29 @@ def test_a_write_that_falls_short_is_undone_and_denies(tmp_path: Path):
     spool = Spool.open(tmp_path)
     assert [each["type"] for each in check_chain(shipments(spool), "s-1")] == ["intent", "intent", "session.lost"]
     spool.close()
+
+
+@pytest.mark.parametrize("kind", [EventEntry, BodyEntry])
+def test_what_a_flipped_bit_makes_unreadable_is_kept_aside_with_what_follows(tmp_path: Path, kind: type):
+    spool = Spool.open(tmp_path)
+    recorder = Recorder(spool, "s-1", "user:a")
+    recorder.record(OPENED)
+    recorder.record(INTENT)
+    recorder.record(INTENT)
+    spool.close()
+    (path,) = tmp_path.glob("*/*.segment")
+    whole = path.read_bytes()
+    ends = [0, *(end for end, _ in decode(whole))]
+    hit = [isinstance(entry, kind) for _, entry in decode(whole)].index(True)
+    harmed = bytearray(whole)
+    harmed[ends[hit] + (ends[hit + 1] - ends[hit]) // 2] ^= 1
+    path.write_bytes(harmed)
+    successor = Spool.open(tmp_path)
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert aside.read_bytes() == harmed[ends[hit] :]
+    assert aside.stat().st_mode & 0o077 == 0
+    # What followed it can be had from there.
+    assert [entry for _, entry in decode(aside.read_bytes(), ends[hit + 1] - ends[hit])] == [
+        entry for end, entry in decode(whole) if end > ends[hit + 1]
+    ]
+    successor.close()
