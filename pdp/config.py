@@ -476,6 +476,9 @@ class Limits(StrictModel):
     pending_approvals_per_subject: Annotated[int, Field(ge=1)] = 50
     # At each replica.
     decisions_per_second_per_subject: Annotated[int, Field(ge=1)] = 1000
+    # At each replica; those above it wait, each subject's for its turn.
+    decisions_at_once: Annotated[int, Field(ge=1)] = 64
+    decisions_at_once_per_subject: Annotated[int, Field(ge=1)] = 8
 
 
 class Service(StrictModel):

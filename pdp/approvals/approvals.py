@@ -113,7 +113,7 @@ class Approvals:
                 self._notify(connection, approval)
             return approval
 
-        made = await self._database.short.run(work)
+        made = await self._database.short.run(work, approval.subject.share)
         if made.id == approval.id:
             log.info(
                 "approval requested",

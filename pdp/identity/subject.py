@@ -70,6 +70,11 @@ class Subject:
         return self.on_behalf_of or Party(self.type, self.id, self.groups)
 
     @property
+    def share(self) -> str:
+        """Whose share that is, in the form in which two spellings are one."""
+        return same_person(f"{self.root.type}:{self.root.id}")
+
+    @property
     def chain(self) -> frozenset[str]:
         """Everybody who takes part in this subject's asking, in the form that `same_person` compares."""
         return frozenset(same_person(each) for each in (self.id, self.root.id, *self.behind, *self.also))

@@ -27,6 +27,7 @@ from pdp.policy_result import PolicyResult, denied, expired
 from pdp.service.refusal import Refused
 from pdp.v1 import access_pb2, decision_pb2
 from pdp.v1.tracing import Tracer
+from pdp.v1.turns import Turns
 
 log = structlog.get_logger("pdp.decider")
 
@@ -76,6 +77,9 @@ class Decider:
         tracer: Tracer,
     ) -> None:
         self._tracer = tracer
+        limits = settings.limits
+        # What OPA has to do at once: who asks for much waits for its own.
+        self._turns = Turns(limits.decisions_at_once, limits.decisions_at_once_per_subject)
         self._engine = engine
         self._told = told
         self._now = now
@@ -147,10 +151,11 @@ class Decider:
         return policy_input.build_input(action, asker.subject.document(), self._resources[asker.resource], context)
 
     async def _ask(self, asker: Asker, document: Mapping[str, Any], size: int) -> Answer:
-        began = time.perf_counter_ns()
-        with self._tracer.span("opa", {"resource": asker.resource}) as span:
-            result = await self._engine.decide(document)
-            span.set("verdict", result.verdict.value)
+        async with self._turns.of(asker.subject.share):
+            began = time.perf_counter_ns()
+            with self._tracer.span("opa", {"resource": asker.resource}) as span:
+                result = await self._engine.decide(document)
+                span.set("verdict", result.verdict.value)
         return self._logged(asker, document, expired(result, self._now()), time.perf_counter_ns() - began, size)
 
     def _logged(

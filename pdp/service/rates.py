@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from pdp.identity.subject import Subject, same_person
+from pdp.identity.subject import Subject
 
 # Whose bucket is forgotten first has not asked for the longest time, so it is full or nobody's.
 _REMEMBERED: Final = 10_000
@@ -35,7 +35,7 @@ class Rates:
     def take(self, subject: Subject, decisions: int) -> bool:
         """Whether so many decisions may be asked for now."""
         now = self._monotonic()
-        root = same_person(f"{subject.root.type}:{subject.root.id}")
+        root = subject.share
         bucket = self._buckets.get(root)
         if bucket is None:
             bucket = self._buckets[root] = _Bucket(self._per_second, now)

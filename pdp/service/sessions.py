@@ -166,7 +166,7 @@ class Sessions:
         # It counts from here on: many that open at once must not each find the share free.
         session = self._live[id] = LiveSession(kept, kept=False)
         try:
-            await self._database.short.run(lambda connection: self._insert(connection, kept))
+            await self._database.short.run(lambda connection: self._insert(connection, kept), who.subject.share)
         except BaseException:
             del self._live[id]
             raise
@@ -264,7 +264,8 @@ class Sessions:
             await self._database.short.run(
                 lambda connection: stored.end(
                     connection, session.id, session.state, session.ended_because, now, last_seq
-                )
+                ),
+                session.stored.subject.share,
             )
             await self._tell(session)
         except BaseException:

@@ -32,6 +32,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 
 from pdp.store.url import StoreUrl, read_url
 from pdp.v1.strict_yaml import ConfigError
+from pdp.v1.turns import Turns
 
 T = TypeVar("T")
 
@@ -69,21 +70,23 @@ class StoreUnavailable(Exception):
 
 
 class Lane:
-    """Threads that run transactions, begun in the order of their arrival."""
+    """Threads that run transactions, begun in the order of their arrival, each share's in turn (`pdp.v1.turns`)."""
 
     def __init__(self, engine: Engine, name: str, threads: int, patience: float | None) -> None:
         self._engine = engine
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
+        self._turns = Turns(threads, threads)
         self._patience = patience
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T], share: str = "") -> T:
         """Runs the work in a transaction of its own, committed when this returns.
 
         The work may be run more than once; only what the last run did stays. A caller that is cancelled does not undo
-        it: work that has begun goes on to its end. StoreUnavailable where the store does not answer.
+        it: work that has begun goes on to its end. StoreUnavailable where the store does not answer. `share` is the
+        person's or workload's at the end of the chain that causes it; without one it is this service's own work.
         """
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._patience), self._turns.of(share):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, self._transaction, work)
         except TimeoutError:
             raise StoreUnavailable("the store did not answer in time") from None

@@ -17,7 +17,6 @@ import resource
 import struct
 import sys
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import orjson
+
+from pdp.v1.turns import NoTurn, Turns
 
 _FRAME: Final = struct.Struct("!I")
 _PIPE_BYTES: Final = 1 << 20
@@ -57,7 +58,8 @@ class Children:
         self._module = module
         self._limits = ChildLimits() if limits is None else limits
         self._idle: list[asyncio.subprocess.Process] = []
-        self._turns = _Turns(self._limits)
+        limits = self._limits
+        self._turns = Turns(limits.children, limits.per_share, limits.waiting)
         self._closed = False
 
     async def ask(self, request: bytes, share: str) -> bytes:
@@ -67,6 +69,8 @@ class Children:
         try:
             async with asyncio.timeout(self._limits.timeout), self._turns.of(share), self._child() as child:
                 return await self._ask(child, request)
+        except NoTurn:
+            raise ChildFailed("too much of this client's waits to be looked at already; send it again later") from None
         except TimeoutError:
             raise ChildFailed("it took too long") from None
         except (asyncio.IncompleteReadError, OSError):
@@ -117,59 +121,6 @@ class Children:
         if length > self._limits.longest:
             raise ConnectionError("the answer is too long")
         return await child.stdout.readexactly(length)
-
-
-class _Turns:
-    """Who may use a child next."""
-
-    def __init__(self, limits: ChildLimits) -> None:
-        self._limits = limits
-        self._busy = 0
-        self._running: dict[str, int] = {}
-        # By share; the one that was served last stands last.
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-
-    @asynccontextmanager
-    async def of(self, share: str) -> AsyncIterator[None]:
-        """Raises ChildFailed where too much of this share waits already."""
-        queue = self._waiting.setdefault(share, deque())
-        if len(queue) >= self._limits.waiting:
-            raise ChildFailed("too much of this client's waits to be looked at already; send it again later")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
-        self._serve()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._over(share)
-            elif turn in queue:
-                queue.remove(turn)
-                self._serve()
-            raise
-        try:
-            yield
-        finally:
-            self._over(share)
-
-    def _over(self, share: str) -> None:
-        self._busy -= 1
-        self._running[share] -= 1
-        if not self._running[share]:
-            del self._running[share]
-        self._serve()
-
-    def _serve(self) -> None:
-        for share, queue in tuple(self._waiting.items()):
-            if not queue:
-                del self._waiting[share]
-            elif self._busy < self._limits.children and self._running.get(share, 0) < self._limits.per_share:
-                queue.popleft().set_result(None)
-                self._busy += 1
-                self._running[share] = self._running.get(share, 0) + 1
-                del self._waiting[share]
-                if queue:
-                    self._waiting[share] = queue
 
 
 def _is_spent(child: asyncio.subprocess.Process) -> bool:

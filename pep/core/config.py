@@ -147,9 +147,13 @@ class Upstream(StrictModel):
 
 
 class Limits(StrictModel):
-    """What clients may use."""
+    """What clients may use; a subject here is the person or workload at the end of a chain."""
 
     sessions: Annotated[int, Field(ge=1)] = 500
+    sessions_per_subject: Annotated[int, Field(ge=1)] = 200
+    # Those above it wait, each subject's for its turn.
+    decisions_at_once: Annotated[int, Field(ge=1)] = 64
+    decisions_at_once_per_subject: Annotated[int, Field(ge=1)] = 4
     unauthenticated_bytes: Size = 64 << 10
     client_buffer: Size = 64 << 10
     # What of one session's responses goes on record at most, whatever policy says.
@@ -164,6 +168,11 @@ class Limits(StrictModel):
     def most_strangers(self) -> int | None:
         """How many of them may be without a session; None where connections are not sessions."""
         return None
+
+    @property
+    def most_per_address(self) -> int:
+        """How many of them may come from one address; where connections are sessions, of those that are none yet."""
+        return self.most_connections
 
 
 class Approval(StrictModel):

@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 
 from pdp.v1 import approval_service_pb2_grpc, decision_service_pb2, decision_service_pb2_grpc
-from pep.core.errors import DecisionUnavailable, RequestRefused
+from pep.core.errors import DecisionUnavailable, RequestRefused, ShareExhausted
 
 # A stopped service leaves a stream hanging, where a call runs into its time limit; pings find out. A restarted one is
 # found again soon.
@@ -122,6 +122,8 @@ def translated_errors() -> Iterator[None]:
     except grpc.RpcError as error:
         code = error.code() if isinstance(error, grpc.aio.AioRpcError) else grpc.StatusCode.UNKNOWN
         words = f"the decision service answered {code.name}"
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise ShareExhausted(words) from None
         raise (RequestRefused if code in _FINAL_CODES else DecisionUnavailable)(words) from None
 
 

@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, assert_never
 
@@ -24,9 +27,10 @@ from pdp.v1 import (
     decision_service_pb2_grpc,
 )
 from pdp.v1.tracing import NoTracer, Tracer
+from pdp.v1.turns import Turns
 from pep.core import translate
 from pep.core.connections import Connections, Retired, answers, translated_errors
-from pep.core.errors import DecisionUnavailable, RequestRefused
+from pep.core.errors import DecisionUnavailable, RequestRefused, ShareExhausted
 from pep.core.estimates import Estimate
 from pep.core.model import Action, Allow, Decision, Deny, Mask, Reason, RequireApproval
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
@@ -148,6 +152,9 @@ class DecisionClient(Protocol):
 
 
 _FIRST_TRY: Final = 0.6
+# Sessions that are being opened at once: each costs the decision service more than a decision.
+_OPENINGS: Final = 16
+_OPENINGS_PER_ADDRESS: Final = 8
 _STATES: Final = {
     approval_service_pb2.APPROVAL_STATE_PENDING: "pending",
     approval_service_pb2.APPROVAL_STATE_APPROVED: "approved",
@@ -174,8 +181,11 @@ class GrpcDecisionClient:
         server_name: str = "",
         open_timeout: float,
         decide_timeout: float,
+        turns: Turns | None = None,
         tracer: Tracer | None = None,
     ) -> None:
+        self._turns = turns or Turns(sys.maxsize, sys.maxsize)
+        self._openings = Turns(_OPENINGS, _OPENINGS_PER_ADDRESS)
         self._tracer = tracer or NoTracer()
         self._addresses = addresses
         self._server_name = server_name
@@ -235,7 +245,9 @@ class GrpcDecisionClient:
             case never:
                 assert_never(never)
         calls = [stub.OpenSession for stub in self._decisions]
-        answer = await self._call(calls, request, self._open_timeout)
+        # Who it is of is not known yet, so the place where it comes from pays for it.
+        async with _within(self._openings, login.client_address.rpartition(":")[0], self._open_timeout):
+            answer = await self._call(calls, request, self._open_timeout)
         return _opened(answer, login)
 
     async def refresh_session(self, session: SessionHandle) -> Token | str:
@@ -257,6 +269,14 @@ class GrpcDecisionClient:
         await self._call([stub.CloseSession for stub in self._decisions], request, self._open_timeout)
 
     async def decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Decision, ...]:
+        async with self._turn(session):
+            return await self._decide(session, actions)
+
+    def _turn(self, session: SessionHandle) -> AbstractAsyncContextManager[None]:
+        """A place among the decisions that are under way."""
+        return _within(self._turns, session.subject.root.name, self._decide_timeout)
+
+    async def _decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Decision, ...]:
         request = decision_service_pb2.DecideRequest(
             token=session.token,
             actions=[translate.action_message(action, session.input_paths) for action in actions],
@@ -279,7 +299,8 @@ class GrpcDecisionClient:
         if request.estimate is not None:
             message.estimate.CopyFrom(translate.estimate(request.estimate))
         calls = [stub.RequestApproval for stub in self._approvals]
-        answer = await self._call(calls, message, self._decide_timeout)
+        async with self._turn(session):
+            answer = await self._call(calls, message, self._decide_timeout)
         if not answer.approval_id:
             raise DecisionUnavailable("the decision service named no approval")
         expires = translate.epoch(answer.expires_at)
@@ -318,7 +339,8 @@ class GrpcDecisionClient:
             token=session.token, approval_id=approval_id, action_digest=digest, execution_id=execution_id
         )
         calls = [stub.RedeemApproval for stub in self._approvals]
-        answer = await self._call(calls, request, self._decide_timeout)
+        async with self._turn(session):
+            answer = await self._call(calls, request, self._decide_timeout)
         return translate.decision(answer.decision)
 
     async def watch(self) -> AsyncGenerator[WatchNews, None]:
@@ -364,7 +386,7 @@ class GrpcDecisionClient:
         first = self._preferred
         try:
             return await self._try(calls[first], request, timeout * _FIRST_TRY, wait=False)
-        except RequestRefused:
+        except (RequestRefused, ShareExhausted):
             raise
         except DecisionUnavailable:
             self._preferred = (first + 1) % len(calls)
@@ -407,6 +429,21 @@ async def _ship(
                 raise errors.exceptions[0] from None
     finally:
         call.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _within(turns: Turns, share: str, seconds: float) -> AsyncIterator[None]:
+    """A place, which has to come in so many seconds. Raises ShareExhausted where it does not."""
+    waiting = asyncio.timeout(seconds)
+    try:
+        async with waiting, turns.of(share):
+            # What comes now has a time of its own.
+            waiting.reschedule(None)
+            yield
+    except TimeoutError:
+        if not waiting.expired():
+            raise
+        raise ShareExhausted("too much of this client is under way") from None
 
 
 def _whole(answer: Any) -> Any:

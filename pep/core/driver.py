@@ -172,7 +172,7 @@ class _Driver:
         self._upstream.attach(UpstreamSide(self._mailbox, self._client))
         probe = self._tasks.create_task(self._probe(probe_seconds))
         try:
-            await self._mailbox.deliver(lambda item: self._take(item, client_buffer))
+            await self._mailbox.deliver(lambda item: self._take(item, client_buffer), self._falls_behind)
         finally:
             for _, handle in self._timers.values():
                 handle.cancel()
@@ -192,6 +192,14 @@ class _Driver:
         self._deliver(item)
         self._bound_backlog(client_buffer)
         return bool(self._reason) or (self._client_left and self._upstream_left)
+
+    def _falls_behind(self, *, yes: bool) -> None:
+        """While what has arrived waits for its turn, nothing more is read."""
+        for side in (self._client, self._upstream):
+            if yes:
+                side.pause("turn")
+            else:
+                side.resume("turn")
 
     def _deliver(self, item: Item) -> None:
         match item:

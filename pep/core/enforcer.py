@@ -20,7 +20,7 @@ import structlog
 from pep.core import decision_records as records
 from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, DecisionClient, PendingApproval
 from pep.core.detached import Detached
-from pep.core.errors import DecisionUnavailable, RequestRefused
+from pep.core.errors import DecisionUnavailable, RequestRefused, ShareExhausted
 from pep.core.estimates import Estimates
 from pep.core.model import (
     Action,
@@ -293,6 +293,9 @@ class Enforcer:
         self._log.warning("no decision", session=self._session.session_id, error=str(error))
         if isinstance(error, RequestRefused):
             return _deny("decision-refused", "the decision service does not decide this request")
+        if isinstance(error, ShareExhausted):
+            words = "this person or workload has as much under way or pending as it may; try again when some has ended"
+            return _deny("share-exhausted", words, retry=True)
         return _deny("decision-unavailable", "no decision could be made in time", retry=True)
 
     # --- people -------------------------------------------------------------------------------------------------------

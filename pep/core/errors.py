@@ -7,7 +7,15 @@ file, which both programs read.
 
 from pdp.v1.strict_yaml import ConfigError
 
-__all__ = ["ClientProtocolError", "ConfigError", "DecisionUnavailable", "ProtocolError", "UpstreamProtocolError"]
+__all__ = [
+    "ClientProtocolError",
+    "ConfigError",
+    "DecisionUnavailable",
+    "ProtocolError",
+    "RequestRefused",
+    "ShareExhausted",
+    "UpstreamProtocolError",
+]
 
 
 class ProtocolError(Exception):
@@ -40,3 +48,7 @@ class DecisionUnavailable(Exception):
 
 class RequestRefused(DecisionUnavailable):
     """The service answered that it will not decide this request, so the same request again is of no use."""
+
+
+class ShareExhausted(DecisionUnavailable):
+    """The person or workload has as much under way or pending as it may; nobody else is refused for it."""

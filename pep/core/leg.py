@@ -58,6 +58,7 @@ class Leg(asyncio.Protocol):
         self._closed = asyncio.Event()
         self._poll: select.poll | None = None
         self._lingers = False
+        self._address = ""
 
     @classmethod
     async def connect(cls, host: str, port: int, *, timeout: float = 5.0) -> Leg:
@@ -77,6 +78,11 @@ class Leg(asyncio.Protocol):
             return str(address or "")
         host, port = address[0], address[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def address(self) -> str:
+        """The other end's host, without its port; as it was when the connection was made."""
+        return self._address
 
     @property
     def encrypted(self) -> bool:
@@ -246,6 +252,7 @@ class Leg(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, no test: uvloop's transports only look like asyncio's.
         self._take(cast(asyncio.Transport, transport))
+        self._address = self.peer.rpartition(":")[0]
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

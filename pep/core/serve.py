@@ -22,6 +22,7 @@ from pdp.v1.digests import canonical_json
 from pdp.v1.operations import Readiness, endpoint
 from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
 from pdp.v1.tracing import open_tracer
+from pdp.v1.turns import Turns
 from pep.core.config import Config, DecisionsTls, ProxyConfig
 from pep.core.decision_client import Credential, DecisionClient, Login
 from pep.core.enforcer import Enforcer
@@ -43,6 +44,7 @@ from pep.core.signer import Signer
 from pep.core.spool import Spool
 from pep.core.tls import channel_credentials
 from pep.core.wire import PolicyChanged, Revoked
+from pep.core.worktime import Worktime
 
 # The name in the certificate of a decision service that made its own authority.
 _LOCAL_SERVER_NAME: Final = "pdp.checkrein.internal"
@@ -81,6 +83,7 @@ class Runtime:
         # The chain of what has no session.
         self.process = process
         self.stopping = stopping
+        self.worktime = Worktime()
         self.sessions = Sessions(decisions)
         self.owed = Owed()
         self._background: set[asyncio.Task[None]] = set()
@@ -93,6 +96,7 @@ class Runtime:
             connections=limits.most_connections,
             limit=limits.unauthenticated_bytes,
             strangers=limits.most_strangers,
+            per_address=limits.most_per_address,
             known=lambda: len(self.sessions),
         )
 
@@ -132,12 +136,13 @@ class Runtime:
         *,
         tls: ssl.SSLContext | None = None,
         handshake: float | None = None,
+        sorry: bytes = b"",
     ) -> None:
         """Run `connection` for each client until cancelled: for a server that has no listener of its own.
 
-        `tls` and `handshake` are for clients that begin in TLS; see `Listener.serve`.
+        `tls` and `handshake` are for clients that begin in TLS, `sorry` for those too many; see `Listener.serve`.
         """
-        await self.listener.serve(connection, tls=tls, handshake=handshake)
+        await self.listener.serve(connection, tls=tls, handshake=handshake, sorry=sorry)
 
     async def admit(
         self,
@@ -170,7 +175,7 @@ class Runtime:
         if denied is not None:
             await self._end(answer, recorder, "the session could not begin")
             return self._refused(denied, login)
-        mailbox = Mailbox()
+        mailbox = Mailbox(self.worktime, answer.subject.root.name)
         self.sessions.add(answer, mailbox.post if post is None else post)
         enforcer = Enforcer(self.decisions, answer, recorder, supported=supported, estimates=estimates)
         return Admitted(answer, recorder, enforcer, mailbox)
@@ -241,6 +246,9 @@ class Runtime:
         if any(type(duty) not in supported & _SESSION_DUTIES for duty in handle.obligations):
             reason = Reason("obligation-unsupported", "this proxy cannot perform what policy demands of the session")
             return Deny(handle.decision_id, handle.policy_revision, (reason,))
+        if self.sessions.of(handle.subject.root.name) >= self.proxy.limits.sessions_per_subject:
+            words = "this person or workload has as many sessions at this proxy as it may; close one first"
+            return _deny("too-many-sessions", words, retry=True)
         return None
 
     def _refused(self, deny: Deny, login: Login) -> Deny:
@@ -303,6 +311,7 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
         server_name=tls.server_name,
         open_timeout=settings.timeout.open.total_seconds(),
         decide_timeout=settings.timeout.decide.total_seconds(),
+        turns=Turns(proxy.limits.decisions_at_once, proxy.limits.decisions_at_once_per_subject),
         meters=meters,
         tracer=tracer,
     )

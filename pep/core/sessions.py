@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, assert_never
@@ -122,6 +123,7 @@ class Sessions:
         self._decisions = decisions
         self._now = now
         self._live: dict[str, _Live] = {}
+        self._of: Counter[str] = Counter()
         self._empty = asyncio.Event()
         self._empty.set()
         self._tasks: asyncio.TaskGroup | None = None
@@ -133,6 +135,10 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._live)
 
+    def of(self, root: str) -> int:
+        """How many are the person's or workload's at the end of a chain."""
+        return self._of[root]
+
     @property
     def leased(self) -> bool:
         """Whether the decision service was heard of within the lease."""
@@ -143,6 +149,7 @@ class Sessions:
         assert self._tasks is not None, "Sessions.run is not running"
         tend = self._tasks.create_task(self._tend(handle, post), name=f"tend {handle.session_id}")
         self._live[handle.session_id] = _Live(handle, post, tend)
+        self._of[handle.subject.root.name] += 1
         self._empty.clear()
         if self._stopping:
             post(Revoked(self._stopping, at_once=False))
@@ -151,6 +158,7 @@ class Sessions:
         live = self._live.pop(session_id, None)
         if live is not None:
             live.timers.cancel()
+            self._of -= Counter((live.handle.subject.root.name,))
         if not self._live:
             self._empty.set()
 

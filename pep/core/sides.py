@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from pep.core import wire
 from pep.core.leg import Receiver
 from pep.core.mailbox import Mailbox
+
+# What is worked off at once of what arrives: a loop's read may be 256 KiB, thousands of messages or rows.
+_CLIENT_PIECE: Final = 8 << 10
+_UPSTREAM_PIECE: Final = 32 << 10
 
 
 class Side(Protocol):
@@ -46,7 +51,8 @@ class ClientSide:
     other: Side
 
     def received(self, data: bytes) -> None:
-        self.mailbox.post(wire.ClientData(data))
+        for piece in _pieces(data, _CLIENT_PIECE):
+            self.mailbox.post(wire.ClientData(piece))
 
     def ended(self) -> None:
         self.mailbox.post(wire.ClientClosed())
@@ -63,13 +69,20 @@ class UpstreamSide:
     other: Side
 
     def received(self, data: bytes) -> None:
-        self.mailbox.post(wire.UpstreamData(data))
+        for piece in _pieces(data, _UPSTREAM_PIECE):
+            self.mailbox.post(wire.UpstreamData(piece))
 
     def ended(self) -> None:
         self.mailbox.post(wire.UpstreamClosed())
 
     def writable(self, *, yes: bool) -> None:
         _throttle(self.other, yes=yes)
+
+
+def _pieces(data: bytes, size: int) -> Iterable[bytes]:
+    if len(data) <= size:
+        return (data,)
+    return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def _throttle(other: Side, *, yes: bool) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import secrets
+import uuid
 from typing import Any, Final, assert_never
 
 from pep.core import driver
@@ -19,6 +20,7 @@ from pep.core.errors import DecisionUnavailable
 from pep.core.leg import Leg
 from pep.core.mailbox import Mailbox
 from pep.core.model import (
+    Deny,
     LimitRows,
     MaskFields,
     ReadOnly,
@@ -27,13 +29,14 @@ from pep.core.model import (
     RemoveHeaders,
     SetHeaders,
     TimeLimit,
+    local_deny,
 )
 from pep.core.records import Event as RecordEvent
 from pep.core.records import EventType
 from pep.core.serve import Runtime
 from pep.core.tls import listener_context
 from pep.core.wire import ClientData, Revoked
-from pep.http import large
+from pep.http import denial, large
 from pep.http.classify import Content
 from pep.http.config import HttpProxy
 from pep.http.credentials import Injector, injector_of
@@ -45,6 +48,7 @@ from pep.http.questions import (
     Connect,
     Connected,
     HowStands,
+    Known,
     Outgoing,
     Question,
     Read,
@@ -77,10 +81,17 @@ async def serve(proxy: HttpProxy, runtime: Runtime) -> None:
     async with asyncio.TaskGroup() as tasks:
         background = tasks.create_task(server.directory.run())
         try:
-            await runtime.listen(server.client, tls=server.tls, handshake=proxy.limits.head.total_seconds())
+            handshake = proxy.limits.head.total_seconds()
+            await runtime.listen(server.client, tls=server.tls, handshake=handshake, sorry=_full())
         finally:
             background.cancel()
             await server.close()
+
+
+def _full() -> bytes:
+    """What a connection too many is told, whatever it wanted to ask."""
+    words = "this proxy serves as many connections as it may; try again"
+    return denial.problem(503, words, fields=(("Retry-After", "1"),)).encode(close=True)
 
 
 class _Client:
@@ -179,7 +190,7 @@ class HttpServer:
 
     async def _serve(self, leg: Leg | Stream, *, probe_seconds: float = driver.PROBE_SECONDS) -> None:
         """One client of HTTP/1.1, or one stream."""
-        mailbox = Mailbox()
+        mailbox = Mailbox(self._runtime.worktime, leg.peer.rpartition(":")[0])
         certificate = leg.peer_certificate()
         shown = None if certificate is None else ClientCertificate((certificate,))
         machine = HttpSession(self._settings, self._exchanges, shown)
@@ -191,7 +202,7 @@ class HttpServer:
         if self._runtime.stopping.is_set():
             mailbox.post(Revoked("the proxy is stopping", at_once=False))
         try:
-            lookups = _LookUps(self, leg, upstream)
+            lookups = _LookUps(self, leg, upstream, mailbox)
             await driver.run(
                 machine,
                 leg,
@@ -239,6 +250,18 @@ class HttpServer:
         except ChildFailed as failed:
             return Failed(str(failed))
 
+    def known(self, found: Known) -> Known | Deny:
+        """The same, unless as many requests are served for that person or workload as may be."""
+        most = self._proxy.limits.requests_per_subject
+        if len(self._clients) <= most:
+            return found
+        share = self.directory.share(found.session)
+        serving = [name for client in self._clients if (name := client.machine.serving)]
+        if sum(self.directory.share(name) == share for name in serving) < most:
+            return found
+        words = "this proxy serves as many requests of this person or workload at once as it may"
+        return local_deny(f"local-{uuid.uuid4().hex}", "too-many-requests", words, retry=True)
+
     def rests(self, session: str) -> bool:
         """Whether a connection of that session may rest in the pool."""
         return self._pool.has(session)
@@ -268,8 +291,9 @@ def _cancel(upstream: UpstreamSide) -> Any:
 class _LookUps:
     """What one connection's machine asks for; see `questions`."""
 
-    def __init__(self, server: HttpServer, leg: Leg | Stream, upstream: UpstreamSide) -> None:
+    def __init__(self, server: HttpServer, leg: Leg | Stream, upstream: UpstreamSide, mailbox: Mailbox) -> None:
         self._server = server
+        self._mailbox = mailbox
         self._leg = leg
         self._upstream = upstream
 
@@ -277,7 +301,8 @@ class _LookUps:
         directory = self._server.directory
         match question:
             case WhoIs(credential, labels):
-                return await directory.find(credential, labels, self._leg.peer)
+                found = await directory.find(credential, labels, self._leg.peer)
+                return found if isinstance(found, Deny) else self._known(found)
             case Connect(session, request, body):
                 return await self._connect(session, request, body)
             case Release() as release:
@@ -304,7 +329,7 @@ class _LookUps:
         match question:
             case WhoIs(credential):
                 known = self._server.directory.known(credential)
-                return None if known is None else (known,)
+                return None if known is None else (self._known(known),)
             case Connect(session, request, body) if self._server.rests(session):
                 return self._connect_at_once(session, request, body)
             case Release() as release:
@@ -314,6 +339,11 @@ class _LookUps:
                 return (self._upstream.takes_more,)
             case _:
                 return None
+
+    def _known(self, found: Known) -> Known | Deny:
+        # From here on the one at the end of the chain pays, no longer the place where the connection comes from.
+        self._mailbox.share = self._server.directory.share(found.session)
+        return self._server.known(found)
 
     def _connect_at_once(self, session: str, request: Outgoing, body: bytes | None) -> tuple[object] | None:
         try:

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import assert_never
+from typing import Final, assert_never
 
 import structlog
 
+from pep.core.turns import Turns
 from pep.postgres.catalog import Builtins, Catalog
 from pep.postgres.catalog_sql import BUILTIN_QUERY, FINGERPRINT_QUERY, USER_QUERY
 from pep.postgres.parser import ParserProcess, ParseTree, Unparsable
-from pep.postgres.resolution import BuildCatalog, CatalogUnavailable, FreshCatalog, ParseText, SharedCatalog
+from pep.postgres.resolution import BuildCatalog, CatalogUnavailable, FreshCatalog, ParseText, SharedCatalog, Turn
 from pep.postgres.upstream import OwnConnection, UpstreamUnavailable
 
-Question = FreshCatalog | BuildCatalog | ParseText
+Question = FreshCatalog | BuildCatalog | ParseText | Turn
+Answer = SharedCatalog | CatalogUnavailable | Catalog | ParseTree | Unparsable | None
+
+
+# Catalogs with a session's own tables: each keeps a thread and the interpreter busy, so one client has one at a time.
+_BUILDS: Final = 2
+_BUILDS_PER_SHARE: Final = 1
 
 
 class Catalogs:
-    """`pep.core.wire.LookUps` for PostgreSQL."""
+    """What all sessions share. `of` gives one client's `pep.core.wire.LookUps`."""
 
     def __init__(self, connection: OwnConnection, parser: ParserProcess, max_age: float) -> None:
         self._connection = connection
@@ -32,10 +39,15 @@ class Catalogs:
         self._builtins: Builtins | None = None
         self._catalog: Catalog | None = None
         self._checked_at = 0.0
+        self._builds = Turns(_BUILDS, _BUILDS_PER_SHARE)
         self._log = structlog.get_logger("pep.postgres.catalogs")
 
-    async def answer(self, question: Question) -> SharedCatalog | CatalogUnavailable | Catalog | ParseTree | Unparsable:
-        """See `pep.core.wire.LookUps`."""
+    def of(self, share: str) -> ClientLookUps:
+        """For a client who pays with that share: the person or workload at the end of its chain."""
+        return ClientLookUps(self, share)
+
+    async def answer(self, question: Question, share: str) -> Answer:
+        """The facts. What takes a child process or a thread waits for the share's turn."""
         match question:
             case FreshCatalog(force):
                 try:
@@ -44,9 +56,13 @@ class Catalogs:
                     self._log.error("the catalog cannot be read", error=str(error))
                     return CatalogUnavailable()
             case BuildCatalog(rows, builtins, previous):
-                return await asyncio.to_thread(Catalog.build, rows, builtins, previous)
+                async with self._builds.of(share):
+                    return await asyncio.to_thread(Catalog.build, rows, builtins, previous)
+            case Turn():
+                await asyncio.sleep(0)
+                return None
             case ParseText(text):
-                return await self._parser.parse(text)
+                return await self._parser.parse(text, share)
             case never:
                 assert_never(never)
 
@@ -75,3 +91,14 @@ class Catalogs:
         pairs = [(row[0], row[1]) for row in rows]
         self._catalog = await asyncio.to_thread(Catalog.build, pairs, self._builtins, self._catalog)
         self._checked_at = began
+
+
+class ClientLookUps:
+    """`pep.core.wire.LookUps` of one client."""
+
+    def __init__(self, catalogs: Catalogs, share: str) -> None:
+        self._catalogs = catalogs
+        self._share = share
+
+    async def answer(self, question: Question) -> Answer:
+        return await self._catalogs.answer(question, self._share)

@@ -43,15 +43,22 @@ class Catalog(StrictModel):
 class PostgresLimits(Limits):
     """What one client may use."""
 
+    # Each has a connection to the target, which by its own default takes 100 of everybody.
+    sessions_per_subject: Annotated[int, Field(ge=1)] = 50
     login: Duration = seconds(15)
     # Connections whose login is not over: they take no place from those who have one.
     unauthenticated_connections: Annotated[int, Field(ge=1)] = 200
+    unauthenticated_per_address: Annotated[int, Field(ge=1)] = 100
     idle: Duration | None = seconds(8 * 3600)
     statement_bytes: Size = 1 << 20
 
     @property
     def most_strangers(self) -> int | None:
         return self.unauthenticated_connections
+
+    @property
+    def most_per_address(self) -> int:
+        return self.unauthenticated_per_address
 
 
 class PostgresApproval(Approval):

@@ -27,6 +27,7 @@ from typing import Any
 import orjson
 from postgast.native import lib
 
+from pep.core.turns import NoTurn, Turns
 from pep.postgres.secrets import examine, redact, redact_tokens
 from pep.postgres.tokens import MAX_RUN_COST, run_cost
 
@@ -65,6 +66,9 @@ class ParserLimits:
     child_cpu_seconds: int = 5
     child_memory: int = 1 << 30
     timeout: float = 10.0
+    # Of one share (the person or workload at the end of a chain): children at once, and statements that wait for one.
+    per_share: int = 1
+    waiting: int = 256
 
 
 DEFAULT_LIMITS = ParserLimits()
@@ -207,18 +211,22 @@ class ParserProcess:
     def __init__(self, limits: ParserLimits = DEFAULT_LIMITS, children: int = 2) -> None:
         self._limits = limits
         self._idle: list[asyncio.subprocess.Process] = []
-        self._free = asyncio.Semaphore(children)
+        self._turns = Turns(children, limits.per_share, limits.waiting)
         self._closed = False
 
-    async def parse(self, text: str) -> ParseTree | Unparsable:
+    async def parse(self, text: str, share: str = "") -> ParseTree | Unparsable:
+        """`share` is who pays for it: nobody takes every child."""
         if fits_in_process(text, self._limits):
             return parse(text, self._limits)
         refused = refuse(text, self._limits)
         if refused is not None:
             return refused
         try:
-            async with asyncio.timeout(self._limits.timeout), self._child() as child:
+            async with self._turns.of(share), asyncio.timeout(self._limits.timeout), self._child() as child:
                 return await self._ask(child, text)
+        except NoTurn:
+            reason = "too many long statements of this client wait to be parsed already; send it again later"
+            return unparsable(reason, sqlstate=PROGRAM_LIMIT_EXCEEDED)
         except TimeoutError:
             reason = "the statement took too long to parse"
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -233,19 +241,18 @@ class ParserProcess:
     @asynccontextmanager
     async def _child(self) -> AsyncIterator[asyncio.subprocess.Process]:
         """A child of one's own. It is used again only if the whole exchange went well."""
-        async with self._free:
-            child = self._idle.pop() if self._idle else None
-            if child is None or child.returncode is not None:
-                child = await self._start()
-            completed = False
-            try:
-                yield child
-                completed = not self._closed
-            finally:
-                if completed:
-                    self._idle.append(child)
-                else:
-                    await _end(child)
+        child = self._idle.pop() if self._idle else None
+        if child is None or child.returncode is not None:
+            child = await self._start()
+        completed = False
+        try:
+            yield child
+            completed = not self._closed
+        finally:
+            if completed:
+                self._idle.append(child)
+            else:
+                await _end(child)
 
     async def _start(self) -> asyncio.subprocess.Process:
         """The child gets no environment but where its modules are: the proxy's may hold credentials."""

@@ -11,6 +11,7 @@ under a cast is dropped only where the type is one of PostgreSQL's plain scalars
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import sys
 import time
@@ -162,6 +163,8 @@ def main(arguments: list[str]) -> None:
     limits = ParserLimits(**orjson.loads(arguments[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (limits.child_memory, limits.child_memory))
+    # On a busy machine whoever has asked for little comes first.
+    os.nice(5)
     _serve(sys.stdin.buffer, sys.stdout.buffer, limits)
 
 

@@ -44,6 +44,11 @@ class FreshCatalog:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A look-up of nothing: others go first. Answered by None."""
+
+
+@dataclass(frozen=True, slots=True)
 class ParseText:
     """A look-up: a statement too long to be parsed in this process."""
 

@@ -38,13 +38,14 @@ from pep.postgres.upstream import Account, Connected, OwnConnection, Target, Ups
 SUPPORTED: Final = frozenset({MaskFields, LimitRows, TimeLimit, ReadOnly, RecordSession})
 
 _KEY_BYTES: Final = 4
+_FULL: Final = denial.fatal(denial.TOO_MANY_CONNECTIONS, "too many clients are at their login; try again").encode()
 
 
 async def serve(proxy: PostgresProxy, runtime: Runtime) -> None:
     """Serve clients until the process stops. Raises ConfigError."""
     server = PostgresServer(proxy, runtime)
     try:
-        await runtime.listen(server.client)
+        await runtime.listen(server.client, sorry=_FULL)
     finally:
         await server.close()
 
@@ -105,6 +106,7 @@ class PostgresServer:
         if isinstance(admitted, Deny):
             await _farewell(leg, _login_refused(admitted))
             return
+        self._runtime.listener.known_now(leg)
         reason = "the login could not be finished"
         try:
             reason = await self._session(leg, hello, admitted)
@@ -134,7 +136,7 @@ class PostgresServer:
                 leg,
                 connected.leg,
                 lambda _: gate,
-                self._catalogs,
+                self._catalogs.of(admitted.handle.subject.root.name),
                 lambda: self._target.cancel(connected),
                 admitted.mailbox,
                 client_buffer=self._proxy.limits.client_buffer,

@@ -30,6 +30,7 @@ from pep.core.wire import (
     Event,
     Housekeeping,
     LookedUp,
+    LookUp,
     PolicyChanged,
     Record,
     RecordFailed,
@@ -48,7 +49,7 @@ from pep.postgres.extended import ExtendedQuery
 from pep.postgres.frames import Frame, FrontendTag
 from pep.postgres.names import Names
 from pep.postgres.permits import Permits
-from pep.postgres.resolution import Resolution
+from pep.postgres.resolution import Resolution, Turn
 from pep.postgres.resolver import Resolver
 from pep.postgres.results import Execution
 from pep.postgres.simple import SimpleQuery
@@ -56,6 +57,8 @@ from pep.postgres.stepping import Exchanges, Refused, Settings, Step, Wait
 
 # Answers that the server may owe before more is asked of it; the client then waits, as its bytes do.
 MOST_OWED: Final = 4096
+# Messages that are taken in one go.
+MOST_AT_ONCE: Final = 256
 
 _COPY: Final = frozenset({FrontendTag.COPY_DATA, FrontendTag.COPY_DONE, FrontendTag.COPY_FAIL})
 
@@ -214,7 +217,14 @@ class PostgresSession:
     # --- steps --------------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
+        taken = 0
         while not self._ended and self._step is None and self._inbox and len(self._talk.replies) < MOST_OWED:
+            taken += 1
+            if taken > MOST_AT_ONCE:
+                # Messages that wait for nothing would take the loop from everybody else.
+                self._step = self._let_others()
+                self._resume(None)
+                return
             item = self._inbox.popleft()
             self._waiting_bytes -= _size(item)
             self._step = self._process(item)
@@ -222,6 +232,10 @@ class PostgresSession:
         if self._inbox and self._step is None and not self._ended:
             # Without being asked the server may keep the last of its answers to itself.
             self._talk.flush()
+
+    def _let_others(self) -> Step:
+        self._talk.emit(LookUp(self._exchanges.next(), Turn()))
+        yield Wait.ANSWER
 
     def _resume(self, value: object) -> None:
         assert self._step is not None
