@@ -190,7 +190,7 @@ class Spool:
         entries = [entry for sealed in records for entry in _entries(sealed)]
         encoded = [encode(entry) for entry in entries]
         data = b"".join(encoded)
-        self._check_room(len(data), root, essential=final or not root)
+        self._check_room(len(data), root, final=final)
         if self.segments[-1].size >= self._segment_bytes:
             self._rotate()
         self._write(data)
@@ -265,11 +265,13 @@ class Spool:
         for _, lock in self._adopted:
             os.close(lock)
 
-    def _check_room(self, size: int, root: str, *, essential: bool) -> None:
-        limit = self._max_bytes + (self._max_bytes // _RESERVE if essential else 0)
+    def _check_room(self, size: int, root: str, *, final: bool) -> None:
+        # How chains end, and what has no session, is still written where nothing else is any more.
+        limit = self._max_bytes + (self._max_bytes // _RESERVE if final or not root else 0)
         if self._total + size > limit:
             raise SpoolError("the spool is full")
-        if not essential and self._by_root.get(root, 0) + size > self._max_bytes * self._share:
+        # What has no session has a share like a subject: refused logins fill no disk that others need.
+        if not final and self._by_root.get(root, 0) + size > self._max_bytes * self._share:
             raise SpoolError("this subject's share of the spool is full")
 
     def _write(self, data: bytes) -> None:

@@ -284,9 +284,9 @@ class HttpLimits(Limits):
     """What clients may use. Sessions belong to credentials, and one may have many connections."""
 
     connections: Annotated[int, Field(ge=1)] = 2000
-    connections_per_address: Annotated[int, Field(ge=1)] = 1000
+    connections_per_address: Annotated[int, Field(ge=1)] = 1500
     # Requests of one person or workload that are served at once.
-    requests_per_subject: Annotated[int, Field(ge=1)] = 500
+    requests_per_subject: Annotated[int, Field(ge=1)] = 1500
     # At once on one connection of HTTP/2.
     streams: Annotated[int, Field(ge=1, le=1000)] = 100
     # From the first byte of a request's head to its last, and for a TLS handshake.
