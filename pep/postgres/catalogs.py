@@ -46,7 +46,7 @@ class Catalogs:
         """For a client who pays with that share: the person or workload at the end of its chain."""
         return ClientLookUps(self, share)
 
-    async def answer(self, question: Question, share: str) -> Answer:
+    async def answer(self, question: Question, share: str = "") -> Answer:
         """The facts. What takes a child process or a thread waits for the share's turn."""
         match question:
             case FreshCatalog(force):
