@@ -24,6 +24,7 @@ from pdp.v1.digests import action_digest
 
 # What fits several screens is read; more than that only where the person asks for it.
 _SUMMARY: Final = 80
+_IN_A_LIST: Final = 160
 STATEMENT_LIMIT: Final = 16_000
 _LISTED: Final = 100
 GUTTER: Final = "  │ "
@@ -200,7 +201,9 @@ def parameters(raw: bytes, *, limit: int | None) -> Iterator[str]:
 def summary(approval: Approval) -> str:
     """The action in a few words: its kind and what it touches, or what was written where it does not say these."""
     if approval.sentence:
-        return _printable(approval.sentence)
+        said = _printable(approval.sentence)
+        # The end says what else it does.
+        return said if len(said) <= _IN_A_LIST else f"{said[: _IN_A_LIST // 2]} … {said[-_IN_A_LIST // 2 :]}"
     protocol = properties_of(approval.action) or {}
     if "kind" not in protocol and approval.action.statement.text:
         return shown(approval.action.statement.text, limit=_SUMMARY)

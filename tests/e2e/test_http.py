@@ -26,7 +26,8 @@ class Api:
         self.url = f"http://{HOST}:{port}"
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
-        return self.session.request(method, self.url + path, timeout=PATIENCE, **options)
+        # Longer than everything that people do meanwhile at the command line takes on a machine that is busy.
+        return self.session.request(method, self.url + path, timeout=4 * PATIENCE, **options)
 
 
 @pytest.fixture
