@@ -104,8 +104,7 @@ def _assemble(
     expanded = expand(parsed, resources)
     document = {**data, "bindings": expanded}
     built = {"version": version, "reads": reads, "bindings": bindings}
-    canonical = json.dumps([document, built], sort_keys=True, ensure_ascii=True).encode()
-    revision = "sha256:" + hashlib.sha256(digest(sources).encode() + canonical).hexdigest()
+    revision = _revision(sources, document, built)
     document["checkrein"] = {"built": {**built, "revision": revision}}
     manifest = {"revision": revision, "roots": list(ROOTS), "rego_version": 1}
     files = {each.name: each.content for each in sources}
@@ -124,6 +123,25 @@ def _owners(data: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
             if isinstance(names, list):
                 found.setdefault(str(resource), {})[str(dataset)] = [name for name in names if isinstance(name, str)]
     return found
+
+
+def _revision(sources: Sequence[Source], document: Mapping[str, Any], built: Mapping[str, Any]) -> str:
+    canonical = json.dumps([document, built], sort_keys=True, ensure_ascii=True).encode()
+    return "sha256:" + hashlib.sha256(digest(sources).encode() + canonical).hexdigest()
+
+
+def is_of(content: bytes, revision: str) -> bool:
+    """Whether a kept bundle is that of the revision: it says so, and its files have that digest."""
+    try:
+        files = unpacked(content)
+        document = json.loads(files.pop("data.json"))
+        built = document.pop("checkrein")["built"]
+        manifest = json.loads(files.pop(".manifest"))
+        sources = [Source(name, Path(name), text) for name, text in files.items()]
+        said = {built.pop("revision"), manifest["revision"], _revision(sources, document, built)}
+    except (OSError, EOFError, KeyError, TypeError, ValueError, tarfile.TarError):
+        return False
+    return said == {revision}
 
 
 def _pack(files: Mapping[str, bytes]) -> bytes:
@@ -184,10 +202,12 @@ def reopened(content: bytes, resources: Sequence[Resource], path: Path = Path("b
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:
-    """The files of a bundle by their names."""
+    """The files of a bundle by their names. ValueError for one that would lie outside of it."""
     files: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
         for entry in archive:
+            if PurePosixPath(entry.name).is_absolute() or ".." in PurePosixPath(entry.name).parts:
+                raise ValueError("a name leads out of the bundle")
             if (file := archive.extractfile(entry)) is not None:
                 files[entry.name] = file.read()
     return files

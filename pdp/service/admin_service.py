@@ -46,6 +46,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
 
 READ: Final = "records.read"
+KILLED: Final = "session.killed"
+MINTED: Final = "token.minted"
 _PAGE: Final = 200
 # What else the run did, for whoever is to approve one thing of it.
 _RECENT: Final = 10
@@ -180,6 +182,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         reason = request.reason or "ended by an operator"
         if not await self._sessions.end(session.id, SessionState.KILLED, reason):
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "the session has ended already")
+        # Afterwards: what cannot be put on record must not keep a session open.
+        await self._chain.append(KILLED, {"by": who.subject.key, "session": session.id})
         log.info("session killed", session=session.id, by=who.subject.key)
         return pb.KillSessionResponse()
 
@@ -196,6 +200,13 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
         except ValueError as error:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        facts = {
+            "by": who.subject.key,
+            "subject": f"{wanted.subject.type}:{wanted.subject.id}",
+            "audience": wanted.audience,
+            "expires": minted.expires_at.isoformat(),
+        }
+        await self._chain.append(MINTED, facts)
         log.info("token minted", subject=wanted.subject.id, audience=wanted.audience, by=who.subject.key)
         return pb.MintTokenResponse(token=minted.token, expires_at=timestamp(minted.expires_at))
 

@@ -5,11 +5,13 @@ Whoever goes back or reads a decision is on record in the service's own chain be
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 import orjson
+import structlog
 
 from pdp.audit.service_chain import ServiceChain
 from pdp.decisions.explain import Explained, Explainer
@@ -17,6 +19,7 @@ from pdp.decisions.log import DecisionLog
 from pdp.decisions.trace import Rule
 from pdp.opa.engine import PolicyEngine
 from pdp.opa.program import OpaFailed
+from pdp.policies.bundle import is_of
 from pdp.policies.difference import differences
 from pdp.policies.problems import PolicyError
 from pdp.policy_result import ResultError, expired, parse_result
@@ -30,6 +33,8 @@ from pdp.store.database import Database
 from pdp.store.decisions import StoredDecision
 from pdp.v1 import policy_service_pb2 as pb
 from pdp.v1 import policy_service_pb2_grpc
+
+log = structlog.get_logger("pdp.policies")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -165,6 +170,8 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         bundle = await run(lambda connection: stored_policies.bundle(connection, decision.revision))
         if bundle is None:
             return "the policies that decided are not kept any more"
+        if not await asyncio.to_thread(is_of, bundle, decision.revision):
+            return "the policies that decided are not as they were written: the store was changed"
         try:
             return await self._explainer.explain(bundle, decision.input)
         except OpaFailed as error:
@@ -180,6 +187,9 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         content = await self._database.short.run(lambda connection: stored_policies.bundle(connection, found[0]))
         if content is None:
             raise Refused(grpc.StatusCode.NOT_FOUND, "no such revision is kept")
+        if not await asyncio.to_thread(is_of, content, found[0]):
+            log.critical("a kept bundle is not that of its revision", revision=found[0], alarm=True)
+            raise Refused(grpc.StatusCode.DATA_LOSS, "what is kept of that revision is not it: the store was changed")
         return found[0], content
 
 

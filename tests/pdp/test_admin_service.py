@@ -2,12 +2,14 @@
 
 import asyncio
 import datetime
+import json
 
 import grpc
 import pytest
 
 from pdp.identity.subject import Party
 from pdp.policy_result import denied
+from pdp.store import records
 from pdp.v1 import access_pb2
 from pdp.v1 import admin_service_pb2 as pb
 from tests.pdp.serving import AGENT, SELECT, Script, action, digest_of, folder, result, serving, status_of
@@ -246,5 +248,25 @@ def test_a_token_does_not_outlive_the_one_that_it_is_made_with():
                 alice.metadata = (("authorization", f"Bearer {minted.token}"),)
                 code, _ = await status_of(alice.call("GetStatus", pb.GetStatusRequest()))
                 assert code is grpc.StatusCode.UNAUTHENTICATED
+
+    asyncio.run(scenario())
+
+
+def test_who_ends_a_session_and_who_has_a_token_made_is_on_record():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                opened = await (await service.proxy()).open()
+                olga = await service.person("olga")
+                await olga.call("KillSession", pb.KillSessionRequest(session_id=opened.session_id))
+                request = pb.MintTokenRequest(subject_type="agent", subject_id="nightly", audience="shop")
+                token = (await olga.call("MintToken", request)).token
+                chain, run = service.inside.chain.id, service.inside.database.bulk.run
+                events = [json.loads(each.event) for each in await run(lambda c: records.page(c, chain, 0, 100))]
+                told = {each["type"]: each["facts"] for each in events}
+                assert told["session.killed"] == {"by": "user:olga", "session": opened.session_id}
+                minted = told["token.minted"]
+                assert (minted["by"], minted["subject"], minted["audience"]) == ("user:olga", "agent:nightly", "shop")
+                assert not any(token in json.dumps(each) for each in events)
 
     asyncio.run(scenario())

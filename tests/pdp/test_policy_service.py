@@ -17,12 +17,13 @@ from pdp.config import load_config
 from pdp.decisions.decided import Decided
 from pdp.identity.subject import Party
 from pdp.identity.tokens import now_utc, open_issuer
-from pdp.policies.bundle import Bundle
+from pdp.policies.bundle import Bundle, _pack, is_of, unpacked
 from pdp.policies.history import Change, Pin, PolicyEvent
 from pdp.server import policy_engine, running
 from pdp.service.policy_history import PolicyHistory
 from pdp.store import decisions as stored
 from pdp.store import policies as stored_policies
+from pdp.store import tables
 from pdp.store.database import Database
 from pdp.v1 import policy_service_pb2 as pb
 from pdp.v1 import policy_service_pb2_grpc
@@ -338,6 +339,44 @@ def test_the_commands(opa_path: Path):
             assert "+ policies/freeze/freeze.rego" in history.out
             resumed = await pdp("policy", "resume", **settings)
             assert resumed.status == 0
+
+    with folder() as path:
+        asyncio.run(scenario(path))
+
+
+def test_a_bundle_that_was_changed_in_the_store_decides_and_explains_nothing(opa_path: Path):
+    async def scenario(path: Path) -> None:
+        repository = begin(path)
+        frozen(repository)
+        async with installed(path, opa_path) as it:
+            engine: Any = it.service.engine
+            old = engine.revision
+            proxy = await it.service.proxy()
+            opened = await proxy.open()
+            (denied,) = await proxy.decide(opened.token, action(READ))
+            bind(repository, "open", "guard", "reads")
+            new = await it.in_force(lambda: engine.revision != old)
+            await it.changes(2)
+            run = it.service.inside.database.short.run
+            kept = await run(lambda connection: stored_policies.bundle(connection, old))
+            assert kept is not None
+            assert is_of(kept, old)
+            files = unpacked(kept)
+            assert files.pop("policies/freeze/freeze.rego")
+            for harmed in (_pack(files), _pack({**unpacked(kept), "../x.json": b"{}"}), kept[: len(kept) // 2], b""):
+                changed = tables.policy_bundles.update().where(tables.policy_bundles.c.revision == old)
+                await run(lambda connection, c=changed, h=harmed: connection.execute(c.values(content=h)))
+                code, said = await status_of(it.call("RollBack", pb.RollBackRequest(revision=old)))
+                assert (code, said) == (
+                    grpc.StatusCode.DATA_LOSS,
+                    "what is kept of that revision is not it: the store was changed",
+                )
+                assert engine.revision == new
+                request = pb.ExplainDecisionRequest(decision_id=denied.decision_id)
+                answer = await it.call("ExplainDecision", request)
+                assert answer.not_repeated == (
+                    "the policies that decided are not as they were written: the store was changed"
+                )
 
     with folder() as path:
         asyncio.run(scenario(path))
