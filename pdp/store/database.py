@@ -159,7 +159,12 @@ class Database:
         return self._where.file
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._open)
+        try:
+            await asyncio.to_thread(self._open)
+        except BaseException:
+            # What could not be used is left with nothing open.
+            await asyncio.to_thread(self._close)
+            raise
         return self
 
     async def __aexit__(

@@ -184,7 +184,8 @@ def test_streams_of_documents_are_equal_but_for_their_masked_cells(proxy: Attack
     events = "".join(f"id: {number}\nevent: row\ndata: {line}\n\n" for number, line in enumerate(lines))
     proxy.target.says(reply(events, "text/event-stream", framing="chunked", step=50))
     shown = body_of(proxy.send(ask("/named/x"))).decode().split("\n\n")[:-1]
-    assert [event.split("\n")[:2] for event in shown] == [[f"id: {number}", "event: row"] for number in range(4)]
+    # The number of an event may be what is masked in it; its name is a plain word.
+    assert [event.split("\n")[:-1] for event in shown] == [["event: row"]] * 4
     assert [read(event.partition("data: ")[2]) for event in shown] == [expected(read(line)) for line in lines]
 
 

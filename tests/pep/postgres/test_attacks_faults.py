@@ -21,7 +21,7 @@ from tests.relay import Relay, relay, require_approval
 NAME = "attacked_faults"
 
 # Longer than any answer of a proxy that is well, on a machine that is not.
-BLOCKED = 1.0
+BLOCKED = 5.0
 
 
 @pytest.fixture(scope="module")
