@@ -90,6 +90,13 @@ conformance: venv-dev ## Run the official suite of MCP, Autobahn's cases and h2s
 	@CONFORMANCE=$(CONFORMANCE) H2SPEC="$$(deploy/tools/setup get h2spec)" $(BIN)/python -m pytest \
 		tests/conformance/h2spec.py tests/conformance/mcp_suite.py tests/conformance/websocket_compression.py tests/conformance/websocket_cases.py $(ARGS)
 
+MINUTES ?= 30
+
+.PHONY: chaos
+chaos: venv-dev postgres ## Compare three ledgers after MINUTES=30 of faults (SEED=n repeats a schedule); docs/chaos.md
+	@OPA="$$($(SETUP) get opa)" && export OPA && CHAOS_MINUTES="$(MINUTES)" CHAOS_SEED="$(SEED)" \
+		CHAOS_REPORT=docs/chaos.md $(BIN)/python -m pytest -s -m chaos tests/e2e/chaos $(ARGS)
+
 .PHONY: doors
 doors: venv-dev ## Take each check at the doors away, one at a time, and see that a test misses it (ARGS=word chooses)
 	@$(BIN)/python -m tests.doors.mutations $(ARGS)
