@@ -44,7 +44,7 @@ def main() -> None:
     state = Path(tempfile.mkdtemp(prefix="checkrein-bench-"))
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(services.state_folder(state))
-        installation = services.install(state, services.CHECKOUT / "rego", password)
+        installation = services.install(state, services.CHECKOUT / "rego", password, secrets.token_urlsafe(24))
         up = stack.enter_context(services.up(installation))
         shop = stack.enter_context(target.running(state, installation.target_port, password))
         services.until_ready(installation, up)
@@ -59,7 +59,7 @@ def main() -> None:
                     for _ in range(options.rounds):
                         arguments = (shop.psql.with_name("pgbench"), file, mode, clients, options.seconds)
                         direct.append(_tps(*arguments, installation.target_port, "shop_proxy", password))
-                        token = identities.node(node, "bench")
+                        token = identities.node(node, "bench", "shop")
                         proxied.append(_tps(*arguments, installation.proxy_port, "bench", token))
                     one, two = statistics.median(direct), statistics.median(proxied)
                     row = (f"{one:,.0f}", f"{two:,.0f}", f"{two / one:.3f}", f"{1000 * clients / two:.2f}")
