@@ -19,7 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "deploy" / "demo"))
+# Its own folder has an http.py, which would stand before the library's.
+sys.path[0] = str(Path(__file__).resolve().parent.parent / "deploy" / "demo")
 
 import services
 import target
