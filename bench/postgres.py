@@ -20,7 +20,8 @@ import tempfile
 from pathlib import Path
 
 # Its own folder has an http.py, which would stand before the library's.
-sys.path[0] = str(Path(__file__).resolve().parent.parent / "deploy" / "demo")
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "deploy" / "demo"))
 
 import services
 import target
