@@ -122,6 +122,7 @@ class Sessions:
         self._limits = limits
         self._now = now
         self._live: dict[str, LiveSession] = {}
+        self._flushing = asyncio.Lock()
         self._on_end: list[OnEnd] = []
         # Before, nobody could renew a lease: this process did not run, or the store did not answer.
         self._leases_from = now()
@@ -348,12 +349,14 @@ class Sessions:
 
     async def _flush(self, sessions: Iterable[LiveSession]) -> None:
         """Adds to the store what was counted. A store that fails gets it next time."""
-        counts = {each.id: Counter(each.verdicts) for each in sessions if each.verdicts and each.kept}
-        if not counts:
-            return
-        await self._database.short.run(lambda connection: stored.add_verdicts(connection, counts))
-        for each, added in counts.items():
-            if (session := self._live.get(each)) is not None:
+        # One after the other: of two at once each would add what both have counted.
+        async with self._flushing:
+            told = [(each, Counter(each.verdicts)) for each in sessions if each.verdicts and each.kept]
+            if not told:
+                return
+            counts = {session.id: added for session, added in told}
+            await self._database.short.run(lambda connection: stored.add_verdicts(connection, counts))
+            for session, added in told:
                 session.verdicts -= added
 
     def all_open(self) -> Sequence[LiveSession]:
