@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import weakref
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -129,7 +129,7 @@ class Approvals:
     async def find(self, id: str) -> Approval | None:
         return await self._database.short.run(lambda connection: stored.find(connection, id))
 
-    async def follow(self, id: str) -> AsyncIterator[Approval]:
+    async def follow(self, id: str) -> AsyncGenerator[Approval, None]:
         """The approval as it stands, then each time it changes, until people have answered or it has ended."""
         changed = asyncio.Event()
         self._waiting[id].add(changed)

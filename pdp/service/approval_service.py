@@ -23,6 +23,7 @@ from pdp.opa.engine import PolicyEngine
 from pdp.policy_result import Requirement
 from pdp.service.action_digest import digest, fingerprint
 from pdp.service.decider import Decider, new_id
+from pdp.service.judged import judged
 from pdp.service.peers import Peers
 from pdp.service.refusal import Refused
 from pdp.service.sessions import LiveSession, Sessions
@@ -174,7 +175,11 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
     ) -> AsyncIterator[pb.AwaitApprovalResponse]:
         session = await self._sessions.authorize(request.token, self._peers.calling(context))
         await self._own(session, request.approval_id)
-        async for approval in self._approvals.follow(request.approval_id):
+
+        def judge() -> None:
+            self._sessions.check(request.token, self._peers.calling(context))
+
+        async for approval in judged(self._approvals.follow(request.approval_id), judge):
             yield pb.AwaitApprovalResponse(state=STATES[approval.state], comment=approval.comment)
 
     async def CancelApproval(  # noqa: N802

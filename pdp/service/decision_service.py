@@ -19,6 +19,7 @@ from pdp.identity.tokens import Clock
 from pdp.opa.engine import PolicyEngine
 from pdp.service.action_digest import fingerprint
 from pdp.service.decider import Answer, Asker, Decider, new_id
+from pdp.service.judged import again
 from pdp.service.peers import Peer, Peers
 from pdp.service.rates import Rates
 from pdp.service.refusal import Refused
@@ -227,7 +228,7 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
             yield watcher.numbered(pb.WatchResponse(snapshot=await self._snapshot(watcher.peer)))
             while not acknowledging.done():
                 # The stream of a proxy that is no longer let in ends as well.
-                self._peers.calling(context)
+                again(lambda: self._peers.calling(context))
                 if watcher.overrun:
                     raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much is waiting to be read; watch again")
                 if (message := watcher.take()) is not None:

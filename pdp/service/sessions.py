@@ -26,7 +26,7 @@ from pdp.identity.tokens import Clock
 from pdp.service.decider import Asker
 from pdp.service.peers import Peer
 from pdp.service.refusal import Refused
-from pdp.service.session_tokens import REFRESH_GRACE, SessionTokens, TokenRefused
+from pdp.service.session_tokens import REFRESH_GRACE, SessionClaims, SessionTokens, TokenRefused
 from pdp.store import sessions as stored
 from pdp.store.database import Database, StoreUnavailable
 from pdp.store.sessions import SessionState, StoredSession
@@ -206,7 +206,8 @@ class Sessions:
         """The session of a token that may have run out just now, whether it is open or not."""
         return await self._presented(token, peer, REFRESH_GRACE)
 
-    async def _presented(self, token: str, peer: Peer, grace: datetime.timedelta) -> LiveSession:
+    def check(self, token: str, peer: Peer, grace: datetime.timedelta = datetime.timedelta(0)) -> SessionClaims:
+        """What the token says. Refused where it is good no more, or was given to another proxy."""
         try:
             claims = self._tokens.verify(token, grace=grace)
         except TokenRefused as error:
@@ -214,6 +215,10 @@ class Sessions:
         if claims.proxy != peer.uri or not peer.serves(claims.resource):
             log.warning("token of another proxy presented", session=claims.session, proxy=peer.uri)
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, "the session's token was not given to this proxy")
+        return claims
+
+    async def _presented(self, token: str, peer: Peer, grace: datetime.timedelta) -> LiveSession:
+        claims = self.check(token, peer, grace)
         session = await self._find(claims.session)
         if session is None:
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "the session is not known")

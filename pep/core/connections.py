@@ -37,7 +37,6 @@ _FINAL_CODES: Final = frozenset(
         grpc.StatusCode.NOT_FOUND,
         grpc.StatusCode.ALREADY_EXISTS,
         grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.OUT_OF_RANGE,
         grpc.StatusCode.UNIMPLEMENTED,
@@ -49,6 +48,10 @@ _REACH_SECONDS: Final = 1.0
 
 class Retired(Exception):
     """The stream's connection is no longer used; it is to be opened again on another."""
+
+
+class Unauthenticated(RequestRefused):
+    """What was shown is not, or is no longer, taken; something newer may be."""
 
 
 class Connections:
@@ -124,6 +127,8 @@ def translated_errors() -> Iterator[None]:
         words = f"the decision service answered {code.name}"
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             raise ShareExhausted(words) from None
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            raise Unauthenticated(words) from None
         raise (RequestRefused if code in _FINAL_CODES else DecisionUnavailable)(words) from None
 
 

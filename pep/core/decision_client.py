@@ -29,7 +29,7 @@ from pdp.v1 import (
 from pdp.v1.tracing import NoTracer, Tracer
 from pdp.v1.turns import Turns
 from pep.core import translate
-from pep.core.connections import Connections, Retired, answers, translated_errors
+from pep.core.connections import Connections, Retired, Unauthenticated, answers, translated_errors
 from pep.core.errors import DecisionUnavailable, RequestRefused, ShareExhausted
 from pep.core.estimates import Estimate
 from pep.core.model import Action, Allow, Decision, Deny, Mask, Reason, RequireApproval
@@ -308,9 +308,9 @@ class GrpcDecisionClient:
         return PendingApproval(answer.approval_id, answer.url, expires, tuple(answer.approvers), approved)
 
     async def await_approval(self, session: SessionHandle, approval_id: str) -> AsyncGenerator[ApprovalUpdate, None]:
-        request = approval_service_pb2.AwaitApprovalRequest(token=session.token, approval_id=approval_id)
         while True:
             connections = self._connections
+            request = approval_service_pb2.AwaitApprovalRequest(token=session.token, approval_id=approval_id)
             async with connections.streams.one() as channel:
                 stub = approval_service_pb2_grpc.ApprovalServiceStub(channel)
                 call = stub.AwaitApproval(request, wait_for_ready=True)
@@ -323,6 +323,10 @@ class GrpcDecisionClient:
                 except Retired:
                     # The next stream begins with the state as it is then.
                     continue
+                except Unauthenticated as error:
+                    # A stream outlives the token and the certificate that it began with.
+                    if session.token == request.token and connections is self._connections:
+                        raise DecisionUnavailable(str(error)) from None
                 finally:
                     call.cancel()
 

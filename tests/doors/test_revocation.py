@@ -36,7 +36,7 @@ from tests.pdp.serving import (
     status_of,
 )
 
-DENIED = grpc.StatusCode.PERMISSION_DENIED
+DENIED, UNAUTHENTICATED = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 ENDED = grpc.StatusCode.FAILED_PRECONDITION
 SECRET = "s" * 43
 KEYS = f"""
@@ -298,7 +298,7 @@ def test_a_revoked_proxy_makes_no_call_and_its_open_streams_end():
                 assert await guard.revoke("proxy", "shop") == 1
                 assert (await status_of(proxy.decide(opened.token, action(SELECT))))[0] is DENIED
                 assert (await status_of(proxy.open()))[0] is DENIED
-                assert (await status_of(_to_the_end(watching.call)))[0] is DENIED
+                assert (await status_of(_to_the_end(watching.call)))[0] is UNAUTHENTICATED
                 with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     await recording.write(audit_service_pb2.RecordRequest(session_id=opened.session_id, seq=1))
                 assert (await status_of(_to_the_end(recording)))[0] is DENIED
