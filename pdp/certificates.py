@@ -222,29 +222,51 @@ def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def server_credentials(certificate: Certificate) -> grpc.ServerCredentials:
-    """Mutual TLS: a caller without a certificate of the authority gets no connection, over a unix socket as well.
+class ServerCertificate:
+    """What callers are shown. The files are read again when they change, so that a renewed certificate serves the next
+    connection; where they do not make a pair, what is in use stays in use.
 
-    The files are read again when they change, so that a renewed certificate serves the next connection.
+    Raises OSError or ValueError where they are no good to begin with.
     """
-    read: list[tuple[int, ...]] = []
 
-    def changed() -> grpc.ServerCertificateConfiguration | None:
+    def __init__(self, files: Certificate) -> None:
+        self._used = files
+        self._read = _state(files)
+        self._first = _configuration(files)
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Mutual TLS, over a unix socket as well: who shows no certificate of the authority gets no connection."""
+        # The stubs say that the function never answers None, the documentation that None means no change.
+        return grpc.dynamic_ssl_server_credentials(self._first, self.look, require_client_authentication=True)  # type: ignore[arg-type]
+
+    def look(self) -> grpc.ServerCertificateConfiguration | None:
+        """What has changed, or None; asked at each connection."""
         try:
-            state = tuple(path.stat().st_mtime_ns for path in _files(certificate))
-            if read == [state]:
+            state = _state(self._used)
+            if state == self._read:
                 return None
-            fresh = _configuration(certificate)
+            fresh = _configuration(self._used)
         except (OSError, ValueError):
-            # A file that is being replaced: what is in use stays in use.
-            log.warning("certificate not read again", file=str(certificate.certificate))
+            # Files that are being replaced.
+            log.warning("certificate not read again", file=str(self._used.certificate))
             return None
-        read[:] = [state]
+        self._read = state
         return fresh
 
-    first = _configuration(certificate)
-    # The stubs say that the function never answers None, the documentation that None means no change.
-    return grpc.dynamic_ssl_server_credentials(first, changed, require_client_authentication=True)  # type: ignore[arg-type]
+    def why_not_used(self) -> str:
+        """What is wrong with the files as they are now, or ""."""
+        try:
+            if _state(self._used) != self._read:
+                _configuration(self._used)
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        except ValueError as error:
+            return str(error)
+        return ""
+
+
+def _state(files: Certificate) -> tuple[tuple[int, int], ...]:
+    return tuple((each.st_mtime_ns, each.st_ino) for each in (path.stat() for path in _files(files)))
 
 
 def _files(certificate: Certificate) -> tuple[Path, ...]:

@@ -32,7 +32,7 @@ from pdp.audit.notary import Notary
 from pdp.audit.retention import Retention
 from pdp.audit.service_chain import STOPPED, ServiceChain
 from pdp.audit.trust import Authorities
-from pdp.certificates import Authority, Certificate, private_folder, server_credentials
+from pdp.certificates import Authority, Certificate, ServerCertificate, private_folder
 from pdp.config import Config
 from pdp.decisions.decided import Decided
 from pdp.decisions.explain import Explainer
@@ -139,15 +139,16 @@ class Running:
 async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) -> AsyncIterator[Running]:
     """The service, listening. Ends calls, background work, OPA and the store in this order."""
     certificate = certificate_of(config)
+    shown = _shown(certificate)
     with only_one(config.state):
         database = await asyncio.to_thread(Database, config.store_url)
         async with database, _policies(engine, database):
             meters, tracer = Meters(version("checkrein")), open_tracer(config.telemetry.traces, "checkrein-pdp")
-            parts = await _parts(config, engine, database, now, meters, tracer)
+            parts = await _parts(config, engine, database, now, meters, tracer, shown)
             server = grpc.aio.server(interceptors=[Observed(meters, tracer), Refusals()], options=_OPTIONS)
             checks = health.aio.HealthServicer()
             _add(server, config, certificate, parts, now, checks)
-            address = _listen(server, config, certificate)
+            address = _listen(server, config, shown)
             anchoring = config.pdp.records.checkpoints.every.total_seconds()
             async with asyncio.TaskGroup() as background:
                 tasks = [
@@ -294,7 +295,13 @@ class _Parts:
 
 
 async def _parts(
-    config: Config, engine: PolicyEngine, database: Database, now: Clock, meters: Meters, tracer: Tracer
+    config: Config,
+    engine: PolicyEngine,
+    database: Database,
+    now: Clock,
+    meters: Meters,
+    tracer: Tracer,
+    shown: ServerCertificate,
 ) -> _Parts:
     settings = config.pdp
     keys = await database.short.run(lambda connection: signing_keys(connection, PURPOSE, now()))
@@ -335,7 +342,13 @@ async def _parts(
 
     decider = Decider(engine, settings, now, told, tracer)
     operated = Operated(
-        meters, engine=engine, database=database, sessions=sessions, approvals=approvals, watchers=watchers
+        meters,
+        engine=engine,
+        database=database,
+        sessions=sessions,
+        approvals=approvals,
+        watchers=watchers,
+        certificate=shown,
     )
     return _Parts(
         database=database,
@@ -437,16 +450,19 @@ def _add(
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
 
 
-def _listen(server: grpc.aio.Server, config: Config, certificate: Certificate) -> str:
+def _shown(files: Certificate) -> ServerCertificate:
+    try:
+        return ServerCertificate(files)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot use the certificate {files.certificate}: {error}") from None
+
+
+def _listen(server: grpc.aio.Server, config: Config, shown: ServerCertificate) -> str:
     address = config.listen
     if isinstance(address, UnixAddress):
         address.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        credentials = server_credentials(certificate)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot use the certificate {certificate.certificate}: {error}") from None
-    try:
-        port = server.add_secure_port(str(address), credentials)
+        port = server.add_secure_port(str(address), shown.credentials())
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"cannot listen on {address}: {error}") from None
     return str(address) if isinstance(address, UnixAddress) else f"{address.host}:{port}"

@@ -75,6 +75,8 @@ class Relay:
         self.port = running.port
         self.database = database
         self.resolve = running.resolve
+        self.runtime = running.runtime
+        self.loop = running.loop
 
     @property
     def dsn(self) -> str:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from pdp.approvals.approvals import Approvals
+from pdp.certificates import ServerCertificate
 from pdp.meters import Meters, Standing
 from pdp.opa.engine import PolicyEngine
 from pdp.service.sessions import Sessions
@@ -31,6 +32,7 @@ class Operated:
         sessions: Sessions,
         approvals: Approvals,
         watchers: Watchers,
+        certificate: ServerCertificate,
     ) -> None:
         self._meters = meters
         self._engine = engine
@@ -38,6 +40,7 @@ class Operated:
         self._sessions = sessions
         self._approvals = approvals
         self._watchers = watchers
+        self._certificate = certificate
         self.stopping = False
 
     async def readiness(self) -> Readiness:
@@ -51,6 +54,8 @@ class Operated:
             reasons.append("OPA does not answer with a loaded policy")
         if self._engine.policy_error:
             warnings.append(f"the newest policy files are not in force: {self._engine.policy_error}")
+        if why := self._certificate.why_not_used():
+            warnings.append(f"the new certificate is not used: {why}")
         return Readiness(tuple(reasons), tuple(warnings))
 
     async def refresh(self) -> None:

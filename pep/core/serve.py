@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.estimates import Estimates
 from pep.core.leg import Leg
 from pep.core.listener import Listener
+from pep.core.listener_tls import ListenerTls
 from pep.core.mailbox import Mailbox
 from pep.core.metered import MeteredDecisionClient
 from pep.core.meters import Meters, Standing
@@ -90,6 +91,7 @@ class Runtime:
         # Sessions that this process has put on record: each has its number there, so that one is missed.
         self.begun = 0
         self.log = structlog.get_logger("pep").bind(proxy=proxy.name)
+        self._tls: ListenerTls | None = None
         limits = proxy.limits
         self.listener = Listener(
             proxy.listen.address,
@@ -124,11 +126,20 @@ class Runtime:
             warnings.append(f"the last record could not be written: {self.meters.trouble}")
         if not self.sessions.leased:
             warnings.append("the decision service is not heard of, so everything is denied")
+        if self._tls is not None and self._tls.trouble:
+            warnings.append(f"the new certificate for clients is not used: {self._tls.trouble}")
         return Readiness(tuple(reasons), tuple(warnings))
 
     def listening(self, name: str, address: str) -> None:
         """A server says that it accepts clients."""
         self.log.info("listening", name=name, address=address)
+
+    def client_tls(self, *, alpn: Sequence[str] = ()) -> ssl.SSLContext | None:
+        """What clients are shown, followed while `listen` runs; None where they come in clear. Raises ConfigError."""
+        if self.proxy.listen.tls is None:
+            return None
+        self._tls = ListenerTls(self.proxy.listen.tls, alpn=alpn)
+        return self._tls.context
 
     async def listen(
         self,
@@ -142,7 +153,13 @@ class Runtime:
 
         `tls` and `handshake` are for clients that begin in TLS, `sorry` for those too many; see `Listener.serve`.
         """
-        await self.listener.serve(connection, tls=tls, handshake=handshake, sorry=sorry)
+        async with asyncio.TaskGroup() as tasks:
+            following = None if self._tls is None else tasks.create_task(self._tls.run())
+            try:
+                await self.listener.serve(connection, tls=tls, handshake=handshake, sorry=sorry)
+            finally:
+                if following is not None:
+                    following.cancel()
 
     async def admit(
         self,

@@ -34,7 +34,6 @@ from pep.core.model import (
 from pep.core.records import Event as RecordEvent
 from pep.core.records import EventType
 from pep.core.serve import Runtime
-from pep.core.tls import listener_context
 from pep.core.wire import ClientData, Revoked
 from pep.http import denial, large
 from pep.http.classify import Content
@@ -112,7 +111,7 @@ class HttpServer:
         self._scrub = scrub
         # Not begun by the login: a client's first bytes may be there before any task has run.
         alpn = ("h2", "http/1.1") if proxy.listen.speaks_http2 else ("http/1.1",)
-        self.tls = None if proxy.listen.tls is None else listener_context(proxy.listen.tls, alpn=alpn)
+        self.tls = runtime.client_tls(alpn=alpn)
         self._pool = UpstreamPool(proxy.upstream)
         key = secrets.token_hex(32) if proxy.masks.hash_key is None else proxy.masks.hash_key.resolve()
         self._settings = settings_of(proxy, scrub, injects=injector.injects, hash_keys={"": key.encode()})

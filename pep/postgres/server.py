@@ -20,7 +20,6 @@ from pep.core.leg import Leg, LegClosed
 from pep.core.mailbox import Mailbox
 from pep.core.model import Deny, LimitRows, MaskFields, ReadOnly, RecordSession, TimeLimit
 from pep.core.serve import Admitted, Runtime
-from pep.core.tls import listener_context
 from pep.core.wire import CancelRequested
 from pep.postgres import denial
 from pep.postgres.authentication import AuthenticationOk
@@ -56,7 +55,7 @@ class PostgresServer:
     def __init__(self, proxy: PostgresProxy, runtime: Runtime) -> None:
         self._proxy = proxy
         self._runtime = runtime
-        self._tls = None if proxy.listen.tls is None else listener_context(proxy.listen.tls)
+        self._tls = runtime.client_tls()
         self._target = Target(proxy.upstream)
         self._account = _account(proxy, "default")
         self._parser = ParserProcess()

@@ -1,6 +1,7 @@
 """The service as a process: starts, says that it is ready, ends on a signal, and is alone in its folder."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -111,9 +112,17 @@ def test_a_renewed_certificate_serves_the_next_connection():
         writer.transport.abort()
         return int(found, 16)
 
+    async def wrong(admin: Path) -> list[str]:
+        reader, writer = await asyncio.open_unix_connection(str(admin))
+        writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        return json.loads(answer.partition(b"\r\n\r\n")[2])["warnings"]
+
     async def scenario():
         with folder() as path:
-            configure(path, more='  listen: "127.0.0.1:0"')
+            admin = path / "admin"
+            configure(path, more=f'  listen: "127.0.0.1:0"\n  admin: {{listen: "unix:{admin}"}}')
             config = load_config(path / "checkrein.yaml")
             async with running(config, Script()) as service:
                 certificate = certificate_of(config)
@@ -122,7 +131,14 @@ def test_a_renewed_certificate_serves_the_next_connection():
                 assert await serial(service.address, root) == first
                 certificate.certificate.unlink()
                 assert certificate_of(config) == certificate
-                assert await serial(service.address, root) != first
+                second = await serial(service.address, root)
+                assert second != first
+                assert await wrong(admin) == []
+                # Half of a pair changes nothing, and is told to who asks whether all is well.
+                stranger = Authority.open(config.state).issue("stranger")
+                certificate.certificate.write_bytes(stranger.certificate.read_bytes())
+                assert await serial(service.address, root) == second
+                assert await wrong(admin) == ["the new certificate is not used: the key is not the certificate's"]
 
     asyncio.run(scenario())
 
