@@ -49,6 +49,7 @@ from pdp.service.archive_service import ArchiveService
 from pdp.service.audit_service import AuditService
 from pdp.service.decider import Decider, targets
 from pdp.service.decision_service import DecisionService
+from pdp.service.disclosure_service import DisclosureService
 from pdp.service.doors import LOOK, Cutter, Doors
 from pdp.service.observed import Observed
 from pdp.service.operated import Operated
@@ -73,6 +74,7 @@ from pdp.v1 import (
     archive_service_pb2_grpc,
     audit_service_pb2_grpc,
     decision_service_pb2_grpc,
+    disclosure_service_pb2_grpc,
     policy_service_pb2_grpc,
     records_service_pb2_grpc,
     revocation_service_pb2_grpc,
@@ -93,6 +95,7 @@ SERVICES: Final = (
     "pdp.v1.PolicyService",
     "pdp.v1.RecordsService",
     "pdp.v1.ArchiveService",
+    "pdp.v1.DisclosureService",
 )
 _GRACE: Final = 1.0
 _SWEEP: Final = 1.0
@@ -447,6 +450,8 @@ def _add(
         people=people, chain=parts.chain, database=parts.database, sessions=parts.sessions, now=now
     )
     archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server(archive, server)
+    shown = DisclosureService(people=people, chain=parts.chain, database=parts.database)
+    disclosure_service_pb2_grpc.add_DisclosureServiceServicer_to_server(shown, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from pdp.audit.signatures import NotTrusted
 from pdp.audit.trust import Origin
-from pdp.store import checkpoints, sessions
+from pdp.store import checkpoints, disclosures, sessions
 from pdp.store import records as stored
 from pdp.store.checkpoints import Begun, Mark
 from pdp.store.database import Database
@@ -198,8 +198,17 @@ class Intake:
         stored.add(connection, chain.session, event.seq, event.data, digest)
         chain.last, chain.hash, chain.owed = event.seq, digest, named
         chain.ended, chain.grown = ends(document), True
+        if document.get("type") == "response":
+            disclosures.add(connection, chain.session, event.seq, self._when(document), document)
         if event.signed is not None:
             self._keep_signature(connection, event.signed)
+
+    def _when(self, document: Mapping[str, Any]) -> datetime.datetime:
+        try:
+            at = datetime.datetime.fromisoformat(document["time"])
+        except (KeyError, TypeError, ValueError):
+            return self._origin.now()
+        return at if at.tzinfo is not None else at.replace(tzinfo=datetime.UTC)
 
     def _begun(self, connection: Connection, session_id: str, document: Mapping[str, Any]) -> Begun | None:
         """Of a session's chain, which process began it; RefusedRecord if it does not begin as the session did."""

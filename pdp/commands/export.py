@@ -41,9 +41,9 @@ async def export(
         raise Failure("give one of ID and --since (with --until, if that is meant)", Status.USAGE)
     request = pb.ExportRecordsRequest(session_id=id)
     if since:
-        request.since.FromDatetime(_instant(since))
+        request.since.FromDatetime(instant(since))
     if until:
-        request.until.FromDatetime(_instant(until))
+        request.until.FromDatetime(instant(until))
     version = importlib.metadata.version("checkrein")
     story: Export | None = None
     answers = connection.stream("ExportRecords", request, action="records.export", stub=ArchiveServiceStub)
@@ -66,15 +66,15 @@ def _print(*events: object) -> None:
         typer.echo(orjson.dumps(each).decode())
 
 
-def _instant(text: str) -> datetime.datetime:
-    """An instant, or so long ago."""
+def instant(text: str) -> datetime.datetime:
+    """An instant that is written with its zone, or so long ago. Raises Failure."""
     try:
-        instant = datetime.datetime.fromisoformat(text)
+        found = datetime.datetime.fromisoformat(text)
     except ValueError:
         try:
             return datetime.datetime.now(datetime.UTC) - parse_duration(text)
         except ValueError:
             raise Failure(f"{text!r} is neither an instant nor a time like 2d", Status.USAGE) from None
-    if instant.tzinfo is None:
+    if found.tzinfo is None:
         raise Failure("an instant needs its zone, like 2030-01-31T00:00:00Z", Status.USAGE)
-    return instant.astimezone(datetime.UTC)
+    return found.astimezone(datetime.UTC)

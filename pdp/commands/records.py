@@ -22,6 +22,7 @@ from rich.console import Console
 from pdp.commands.archive import ERASE_EXAMPLE, erase
 from pdp.commands.connection import Reach, connected, reaching
 from pdp.commands.copies import Copy, ServiceCopy, StoreCopy, public_key
+from pdp.commands.disclosures import WHO_EXAMPLE, who
 from pdp.commands.failure import Failure, Status
 from pdp.commands.proof import ChainProof, Finding, Ledger
 from pdp.commands.screen import clock, console, line, show, table
@@ -30,8 +31,11 @@ from pdp.shown import shown
 from pdp.v1.digests import canonical_json
 from pdp.v1.strict_yaml import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Prove the records; see whether anything is missing; erase.")
+app = typer.Typer(
+    no_args_is_help=True, help="Prove the records; see whether anything is missing, and who was shown what; erase."
+)
 app.command("erase", epilog=ERASE_EXAMPLE)(erase)
+app.command("who", epilog=WHO_EXAMPLE)(who)
 
 StoreOption = Annotated[
     str | None,

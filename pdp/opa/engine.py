@@ -231,6 +231,11 @@ class PolicyEngine:
         """Who answers for each dataset of the resource, as the data in force say."""
         return self._active.bundle.owners.get(resource_id, {}) if self._active else {}
 
+    def classified(self, resource_id: str, revision: str) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        """The labels of the resource's fields by dataset, as that revision's data say; empty if another decides."""
+        active = self._active
+        return active.bundle.labels.get(resource_id, {}) if active and active.bundle.revision == revision else {}
+
     async def revisions(self) -> AsyncIterator[str]:
         """The revision in force, then each new one; a slow reader sees only the newest."""
         seen = ""

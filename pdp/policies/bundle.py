@@ -58,6 +58,8 @@ class Bundle:
     masks_log: bool = False
     # Who answers for which data: by resource, then by dataset.
     owners: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    # How fields are classified: by resource, by dataset, by field.
+    labels: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]] = field(default_factory=dict)
 
     def input_paths(self, resource_id: str) -> tuple[str, ...]:
         """What of it the policies bound to the resource can read; all for a resource that is not known."""
@@ -111,7 +113,7 @@ def _assemble(
     files[".manifest"] = json.dumps(manifest).encode()
     files["data.json"] = json.dumps(document, sort_keys=True).encode()
     masks_log = any(each.name.startswith(LOG_FOLDER) for each in sources)
-    return Bundle(_pack(files), revision, version, expanded, reads, masks_log, _owners(data))
+    return Bundle(_pack(files), revision, version, expanded, reads, masks_log, _owners(data), _labels(data))
 
 
 def _owners(data: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
@@ -122,6 +124,19 @@ def _owners(data: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
         for dataset, names in datasets.items() if isinstance(datasets, dict) else ():
             if isinstance(names, list):
                 found.setdefault(str(resource), {})[str(dataset)] = [name for name in names if isinstance(name, str)]
+    return found
+
+
+def _labels(data: Mapping[str, Any]) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Likewise: it goes on record with what is shown."""
+    found: dict[str, dict[str, dict[str, list[str]]]] = {}
+    classification = data.get("classification")
+    for resource, datasets in classification.items() if isinstance(classification, dict) else ():
+        for dataset, fields in datasets.items() if isinstance(datasets, dict) else ():
+            for name, labels in fields.items() if isinstance(fields, dict) else ():
+                if isinstance(labels, list):
+                    known = [label for label in labels if isinstance(label, str)]
+                    found.setdefault(str(resource), {}).setdefault(str(dataset), {})[str(name)] = known
     return found
 
 

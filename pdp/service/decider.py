@@ -23,7 +23,8 @@ from pdp.decisions.decided import Decided
 from pdp.identity.subject import Subject
 from pdp.identity.tokens import Clock
 from pdp.opa.engine import PolicyEngine
-from pdp.policy_result import PolicyResult, denied, expired
+from pdp.policy_result import PolicyResult, Verdict, denied, expired
+from pdp.service.labels import labels_of
 from pdp.service.refusal import Refused
 from pdp.v1 import access_pb2, decision_pb2
 from pdp.v1.tracing import Tracer
@@ -156,7 +157,15 @@ class Decider:
             with self._tracer.span("opa", {"resource": asker.resource}) as span:
                 result = await self._engine.decide(document)
                 span.set("verdict", result.verdict.value)
-        return self._logged(asker, document, expired(result, self._now()), time.perf_counter_ns() - began, size)
+        result = expired(result, self._now())
+        answer = self._logged(asker, document, result, time.perf_counter_ns() - began, size)
+        if result.verdict in (Verdict.ALLOW, Verdict.MASK):
+            classified = self._engine.classified(asker.resource, result.revision)
+            for name, properties in document["action"]["properties"].items():
+                # Beside the statement there is the protocol's own, or nothing: to open a session shows no field.
+                if name != "statement":
+                    answer.decision.labels.extend(labels_of(properties, classified))
+        return answer
 
     def _logged(
         self,

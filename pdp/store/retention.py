@@ -26,6 +26,7 @@ _sessions = tables.sessions.c
 _chains = tables.chains.c
 _approvals = tables.approvals.c
 _WAITING: Final = (ApprovalState.PENDING.value, ApprovalState.APPROVED.value)
+_OF_THE_RECORD: Final = (tables.shown_labels, tables.shown_fields, tables.records, tables.proxy_signatures)
 _EMPTY: Final[Mapping[str, Any]] = {"at": None, "salt": b"", "content": b"", "packed": False}
 
 
@@ -97,7 +98,7 @@ def take_out(connection: Connection, session_id: str) -> None:
     mine = select(_approvals.id).where(_approvals.session_id == session_id)
     for table in (tables.notifications, tables.redemptions, tables.assents):
         connection.execute(delete(table).where(table.c.approval_id.in_(mine)))
-    for table in (tables.approvals, tables.bodies, tables.records, tables.proxy_signatures):
+    for table in (tables.approvals, tables.bodies, *_OF_THE_RECORD):
         connection.execute(delete(table).where(table.c.session_id == session_id))
     connection.execute(delete(tables.sessions).where(_sessions.id == session_id))
 

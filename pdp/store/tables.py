@@ -187,6 +187,38 @@ bodies = Table(
     Index("bodies_by_time", "at"),
 )
 
+# Which fields responses held, and how they were classified then. An index of `records`, never evidence.
+shown_fields = Table(
+    "shown_fields",
+    metadata,
+    Column("session_id", _CHAIN, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    # Its place among the fields of the response.
+    Column("number", Integer, primary_key=True),
+    # By the proxy's clock.
+    Column("at", Instant, nullable=False),
+    Column("dataset", String(500), nullable=False),
+    Column("field", String(500), nullable=False),
+    # Both as people write them (`disclosures.name_of`).
+    Column("name", String(1001), nullable=False),
+    Column("masked", Boolean, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("decision_id", String(64), nullable=False),
+    Index("shown_fields_by_name", "name", "at"),
+)
+
+shown_labels = Table(
+    "shown_labels",
+    metadata,
+    Column("session_id", _CHAIN, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("label", String(255), primary_key=True),
+    Column("at", Instant, nullable=False),
+    Index("shown_labels_by_label", "label", "at"),
+)
+
 decisions = Table(
     "decisions",
     metadata,

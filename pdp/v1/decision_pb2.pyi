@@ -21,7 +21,7 @@ ON_EXCESS_FAIL: OnExcess
 ON_EXCESS_TRUNCATE: OnExcess
 
 class Decision(_message.Message):
-    __slots__ = ("decision_id", "policy_revision", "reasons", "allow", "mask", "require_approval", "deny", "valid_until")
+    __slots__ = ("decision_id", "policy_revision", "reasons", "allow", "mask", "require_approval", "deny", "valid_until", "labels")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class Decision(_message.Message):
     REQUIRE_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     DENY_FIELD_NUMBER: _ClassVar[int]
     VALID_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     policy_revision: str
     reasons: _containers.RepeatedCompositeFieldContainer[Reason]
@@ -38,7 +39,18 @@ class Decision(_message.Message):
     require_approval: RequireApproval
     deny: Deny
     valid_until: _timestamp_pb2.Timestamp
-    def __init__(self, decision_id: _Optional[str] = ..., policy_revision: _Optional[str] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., allow: _Optional[_Union[Allow, _Mapping]] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., require_approval: _Optional[_Union[RequireApproval, _Mapping]] = ..., deny: _Optional[_Union[Deny, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    labels: _containers.RepeatedCompositeFieldContainer[FieldLabels]
+    def __init__(self, decision_id: _Optional[str] = ..., policy_revision: _Optional[str] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., allow: _Optional[_Union[Allow, _Mapping]] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., require_approval: _Optional[_Union[RequireApproval, _Mapping]] = ..., deny: _Optional[_Union[Deny, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[FieldLabels, _Mapping]]] = ...) -> None: ...
+
+class FieldLabels(_message.Message):
+    __slots__ = ("dataset", "field", "labels")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    field: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dataset: _Optional[str] = ..., field: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Reason(_message.Message):
     __slots__ = ("policy", "code", "message", "instead")

@@ -27,6 +27,7 @@ from pep.core.model import (
     Allow,
     Decision,
     Deny,
+    FieldLabels,
     Grant,
     Held,
     Mask,
@@ -271,6 +272,7 @@ class Enforcer:
             decision_ids=tuple(decision.decision_id for decision in decisions),
             policy_revision=decisions[0].policy_revision,
             obligations=tuple(map(self._duties, decisions)),
+            labels=tuple(dict.fromkeys(label for each in decisions for label in _labels(each))),
         )
 
     def _duties(self, decision: Decision) -> tuple[Obligation, ...]:
@@ -536,6 +538,10 @@ _UNAPPROVED: Final = {
     "redeemed": ("approval-used", "the approval has already been used"),
     "unknown": ("approval-unknown", "the decision service does not know the approval"),
 }
+
+
+def _labels(decision: Decision) -> tuple[FieldLabels, ...]:
+    return decision.labels if isinstance(decision, Allow | Mask) else ()
 
 
 def _deny(code: str, message: str, *, retry: bool = False) -> Deny:

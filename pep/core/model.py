@@ -249,11 +249,21 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldLabels:
+    """How the policies' data classify one field; nothing is decided by it here. "*" stands for any dataset or field."""
+
+    dataset: str
+    field: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Allow:
     decision_id: str
     policy_revision: str
     obligations: tuple[Obligation, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    labels: tuple[FieldLabels, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +274,7 @@ class Mask:
     policy_revision: str
     obligations: tuple[Obligation, ...]
     reasons: tuple[Reason, ...] = ()
+    labels: tuple[FieldLabels, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +312,7 @@ class Grant:
     """The right to forward the frames of one exchange; only `Enforcer` makes one (see `enforcer.Seal`).
 
     `obligations` has one tuple for each action of the Ask, in order. The intent is on record before a Grant exists.
+    `labels` are of the fields that any of the actions touches.
     """
 
     seal: object
@@ -308,6 +320,7 @@ class Grant:
     decision_ids: tuple[str, ...]
     policy_revision: str
     obligations: tuple[tuple[Obligation, ...], ...]
+    labels: tuple[FieldLabels, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

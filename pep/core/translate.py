@@ -23,6 +23,7 @@ from pep.core.model import (
     ConstantMask,
     Decision,
     Deny,
+    FieldLabels,
     FieldMask,
     GeneralizeMask,
     HashMask,
@@ -94,12 +95,12 @@ def decision(message: decision_pb2.Decision) -> Decision:
     reasons = tuple(Reason(each.code, each.message, each.policy, tuple(each.instead)) for each in message.reasons)
     match message.WhichOneof("verdict"):
         case "allow":
-            return Allow(*identity, obligations(message.allow.obligations), reasons)
+            return Allow(*identity, obligations(message.allow.obligations), reasons, _labels(message.labels))
         case "mask":
             duties = obligations(message.mask.obligations)
             if not any(isinstance(duty, MaskFields) for duty in duties):
                 return Deny(*identity, (Reason("mask-without-fields", "the decision asks for a mask of nothing"),))
-            return Mask(*identity, duties, reasons)
+            return Mask(*identity, duties, reasons, _labels(message.labels))
         case "require_approval":
             held = message.require_approval
             return RequireApproval(*identity, _requirements(held.requirements), seconds(held.wait), reasons)
@@ -107,6 +108,10 @@ def decision(message: decision_pb2.Decision) -> Decision:
             return Deny(*identity, reasons, message.deny.retry)
         case _:
             return Deny(*identity, (Reason("no-verdict", "the decision service gave no verdict that is known here"),))
+
+
+def _labels(messages: Iterable[decision_pb2.FieldLabels]) -> tuple[FieldLabels, ...]:
+    return tuple(FieldLabels(each.dataset, each.field, tuple(each.labels)) for each in messages)
 
 
 def obligations(messages: Iterable[decision_pb2.Obligation]) -> tuple[Obligation, ...]:

@@ -44,6 +44,8 @@ class Duties:
 
     masks: Mapping[tuple[int, int], MaskMethod] = field(default_factory=dict)
     masked_names: frozenset[str] = frozenset()
+    # The same as what they mean here: a dataset and a field of it, of parents and children too.
+    masked_fields: frozenset[tuple[str, str]] = frozenset()
     masking: bool = False
     limit: int | None = None
     seconds: float | None = None
@@ -102,7 +104,16 @@ def duties(obligations: Iterable[Obligation], statements: Sequence[Classificatio
                 pass
             case never:
                 assert_never(never)
-    return Duties(masks, frozenset(names), masking, min(limits, default=None), min(seconds, default=None))
+    named = frozenset(_fields(masks, catalog))
+    return Duties(masks, frozenset(names), named, masking, min(limits, default=None), min(seconds, default=None))
+
+
+def _fields(masks: Iterable[tuple[int, int]], catalog: Catalog) -> Iterable[tuple[str, str]]:
+    for oid, attribute in masks:
+        relation = catalog.by_oid(oid)
+        if relation is not None:
+            names = (column.name for column in relation.columns if column.attnum == attribute)
+            yield from ((catalog.dataset(relation), name) for name in names)
 
 
 def _resolve(

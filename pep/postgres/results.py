@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pep.core.disclosed import disclosure
 from pep.core.model import Grant
 from pep.core.records import Event, EventType
 from pep.postgres import denial
@@ -21,6 +22,7 @@ from pep.postgres.frames import BackendTag
 from pep.postgres.masks import MaskedRow
 from pep.postgres.obligations import Duties
 from pep.postgres.sample import Sample
+from pep.postgres.shown import shown
 
 # How much of a response over its limit is read and dropped before the server is asked to stop.
 DRAIN_BYTES: Final = 1024 * 1024
@@ -162,6 +164,11 @@ class Execution:
         self._mask = None
         self._described = False
 
+    @property
+    def _showed(self) -> bool:
+        """Whether any of the target's data came back. An error's words may hold some, unless they were redacted."""
+        return bool(self.rows or self.size or (self.sqlstate and not self.duties.masking))
+
     def response(self, *, over: bool = True) -> Event:
         """What goes on record about the response, or a slice of it; the body is what the client saw."""
         self.recorded = over
@@ -177,6 +184,8 @@ class Execution:
         if self.disagreement:
             # What the server says of the columns is not what the statement's tree says: none of it was shown.
             facts["disagreement"] = True
+        if self._showed:
+            facts |= disclosure(self.grant, shown(self.classifications, self.duties.masked_fields, self.rows))
         sqlstate = self.refusal.fields["C"] if self.refusal is not None else self.sqlstate
         if sqlstate:
             facts["sqlstate"] = sqlstate

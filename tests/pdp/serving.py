@@ -145,6 +145,10 @@ class Script:
     def owners(self, resource_id: str) -> Mapping[str, Sequence[str]]:
         return {"public.orders": ["group:order-team"]} if resource_id == "shop" else {}
 
+    def classified(self, resource_id: str, revision: str) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        known = {"public.orders": {"note": ["internal"], "id": ["public"]}}
+        return known if resource_id == "shop" and revision == self.revision else {}
+
     async def log_masks(self, event: Document) -> Any:
         return None
 

@@ -130,6 +130,30 @@ def upgrade() -> None:
 
 def _decisions() -> None:
     op.create_table(
+        "shown_fields",
+        sa.Column("session_id", _CHAIN, primary_key=True),
+        sa.Column("seq", sa.BigInteger, primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("dataset", sa.String(500), nullable=False),
+        sa.Column("field", sa.String(500), nullable=False),
+        sa.Column("name", sa.String(1001), nullable=False),
+        sa.Column("masked", sa.Boolean, nullable=False),
+        sa.Column("labels", sa.JSON, nullable=False),
+        sa.Column("rows", sa.BigInteger, nullable=False),
+        sa.Column("decision_id", sa.String(64), nullable=False),
+    )
+    op.create_index("shown_fields_by_name", "shown_fields", ["name", "at"])
+    op.create_table(
+        "shown_labels",
+        sa.Column("session_id", _CHAIN, primary_key=True),
+        sa.Column("seq", sa.BigInteger, primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("label", sa.String(255), primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_index("shown_labels_by_label", "shown_labels", ["label", "at"])
+    op.create_table(
         "decisions",
         sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
