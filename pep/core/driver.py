@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
@@ -23,16 +24,19 @@ import structlog
 from pep.core import wire
 from pep.core.enforcer import Enforcer
 from pep.core.executions import Executions
-from pep.core.mailbox import Answer, Item, Mailbox, Timer
+from pep.core.mailbox import Answer, Item, Mailbox
 from pep.core.model import Grant, Held
 from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Event as RecordEvent
 from pep.core.records import EventType
 from pep.core.sides import Client, ClientSide, Side, UpstreamSide
+from pep.core.timers import Timer, Timers
 
 CLIENT_BUFFER: Final = 64 * 1024
 PROBE_SECONDS: Final = 1.0
 CANCEL_SECONDS: Final = 5.0
+# So many answers that need no waiting are handled with what asked for them, before others have their turn.
+_AT_ONCE: Final = 4
 
 
 class DrivenSession(wire.Session, Protocol):
@@ -90,8 +94,8 @@ async def run(
     parts = (gates, asked, executions, lookups, at_once, cancel_upstream, mailbox)
     try:
         async with asyncio.TaskGroup() as tasks:
-            driver = _Driver(session, client, upstream, *parts, tasks)
-            reason = await driver.consume(client_buffer, probe_seconds)
+            driver = _Driver(session, client, upstream, *parts, tasks, client_buffer)
+            reason = await driver.consume(probe_seconds)
     except Exception as error:  # noqa: BLE001 - the one catch-all: record, close
         kind, where = _described(error)
         log.error("a session failed", error=kind, where=where)  # noqa: TRY400 - its words may repeat what a client sent
@@ -140,6 +144,7 @@ class _Driver:
         cancel_upstream: Callable[[], Awaitable[None]],
         mailbox: Mailbox,
         tasks: asyncio.TaskGroup,
+        client_buffer: int,
     ) -> None:
         self._session = session
         self._client = client
@@ -153,10 +158,12 @@ class _Driver:
         self._cancel_upstream = cancel_upstream
         self._mailbox = mailbox
         self._tasks = tasks
+        self._client_buffer = client_buffer
         self._log = structlog.get_logger("pep.driver").bind(session=gates("").recorder.session)
         self._waiting: dict[int, asyncio.Task[None]] = {}
-        self._timers: dict[str, tuple[int, asyncio.TimerHandle]] = {}
-        self._timer_number = 0
+        self._timers = Timers(mailbox.post)
+        self._found: deque[wire.LookedUp] = deque()
+        self._backlogged = False
         self._client_left = False
         self._upstream_left = False
         self._record_failed = False
@@ -166,16 +173,15 @@ class _Driver:
         self._to_upstream: list[bytes] = []
         self._to_client: list[bytes] = []
 
-    async def consume(self, client_buffer: int, probe_seconds: float) -> str:
+    async def consume(self, probe_seconds: float) -> str:
         """Handles events until the session closes, or both sides are gone."""
         self._client.attach(ClientSide(self._mailbox, self._upstream))
         self._upstream.attach(UpstreamSide(self._mailbox, self._client))
         probe = self._tasks.create_task(self._probe(probe_seconds))
         try:
-            await self._mailbox.deliver(lambda item: self._take(item, client_buffer), self._falls_behind)
+            await self._mailbox.deliver(self._take, self._falls_behind)
         finally:
-            for _, handle in self._timers.values():
-                handle.cancel()
+            self._timers.close()
             # What withdraws an approval or cancels upstream goes on to its own end; both are bounded.
             for task in (probe, *self._waiting.values()):
                 task.cancel()
@@ -187,10 +193,24 @@ class _Driver:
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def _take(self, item: Item, client_buffer: int) -> bool:
+    def _take(self, item: Item) -> bool:
         """Handles an event; whether it was the last one."""
-        self._deliver(item)
-        self._bound_backlog(client_buffer)
+        match item:
+            case wire.ClientData() | wire.UpstreamData():
+                self._receive(item)
+            case Answer():
+                self._answered(item)
+            case Timer():
+                if self._timers.counts(item):
+                    self._receive(wire.TimerFired(item.name))
+            case wire.ClientClosed():
+                self._client_closed()
+            case wire.UpstreamClosed():
+                self._upstream_left = True
+                self._receive(item)
+            case event:
+                self._receive(event)
+        self._bound_backlog()
         return bool(self._reason) or (self._client_left and self._upstream_left)
 
     def _falls_behind(self, *, yes: bool) -> None:
@@ -200,22 +220,6 @@ class _Driver:
                 side.pause("turn")
             else:
                 side.resume("turn")
-
-    def _deliver(self, item: Item) -> None:
-        match item:
-            case Answer():
-                self._answered(item)
-            case Timer(name, number):
-                if self._timers.get(name, (0,))[0] == number:
-                    del self._timers[name]
-                    self._receive(wire.TimerFired(name))
-            case wire.ClientClosed():
-                self._client_closed()
-            case wire.UpstreamClosed():
-                self._upstream_left = True
-                self._receive(item)
-            case event:
-                self._receive(event)
 
     def _answered(self, answer: Answer) -> None:
         event = answer.event
@@ -241,7 +245,15 @@ class _Driver:
         self._receive(wire.ClientClosed())
 
     def _receive(self, event: wire.Event) -> None:
+        """Carries out the effects of the event, and of the answers that they find without waiting."""
         self._execute(tuple(self._session.receive(event)))
+        if self._found:
+            for _ in range(_AT_ONCE):
+                self._execute(tuple(self._session.receive(self._found.popleft())))
+                if not self._found:
+                    return
+            while self._found:
+                self._mailbox.post(self._found.popleft())
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
@@ -259,7 +271,8 @@ class _Driver:
                 else:
                     self._carry_out(effect)
         finally:
-            self._flush_upstream()
+            if self._to_upstream:
+                self._flush_upstream()
             if self._to_client:
                 self._client.write(b"".join(self._to_client))
                 self._to_client.clear()
@@ -284,7 +297,7 @@ class _Driver:
             case wire.CancelAsk(exchange, reason):
                 self._cancel_ask(exchange, reason)
             case wire.SetTimer(name, seconds):
-                self._set_timer(name, seconds)
+                self._timers.set(name, seconds)
             case wire.CancelUpstream():
                 self._cancels += 1
                 self._start(self._cancel_upstream_now)
@@ -356,7 +369,7 @@ class _Driver:
         if facts is None:
             self._wait(exchange, lambda: self._look_up(exchange, question))
         else:
-            self._mailbox.post(wire.LookedUp(exchange, facts[0]))
+            self._found.append(wire.LookedUp(exchange, facts[0]))
 
     async def _look_up(self, exchange: int, question: object) -> None:
         facts = await self._lookups.answer(question)
@@ -387,28 +400,18 @@ class _Driver:
             self._upstream.write(b"".join(self._to_upstream))
             self._to_upstream.clear()
 
-    def _set_timer(self, name: str, seconds: float | None) -> None:
-        if seconds is None and name not in self._timers:
-            return
-        previous = self._timers.pop(name, None)
-        if previous is not None:
-            previous[1].cancel()
-        if seconds is not None:
-            self._timer_number += 1
-            fired = Timer(name, self._timer_number)
-            handle = asyncio.get_running_loop().call_later(seconds, self._mailbox.post, fired)
-            self._timers[name] = (self._timer_number, handle)
-
     def _start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         return self._tasks.create_task(_begun(work))
 
     # --- the client's presence ----------------------------------------------------------------------------------------
 
-    def _bound_backlog(self, limit: int) -> None:
+    def _bound_backlog(self) -> None:
         backlog = self._session.backlog
-        if backlog >= limit:
+        if backlog >= self._client_buffer:
+            self._backlogged = True
             self._client.pause("backlog")
-        elif backlog <= limit // 2:
+        elif self._backlogged and backlog <= self._client_buffer // 2:
+            self._backlogged = False
             self._client.resume("backlog")
 
     async def _probe(self, seconds: float) -> None:

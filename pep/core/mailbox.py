@@ -9,27 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from pep.core import wire
+from pep.core.timers import Timer
+from pep.core.values import value
 from pep.core.worktime import Worktime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """An answer to an Ask or a LookUp; it counts while its task is the one that the exchange waits for."""
 
     task: asyncio.Task[None] | None
     event: wire.Decided | wire.Approved | wire.LookedUp
-
-
-@dataclass(frozen=True, slots=True)
-class Timer:
-    """A timer that fired; it counts while it is the one of that name."""
-
-    name: str
-    number: int
 
 
 Item = wire.Event | Answer | Timer

@@ -11,10 +11,11 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pdp.v1.digests import GENESIS, SALT_SIZE, body_digest, canonical_json, chain_hash
+from pep.core.values import value
 
 
 class EventType(enum.StrEnum):
@@ -38,7 +39,7 @@ def written(document: object) -> bytes:
     return canonical_json(document)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Body:
     """A body of an event: what it is ("statement", "parameters", "result"), its bytes, and its salt."""
 
@@ -55,7 +56,7 @@ class Body:
         return body_digest(self.salt, self.content)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """What happened; `facts` holds no text of the client and no value of the target, these are bodies."""
 
@@ -66,7 +67,7 @@ class Event:
     bodies: tuple[Body, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sealed:
     """An event as it stands in the chain."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from pdp.v1.digests import SALT_SIZE
+from pep.core.values import value
 
 _HEADER: Final = struct.Struct(">II")
 _FIXED: Final = struct.Struct(">BBQ")
@@ -23,7 +23,7 @@ _EVENT, _BODY, _OPEN = 1, 2, 3
 LONGEST: Final = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EventEntry:
     """The exact bytes of an event, and the chain's hash after it."""
 
@@ -33,7 +33,7 @@ class EventEntry:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BodyEntry:
     """The body at position `index` of the event `seq`."""
 
@@ -44,7 +44,7 @@ class BodyEntry:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OpenEntry:
     """The session goes on in this segment: the number its next event will have, and the hash before it."""
 

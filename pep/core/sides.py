@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -51,8 +50,11 @@ class ClientSide:
     other: Side
 
     def received(self, data: bytes) -> None:
-        for piece in _pieces(data, _CLIENT_PIECE):
-            self.mailbox.post(wire.ClientData(piece))
+        if len(data) <= _CLIENT_PIECE:
+            self.mailbox.post(wire.ClientData(data))
+            return
+        for start in range(0, len(data), _CLIENT_PIECE):
+            self.mailbox.post(wire.ClientData(data[start : start + _CLIENT_PIECE]))
 
     def ended(self) -> None:
         self.mailbox.post(wire.ClientClosed())
@@ -69,20 +71,17 @@ class UpstreamSide:
     other: Side
 
     def received(self, data: bytes) -> None:
-        for piece in _pieces(data, _UPSTREAM_PIECE):
-            self.mailbox.post(wire.UpstreamData(piece))
+        if len(data) <= _UPSTREAM_PIECE:
+            self.mailbox.post(wire.UpstreamData(data))
+            return
+        for start in range(0, len(data), _UPSTREAM_PIECE):
+            self.mailbox.post(wire.UpstreamData(data[start : start + _UPSTREAM_PIECE]))
 
     def ended(self) -> None:
         self.mailbox.post(wire.UpstreamClosed())
 
     def writable(self, *, yes: bool) -> None:
         _throttle(self.other, yes=yes)
-
-
-def _pieces(data: bytes, size: int) -> Iterable[bytes]:
-    if len(data) <= size:
-        return (data,)
-    return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def _throttle(other: Side, *, yes: bool) -> None:

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pep.core.model import Action, Grant, Outcome
 from pep.core.records import Event as RecordEvent
+from pep.core.values import value
 
 # --- events: what happened --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClientData:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UpstreamData:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decided:
     """The answer to an Ask. After `Held` another follows, `Approved` or a `Decided` with a Deny, unless it is final."""
 
@@ -36,7 +36,7 @@ class Decided:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Approved:
     """People agreed. The session classifies again and asks once more, with `redeem`."""
 
@@ -44,7 +44,7 @@ class Approved:
     approval_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LookedUp:
     """The answer to a LookUp; `facts` is the protocol's own type."""
 
@@ -52,27 +52,27 @@ class LookedUp:
     facts: Any
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TimerFired:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClientClosed:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UpstreamClosed:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelRequested:
     """The client asks, on another connection, to cancel what this session runs."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Revoked:
     """The session has to end: killed, credential expired, subject revoked, the proxy stops.
 
@@ -85,14 +85,14 @@ class Revoked:
     session: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PolicyChanged:
     """Another policy revision decides from now on: what older grants still release has to be asked for again."""
 
     revision: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecordFailed:
     """A record could not be written. Nothing more may be forwarded."""
 
@@ -123,7 +123,7 @@ NEEDS_MORE = "policies-read-more"
 # --- effects: what to do ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ask:
     """Decide these actions; the strictest answer holds for all. Blocks the exchange.
 
@@ -149,7 +149,7 @@ class Ask:
     session: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelAsk:
     """The exchange no longer wants an answer; a pending approval is withdrawn."""
 
@@ -157,7 +157,7 @@ class CancelAsk:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LookUp:
     """Facts that the session cannot know; `question` is the protocol's own type. Blocks the exchange."""
 
@@ -165,24 +165,24 @@ class LookUp:
     question: Any
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendClient:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Continuation:
     """More of a command that was granted before: data of its COPY, a further slice of its portal."""
 
     grant: Grant
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Housekeeping:
     """A frame of a closed list of types that carries no command."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Own:
     """A frame that the proxy itself originates; `why` names the entry of the closed list."""
 
@@ -192,7 +192,7 @@ class Own:
 By = Grant | Continuation | Housekeeping | Own
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendUpstream:
     """A frame for the target, and the right by which it may go there."""
 
@@ -200,7 +200,7 @@ class SendUpstream:
     by: By
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """An event for the session's chain; written before the next effect is carried out."""
 
@@ -208,7 +208,7 @@ class Record:
     session: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetTimer:
     """Fire `TimerFired(name)` once after so many seconds; replaces a timer of the same name; None clears it."""
 
@@ -216,17 +216,17 @@ class SetTimer:
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelUpstream:
     """Ask the target, out of band, to cancel what this session runs there."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PauseUpstream:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResumeUpstream:
     pass
 
@@ -239,7 +239,7 @@ class Ending(enum.Enum):
     CUT = enum.auto()  # at once and by a reset: what was sent must not be taken for the whole
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Close:
     """End both sides."""
 

@@ -47,7 +47,9 @@ class Worktime:
             return work()
         finally:
             self._spent += self._clock() - began
-            self._next_turn()
+            if self._spent >= self._budget:
+                # Only now does anybody have to know when the turn is over.
+                self._next_turn()
 
     def _next_turn(self) -> None:
         if not self._turn_comes:

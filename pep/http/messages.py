@@ -10,28 +10,30 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from pep.core.values import value
+
 # Name and value as they stood on the wire, without the white space around the value; decoded as Latin-1.
 Field = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NoBody:
     """The message ends with its head."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Length:
     """Content-Length: so many bytes follow."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Chunked:
     """Transfer-Encoding: chunked, and no other coding."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UntilClose:
     """A response that ends with its connection."""
 
@@ -39,7 +41,7 @@ class UntilClose:
 Framing = NoBody | Length | Chunked | UntilClose
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fields:
     """A header section, in order. Names compare without case."""
 
@@ -125,14 +127,14 @@ class ResponseHead:
         return 100 <= self.status < 200 and self.status != 101
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BodyData:
     """A part of a body, without its framing."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EndOfMessage:
     """The body is complete. Trailer fields are read strictly; those of a request are never forwarded."""
 

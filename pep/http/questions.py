@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pep.core.decision_client import Credential
 from pep.core.keeping import Keeping
 from pep.core.model import Action, Decision, Held, Obligation
+from pep.core.values import value
 from pep.http import work
 from pep.http.messages import Fields, RequestHead
 from pep.http.paths import Path
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WhoIs:
     """Whose credential it is. Answered by `Known` or a Deny."""
 
@@ -21,7 +22,7 @@ class WhoIs:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Known:
     """A session of the decision service; what the session machine has to know of it."""
 
@@ -32,7 +33,7 @@ class Known:
     keeping: Keeping = field(default_factory=Keeping, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outgoing:
     """A request as the target is to get it, before the target's credential is put in."""
 
@@ -42,7 +43,7 @@ class Outgoing:
     fields: Fields
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Connect:
     """A connection for one request, and the request with the credential. Answered by `Connected` or `Unreachable`.
 
@@ -54,19 +55,19 @@ class Connect:
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Connected:
     """The upstream side has a connection, and the request is ready to be sent; it holds the credential."""
 
     request: Outgoing = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unreachable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Release:
     """The exchange is over; a connection that is in a known state may serve another one. Answered by None.
 
@@ -77,12 +78,12 @@ class Release:
     returned: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TakesMore:
     """Whether the target's connection takes more bytes, or still has to take what was forwarded. Answered by a bool."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WhatIf:
     """What would be decided of each action alone. Answered by a tuple of decisions."""
 
@@ -90,7 +91,7 @@ class WhatIf:
     actions: tuple[Action, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HowStands:
     """Where an approval of the session stands that nobody waits for. Answered by `Standing` or None."""
 
@@ -98,19 +99,19 @@ class HowStands:
     approval_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Standing:
     held: Held
     state: str
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Turn:
     """Others go first. Answered by None."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Read:
     """What a request says whose body is large. Answered by `classify.Content` or `Failed`."""
 
@@ -120,7 +121,7 @@ class Read:
     body: bytes | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rewrite:
     """A large document as the client of that session may see it. Answered by bytes or `Failed`."""
 
