@@ -31,6 +31,8 @@ log = structlog.get_logger("pdp.decisions")
 
 _ABREAST: Final = 16
 _FLUSH: Final = 5.0
+# How long the first of a batch waits for more, so that a commit is of several.
+_GATHER: Final = 0.05
 # What a decision weighs beside what was asked.
 _AROUND: Final = 1000
 
@@ -56,7 +58,11 @@ class DecisionLog:
         self._sinks = list(_sinks(self._settings))
         self._masking: Outlet[Decided] = Outlet("masks", self._mask, weigh=_weight, bounds=Bounds(batch=200))
         self._store: Outlet[Decided] = Outlet(
-            "the store", self._insert, weigh=_weight, again=(DBAPIError, StoreUnavailable)
+            "the store",
+            self._insert,
+            weigh=_weight,
+            bounds=Bounds(every=_GATHER),
+            again=(DBAPIError, StoreUnavailable),
         )
 
     def add(self, decided: Decided) -> None:

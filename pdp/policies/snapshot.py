@@ -72,23 +72,24 @@ State = tuple[tuple[str, int, int, int], ...]
 def state(directory: Path) -> State:
     """What a watch compares. A file that vanishes meanwhile is not part of it."""
     found = []
-    for path, name in _walk(directory, PurePosixPath()):
+    for entry, name in _walk(directory):
         try:
-            status = path.stat()
+            status = entry.stat()
         except OSError:
             continue
-        found.append((str(name), status.st_mtime_ns, status.st_size, status.st_ino))
+        found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
     return tuple(sorted(found))
 
 
 def contents(directory: Path) -> str:
     """A digest of everything that would be loaded, whole or broken. A file that cannot be read counts as empty."""
     sources = []
-    for path, name in _walk(directory, PurePosixPath()):
+    for entry, name in _walk(directory):
+        path = Path(entry.path)
         try:
             sources.append(_read(path, name))
         except PolicyError:
-            sources.append(Source(str(name), path, b""))
+            sources.append(Source(name, path, b""))
     return digest(sources)
 
 
@@ -96,8 +97,8 @@ def take(directory: Path, library: Path) -> Snapshot:
     """Reads everything once. Raises PolicyError for what cannot be read or is not where it may be."""
     if not directory.is_dir():
         raise PolicyError.at(directory, 0, "is not a folder")
-    sources = [_read(path, name) for path, name in _walk(directory, PurePosixPath())]
-    shipped = [_read(path, name) for path, name in _walk(library, PurePosixPath())]
+    sources = [_read(Path(entry.path), name) for entry, name in _walk(directory)]
+    shipped = [_read(Path(entry.path), name) for entry, name in _walk(library)]
     own_library = [each for each in sources if each.name.startswith("checkrein/")]
     library_files = tuple(
         each for each in shipped if each.name.startswith("checkrein/") and each.name.endswith(".rego")
@@ -136,8 +137,11 @@ def digest(sources: Sequence[Source]) -> str:
     return total.hexdigest()
 
 
-def _walk(folder: Path, at: PurePosixPath) -> Iterator[tuple[Path, PurePosixPath]]:
-    """Every Rego and data file; links are followed, because a mounted ConfigMap is made of them."""
+def _walk(folder: Path | str, at: tuple[str, ...] = ()) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Every Rego and data file with its name; links are followed, because a mounted ConfigMap is made of them.
+
+    A watch walks ten times a second, so nothing here makes an object for each file that it can do without.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -145,21 +149,21 @@ def _walk(folder: Path, at: PurePosixPath) -> Iterator[tuple[Path, PurePosixPath
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        name = at / entry.name
+        parts = (*at, entry.name)
         if entry.is_dir():
-            if not (len(name.parts) == 1 and entry.name in _NOT_LOADED) and len(name.parts) < _DEEPEST:
-                yield from _walk(Path(entry.path), name)
-        elif entry.name.endswith(".rego") or entry.name in _DATA_FILES or _looks_like_data(name):
-            yield Path(entry.path), name
+            if not (len(parts) == 1 and entry.name in _NOT_LOADED) and len(parts) < _DEEPEST:
+                yield from _walk(entry.path, parts)
+        elif entry.name.endswith(".rego") or entry.name in _DATA_FILES or _looks_like_data(parts):
+            yield entry, "/".join(parts)
 
 
-def _looks_like_data(name: PurePosixPath) -> bool:
-    return len(name.parts) > 1 and name.parts[0] != "checkrein" and name.suffix in {".json", ".yaml", ".yml"}
+def _looks_like_data(parts: tuple[str, ...]) -> bool:
+    return len(parts) > 1 and parts[0] != "checkrein" and PurePosixPath(parts[-1]).suffix in {".json", ".yaml", ".yml"}
 
 
-def _read(path: Path, name: PurePosixPath) -> Source:
+def _read(path: Path, name: str) -> Source:
     try:
-        return Source(str(name), path, path.read_bytes())
+        return Source(name, path, path.read_bytes())
     except OSError as error:
         raise PolicyError.at(path, 0, f"cannot be read: {error.strerror}") from error
 

@@ -11,6 +11,7 @@ import datetime
 import re
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
@@ -47,6 +48,8 @@ log = structlog.get_logger("pdp.audit")
 # A batch is one commit. What waits for it is bounded, so that a slow store stops the stream, not the service.
 _BATCH: Final = 256
 _WAITING_BYTES: Final = 8 << 20
+# How long the first of a batch waits for more. The proxy has every record on its own disk until this one answers.
+_GATHER: Final = 0.05
 _OVERHEAD: Final = 200
 _LONGEST_NAME: Final = 255
 # What a number in the store has room for.
@@ -72,6 +75,7 @@ class Inbox:
         self._ended = False
         self._news = asyncio.Event()
         self._room = asyncio.Event()
+        self._enough = asyncio.Event()
 
     async def put(self, item: Shipped | Foreign) -> None:
         """Waits while too much is waiting."""
@@ -81,19 +85,27 @@ class Inbox:
         self._waiting.append(item)
         self._bytes += _size(item)
         self._news.set()
+        if len(self._waiting) >= _BATCH or self._bytes >= _WAITING_BYTES:
+            self._enough.set()
 
     def end(self) -> None:
         """Nothing more will be put."""
         self._ended = True
         self._news.set()
+        self._enough.set()
 
     async def take(self) -> list[Shipped | Foreign]:
-        """Everything that is waiting, up to a batch; empty at the end."""
+        """Everything that is waiting, up to a batch, once it has had a moment to gather; empty at the end."""
         while not self._waiting and not self._ended:
             self._news.clear()
             await self._news.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GATHER):
+                await self._enough.wait()
         batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
         self._bytes -= sum(map(_size, batch))
+        if len(self._waiting) < _BATCH and not self._ended:
+            self._enough.clear()
         self._room.set()
         return batch
 
