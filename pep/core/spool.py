@@ -190,7 +190,10 @@ class Spool:
         entries = [entry for sealed in records for entry in _entries(sealed)]
         encoded = [encode(entry) for entry in entries]
         data = b"".join(encoded)
-        self._check_room(len(data), root, final=final)
+        if self._refused(len(data), root, final=final):
+            self._shed()
+        if refused := self._refused(len(data), root, final=final):
+            raise SpoolError(refused)
         if self.segments[-1].size >= self._segment_bytes:
             self._rotate()
         self._write(data)
@@ -265,14 +268,26 @@ class Spool:
         for _, lock in self._adopted:
             os.close(lock)
 
-    def _check_room(self, size: int, root: str, *, final: bool) -> None:
+    def _refused(self, size: int, root: str, *, final: bool) -> str:
+        """Why there is no room for so much; "" where there is."""
         # How chains end, and what has no session, is still written where nothing else is any more.
         limit = self._max_bytes + (self._max_bytes // _RESERVE if final or not root else 0)
         if self._total + size > limit:
-            raise SpoolError("the spool is full")
+            return "the spool is full"
         # What has no session has a share like a subject: refused logins fill no disk that others need.
         if not final and self._by_root.get(root, 0) + size > self._max_bytes * self._share:
-            raise SpoolError("this subject's share of the spool is full")
+            return "this subject's share of the spool is full"
+        return ""
+
+    def _shed(self) -> None:
+        """Lets the last segment go as well where all of it is stored: in a small spool it may be what takes the room.
+
+        Nothing else would begin another, because nothing is written any more.
+        """
+        last = self.segments[-1]
+        if last.last_event >= 0 and not last.pending:
+            self._rotate()
+            self.remove(last)
 
     def _write(self, data: bytes) -> None:
         """One write(2), whole or undone."""

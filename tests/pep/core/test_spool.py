@@ -236,6 +236,27 @@ def test_a_full_spool_denies_but_takes_the_ends_of_sessions(tmp_path: Path):
     spool.close()
 
 
+@pytest.mark.parametrize(("share", "word"), [(1.0, "the spool is full"), (0.25, "share")])
+def test_what_is_stored_elsewhere_makes_room_also_where_it_is_all_in_the_last_segment(
+    tmp_path: Path, share: float, word: str
+):
+    spool = Spool.open(tmp_path, max_bytes=40_000, share=share)
+    recorder = Recorder(spool, "s-1", "user:ada")
+    big = Event(EventType.DECISION, bodies=(Body("statement", b"x" * 3_000),))
+    with pytest.raises(SpoolError, match=word):
+        record_many(recorder, big)
+    (segment,) = spool.segments
+    segment.pending.clear()  # as when the service has acknowledged all of it
+    recorder.record(big)
+    assert [each.ordinal for each in spool.segments] == [1]
+    assert spool.size < 8_000
+    with pytest.raises(SpoolError, match=word):
+        record_many(recorder, big)
+    # Still to be sent: nothing of it goes.
+    assert [each.ordinal for each in spool.segments] == [1]
+    spool.close()
+
+
 def test_what_cannot_be_written_down_is_an_error_and_the_chain_stays_whole(tmp_path: Path):
     spool = Spool.open(tmp_path)
     recorder = Recorder(spool, "s-1", "user:ada")
