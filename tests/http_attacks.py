@@ -146,9 +146,11 @@ def _read(stream: io.BufferedReader, peer: int) -> Seen | None:
     if length := re.search(rb"(?i)\r\ncontent-length: *(\d+)", head):
         body = stream.read(int(length[1]))
     elif re.search(rb"(?i)\r\ntransfer-encoding: *chunked", head):
-        while size := int(stream.readline().split(b";")[0], 16):
+        while (line := stream.readline()) and (size := int(line.split(b";")[0], 16)):
             body += stream.read(size)
             stream.readline()
+        if not line:
+            return None  # it was cut
         stream.readline()
     return Seen(head + b"\r\n", method, target, body, peer)
 

@@ -17,8 +17,9 @@ from urllib.parse import quote, unquote_plus
 
 from pep.core.model import Action, Statement
 from pep.core.translate import reads
-from pep.http import bodies, graphql, mcp
+from pep.http import bodies, graphql, mcp, mcp_fields
 from pep.http.bodies import Form, Json, Multipart, Nothing, Opaque, Text, Unclassifiable
+from pep.http.mcp import Call
 from pep.http.messages import Fields, Length, NoBody, RequestHead
 from pep.http.openapi import OpenApi
 from pep.http.paths import Path, normalise, query_pairs
@@ -119,9 +120,9 @@ class Request:
 
     actions: tuple[Action, ...]
     forward: bytes | None = None
-    calls: tuple[mcp.Call, ...] = ()
+    calls: tuple[Call, ...] = ()
     graphql: graphql.Document | None = None
-    mcp_stream: bool = False  # it asks for a stream of MCP that answers no call of its own
+    mcp: bool = False  # it is sent to an endpoint of MCP
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,7 @@ def classify(
     name = "upgrade" if head.upgrade else "request"
     action = Action(name, "http", properties, Statement(_line(head.method, path, pairs), content.bound))
     actions = (action, *(call.action for call in content.calls))
-    streams = head.method == "GET" and _is_endpoint(path.segments, settings.mcp_paths)
-    return Request(actions, content.forward, content.calls, content.graphql, streams)
+    return Request(actions, content.forward, content.calls, content.graphql, is_mcp(path, settings))
 
 
 # --- the body ---------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def content_of(head: RequestHead, path: Path, data: bytes | None, settings: Clas
     content = _plain(body, data or b"")
     if _is_endpoint(path.segments, settings.mcp_paths):
         if isinstance(body, Nothing):
-            if why := mcp.misrouted(head.fields, ()):
+            if why := mcp_fields.misrouted(head.fields, ()):
                 raise Unclassifiable(why)
             return content
         if not isinstance(body, Json):
@@ -216,7 +216,7 @@ def content_of(head: RequestHead, path: Path, data: bytes | None, settings: Clas
         carried = mcp.carried(body, settings.server)
         if carried.opaque:
             return _opaque(content, carried.opaque)
-        if why := mcp.misrouted(head.fields, carried.calls):
+        if why := mcp_fields.misrouted(head.fields, carried.calls):
             raise Unclassifiable(why)
         return Content(content.properties, content.forward, calls=carried.calls)
     if isinstance(body, Opaque) and _is_form_post(head) and _METHOD_ANYWHERE.search(unquote_plus(_loose(data))):

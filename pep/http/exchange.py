@@ -8,43 +8,30 @@ as it came, so that the target reads what was decided.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Iterator
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 from urllib.parse import quote
 
-from pep.core.model import Action, Deny, Grant, Held, ReadOnly, RecordSession, Statement, local_deny
+from pep.core.model import Action, Deny, Grant, Held, ReadOnly, RecordSession, local_deny
 from pep.core.wire import NEEDS_MORE, NEEDS_WHOLE, Approved, Continuation
-from pep.http import denial, mcp, overriding
+from pep.http import denial, mcp, mcp_fields, overriding
+from pep.http.binding import bound, digest, said
 from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, is_mcp, needs_body
-from pep.http.codec import encode_request, end_to_end
-from pep.http.coding import accept_encoding
+from pep.http.codec import encode_request
 from pep.http.connection import Connection
-from pep.http.identity import PRIVATE, presented
+from pep.http.identity import presented
 from pep.http.large import Failed, is_large
-from pep.http.messages import Fields, Length, RequestHead
+from pep.http.mcp_sessions import Place
+from pep.http.messages import Length, RequestHead
 from pep.http.obligations import NO_DUTIES, CannotMask, Duties, duties_of
-from pep.http.paths import Ambiguous, Path, canonical_query, normalise
+from pep.http.outgoing import outgoing, with_connection
+from pep.http.paths import Ambiguous, Path, normalise
 from pep.http.questions import Connect, Connected, HowStands, Known, Outgoing, Read, Unreachable, WhoIs
 from pep.http.responses import relay
-from pep.http.stepping import Cut, Pending, Refused, Stale, Step, TargetStalls
+from pep.http.stepping import SAFE, Cut, Pending, Refused, Stale, Step, TargetStalls
 
 OWN_PREFIX: Final = "/.checkrein/"
 APPROVALS: Final = OWN_PREFIX + "approvals/"
-SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _LABEL_LENGTH: Final = 200
-
-# A part of a page, or whether it has changed, says more than a mask lets through; an echo in two halves is a secret.
-_PARTS: Final = ("Range", "If-Range")
-# Each of these names a state of the document by its tag; the others by a time, which tells no value.
-_TAGS: Final = ("If-None-Match", "If-Match", "If")
-_CONDITIONS: Final = (*_TAGS, "If-Modified-Since", "If-Unmodified-Since")
-
-# What a client may say in another way when it sends an approved request again: it changes nothing of what is asked.
-_UNBOUND: Final = (
-    *PRIVATE, "Accept-Encoding", "Content-Length", "Date", "Expect", "User-Agent",
-    "Baggage", "Sentry-Trace", "Traceparent", "Tracestate", "X-Correlation-Id", "X-Request-Id",
-)  # fmt: skip
 
 
 def serve_request(connection: Connection, head: RequestHead) -> Step[None]:
@@ -130,8 +117,8 @@ class _Exchange:
         if self._head.upgrade and duties.rewrites:
             self._deny("cannot-mask", "what an upgraded connection carries cannot be masked, and policy masks it here")
         forward = body if request.forward is None else request.forward
-        if body and request.actions[0].properties["body"]["kind"] == "unread":
-            # It was read for the approval alone, and goes on as it came.
+        if body is None or request.actions[0].properties["body"]["kind"] == "unread":
+            # It goes on as it comes, or as it came where it was read for the approval alone.
             self._without_method(body)
         sending = (known, path, request, grants[-1], duties, forward)
         try:
@@ -148,23 +135,21 @@ class _Exchange:
     ) -> Step[None]:
         """To the target and back; `body` None where it is still to come from the client."""
         connection, limit = self._connection, duties.seconds
-        if request.mcp_stream or any(call.method == "tools/list" for call in request.calls):
-            # It is filtered, so it has to be read.
-            fields = self._head.fields.without(("Accept-Encoding",))
-            self._head = dataclasses.replace(self._head, fields=fields)
-        outgoing = yield from self._connect(known, path, duties, b"" if connection.body_read and not body else body)
+        wanted = self._outgoing(path, duties, request)
+        ready = yield from self._connect(known, wanted, b"" if connection.body_read and not body else body)
         framing = self._head.framing if body is None else Length(len(body))
         if self._head.expects_continue and not connection.body_read:
             connection.go_on()
         if limit is not None:
             connection.timer("limit", limit)
-        fields = _with_connection(outgoing.fields, self._head.upgrade)
-        connection.forward(encode_request(outgoing.method, outgoing.target, fields, framing), grant)
+        fields = with_connection(ready.fields, self._head.upgrade)
+        connection.forward(encode_request(ready.method, ready.target, fields, framing), grant)
         if body:
             connection.forward(body, Continuation(grant))
         kept = known.keeping.begin(each for action in grant.obligations for each in action)
         try:
-            yield from relay(connection, self._head, request, grant, duties, kept, streams=body is None)
+            place = Place(known.subject, self._mcp_session, path.text) if request.mcp else None
+            yield from relay(connection, self._head, request, grant, duties, kept, place, streams=body is None)
         finally:
             if limit is not None:
                 connection.timer("limit", None)
@@ -257,18 +242,38 @@ class _Exchange:
         except Unclassifiable as unclassifiable:
             self._deny("not-understood", f"it was not understood in full: {unclassifiable}")
 
-    def _without_method(self, body: bytes) -> None:
-        if overriding.may_name_a_method(self._head) and overriding.Search().found(body):
-            deny = overriding.denied(f"local-{self._connection.exchange}")
+    def _without_method(self, body: bytes | None) -> None:
+        """Refuses a body that names a method, or in which that could not be found; `body` None where it is to come."""
+        if not overriding.may_name_a_method(self._head) or (body is None and self._connection.body_read):
+            return
+        decision_id = f"local-{self._connection.exchange}"
+        try:
+            named = overriding.in_whole(self._head.fields, body or b"")
+            deny = overriding.denied(decision_id) if named else None
+        except overriding.CannotSearch as cannot:
+            deny = overriding.denied(decision_id, str(cannot))
+        if deny is not None:
             raise Refused(denial.refused(deny, self._what), deny)
 
     def _described(self, known: Known, path: Path, body: bytes | None) -> Step[Request]:
         """The request as it is asked about; `body` None where it was not read."""
         request = yield from self._classified(path, body)
+        if request.calls and mcp_fields.repeats_arguments(self._head.fields):
+            self._repeats(request.calls[0], Place(known.subject, self._mcp_session, path.text))
         if any(isinstance(duty, ReadOnly) for duty in known.duties):
             self._only_reads(request)
         # The one that is sent once it is approved is another message, so its fields count too.
-        return _bound(request, _said(self._head)) if self._detached else request
+        return bound(request, said(self._head)) if self._detached else request
+
+    def _repeats(self, call: mcp.Call, place: Place) -> None:
+        """Refuses a call whose fields do not repeat the arguments that the tool's schema says; there is one call."""
+        mirrored = self._settings.mcp_sessions.mirrored(place, call.tool)
+        if not (why := mcp_fields.differs(self._head.fields, call, mirrored)):
+            return
+        deny = local_deny(f"local-{self._connection.exchange}", "fields-differ", why)
+        answer = denial.refused(deny, self._what, 400)
+        document = mcp.mismatched(call, deny)
+        raise Refused(answer if document is None else denial.Answer(400, document, (), "application/json"), deny)
 
     def _deny(self, code: str, message: str, status: int = 403) -> NoReturn:
         deny = local_deny(f"local-{self._connection.exchange}", code, message)
@@ -290,7 +295,7 @@ class _Exchange:
                 grants = yield from self._permitted(request, detached=self._detached)
             except _NeedsWhole:
                 body = yield from self._rest()
-                request = _bound(request, _digest("body", body))
+                request = bound(request, digest("body", body))
             except _NeedsMore:
                 self._left_out = None
                 body = (yield from self._body(path)) if body is None else body
@@ -368,9 +373,14 @@ class _Exchange:
 
     # --- where --------------------------------------------------------------------------------------------------------
 
-    def _connect(self, known: Known, path: Path, duties: Duties, body: bytes | None) -> Step[Outgoing]:
-        outgoing = self._connection.known("outgoing", self._outgoing, self._head, path, duties)
-        answer = yield from self._connection.look_up(Connect(known.session, outgoing, body))
+    def _outgoing(self, path: Path, duties: Duties, request: Request) -> Outgoing:
+        try:
+            return self._connection.known("outgoing", outgoing, self._head, path, duties, self._settings, request.mcp)
+        except CannotMask as error:
+            self._deny("cannot-mask", str(error))
+
+    def _connect(self, known: Known, wanted: Outgoing, body: bytes | None) -> Step[Outgoing]:
+        answer = yield from self._connection.look_up(Connect(known.session, wanted, body))
         match answer:
             case Connected(request=ready):
                 return ready
@@ -379,38 +389,6 @@ class _Exchange:
                 raise Refused(denial.problem(502, reason))
             case other:
                 raise TypeError(type(other))
-
-    def _outgoing(self, head: RequestHead, path: Path, duties: Duties) -> Outgoing:
-        """The request as the target is to get it, but for the credential."""
-        settings = self._settings
-        fields = end_to_end(head.fields).without((*PRIVATE, *STRIPPED_UPSTREAM, "Host", "Content-Length", "Expect"))
-        if settings.injects or duties.rewrites:
-            fields = fields.without(_PARTS)
-        if duties.rewrites:
-            fields = fields.without(self._conditions(fields))
-        fields = fields.without(("Accept-Encoding",))
-        fields = fields.replaced("Accept-Encoding", accept_encoding(head.fields.first("Accept-Encoding")))
-        fields = fields.without(duties.remove_headers)
-        for name, value in duties.set_headers:
-            fields = fields.replaced(name, value)
-        if head.upgrade and settings.injects:
-            # What is compressed cannot be watched for the credential.
-            fields = fields.without(("Sec-WebSocket-Extensions",))
-        host = settings.host or head.host
-        base = "" if path.text == "*" else settings.base_path
-        target = base + path.text + ("" if head.query is None else f"?{canonical_query(head.query)}")
-        return Outgoing(head.method, target, host, Fields((("Host", host), *fields.items)))
-
-    def _conditions(self, fields: Fields) -> tuple[str, ...]:
-        """The conditions to leave out where a mask is due: whether a tag fits tells what the document is.
-
-        A change whose condition was left out would be another change, so it is denied.
-        """
-        if self._head.method in SAFE:
-            return _CONDITIONS
-        if any(value != "*" for name in _TAGS for value in fields.all(name)):
-            self._deny("cannot-mask", "its condition would tell what policy masks; send it without one")
-        return ()
 
 
 class _NeedsWhole(Exception):
@@ -427,39 +405,6 @@ class _Denied(Exception):
     def __init__(self, deny: Deny) -> None:
         super().__init__(deny.decision_id)
         self.deny = deny
-
-
-def _bound(request: Request, digest: dict[str, Any]) -> Request:
-    """The same actions, the first with what an approval has to be bound to besides."""
-    action, *others = request.actions
-    statement = Statement(action.statement.text, (*action.statement.parameters, digest))
-    return dataclasses.replace(request, actions=(dataclasses.replace(action, statement=statement), *others))
-
-
-def _digest(name: str, data: bytes) -> dict[str, Any]:
-    return {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}
-
-
-def _said(head: RequestHead) -> dict[str, Any]:
-    """What the fields of a request say of it; their order counts only among those of one name."""
-    passing = end_to_end(head.fields)
-    said = (*passing.without((*_UNBOUND, "Prefer")), *(("prefer", each) for each in _preferences(passing)))
-    fields = sorted(said, key=lambda field: field[0].lower())
-    return _digest("fields", "".join(f"{name.lower()}: {value}\n" for name, value in fields).encode("latin-1"))
-
-
-def _preferences(fields: Fields) -> Iterator[str]:
-    """What a request prefers besides how long its client waits: a target may write otherwise for it (RFC 7240)."""
-    for value in fields.all("Prefer"):
-        # A comma in a quoted string parts nothing.
-        for each in [value] if '"' in value else value.split(","):
-            name = each.partition(";")[0].partition("=")[0].strip().lower()
-            if '"' in value or name not in ("respond-async", "wait"):
-                yield each.strip()
-
-
-def _with_connection(fields: Fields, upgrade: str) -> Fields:
-    return Fields((*fields.items, ("Connection", "Upgrade"), ("Upgrade", upgrade))) if upgrade else fields
 
 
 def _what(head: RequestHead) -> str:

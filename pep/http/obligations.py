@@ -78,6 +78,11 @@ _OF_THE_BYTES: Final = (
     "Want-Content-Digest",
 )
 _VALIDATORS: Final = ("ETag", "Last-Modified", "Link", "Signature", "Signature-Input")
+# What is true of a document only as long as nothing is taken out of it.
+OF_THE_WHOLE: Final = (
+    "Accept-Ranges", "Content-Digest", "Content-MD5", "Content-Range", "Digest", "ETag", "Last-Modified", "Repr-Digest",
+    "Signature", "Signature-Input",
+)  # fmt: skip
 # RFC 9110, section 7.6.1.
 _HOP_BY_HOP: Final = ("Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade")
 

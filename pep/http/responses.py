@@ -6,19 +6,21 @@ sent at once unless the transform has to see the whole body first.
 
 from __future__ import annotations
 
-from typing import Any, Final, NoReturn, assert_never
+from dataclasses import replace
+from typing import Any, assert_never
 
 from pep.core.errors import UpstreamProtocolError
 from pep.core.keeping import Kept
-from pep.core.model import Allow, Grant, Mask, RequireApproval, local_deny
+from pep.core.model import Grant, local_deny
 from pep.core.records import Body, Event, EventType
-from pep.core.wire import Continuation, PauseUpstream, ResumeUpstream
-from pep.http import denial, mcp, mcp_streams, overriding
+from pep.core.wire import PauseUpstream, ResumeUpstream
+from pep.http import denial
 from pep.http import work as work_module
 from pep.http.classify import Request
-from pep.http.codec import LAST_CHUNK, chunk, encode_response, last_chunk
+from pep.http.codec import chunk, encode_response, last_chunk
 from pep.http.connection import Connection
 from pep.http.large import Failed
+from pep.http.mcp_sessions import Place
 from pep.http.messages import (
     BodyData,
     Chunked,
@@ -33,13 +35,12 @@ from pep.http.messages import (
     UntilClose,
 )
 from pep.http.obligations import CannotMask, Duties, Plan, plan, scrubbed_plan, shown_heads
-from pep.http.questions import Release, Rewrite, TakesMore, Turn, WhatIf
+from pep.http.questions import Release, Rewrite, TakesMore, Turn
+from pep.http.request_body import RequestBody
+from pep.http.shown_tools import ShownTools
 from pep.http.stepping import Cut, Refused, Stale, Step, TargetStalls, Wait
 from pep.http.tunnel import Tunnel
 from pep.http.work import Pause, Work
-
-# A list of tools is read here, which takes some 75 ms for so much.
-MOST_LISTED: Final = 1 << 20
 
 
 def relay(
@@ -49,22 +50,25 @@ def relay(
     grant: Grant,
     duties: Duties,
     kept: Kept,
+    place: Place | None,
     *,
     streams: bool,
 ) -> Step[None]:
     """Until the response is complete, and on record. `streams`: the request's body is still to be forwarded.
 
+    `place` is where the request meets MCP, if it does.
+
     Raises Stale where the connection was over before an answer began.
     """
-    response = _Response(connection, head, request, grant, duties, kept)
+    response = _Response(connection, head, request, grant, duties, kept, place)
     connection.responses.expect(head.method)
     connection.unfinished = response.cut
-    body = _RequestBody(connection, head, grant, going=streams and not connection.body_read)
+    body = RequestBody(connection, head, grant, going=streams and not connection.body_read)
     if connection.settings.response is not None:
         connection.timer("response", connection.settings.response)
     try:
         while not response.over:
-            moved = body.send()
+            moved = yield from body.send()
             if (arrived := _arrived(connection, response)) is not None:
                 yield from response.take(arrived)
             elif not moved:
@@ -96,58 +100,6 @@ def _arrived(connection: Connection, response: _Response) -> ResponsePart | None
     return part
 
 
-class _RequestBody:
-    """A request's body on its way, part by part; `going` as long as there is more of it."""
-
-    def __init__(self, connection: Connection, head: RequestHead, grant: Grant, *, going: bool) -> None:
-        self._connection = connection
-        self._head = head
-        self._search = overriding.Search() if overriding.may_name_a_method(head) else None
-        self._chunked = isinstance(head.framing, Chunked)
-        self._by = Continuation(grant)
-        self._seen = connection.received
-        self.going = going
-        if going:
-            connection.timer("stalled", connection.settings.stalled)
-
-    def send(self) -> bool:
-        """Forwards what has arrived; whether there was anything."""
-        connection, moved = self._connection, False
-        while self.going and (part := connection.requests.next()) is not None:
-            moved = True
-            if isinstance(part, BodyData):
-                if self._search is not None and self._search.found(part.data):
-                    self._refuse()
-                connection.forward(chunk(part.data) if self._chunked else part.data, self._by)
-                continue
-            connection.body_read = True
-            if self._chunked:
-                connection.forward(LAST_CHUNK, self._by)
-            self.stop()
-            self.going = False
-        return moved
-
-    def _refuse(self) -> NoReturn:
-        """What the target has of the request is never a whole one."""
-        connection, head = self._connection, self._head
-        deny = overriding.denied(f"local-{connection.exchange}")
-        connection.closing = "the request was cut: its body names a method"
-        if connection.answered:
-            connection.record_denial(deny)
-            raise Cut(connection.closing)
-        raise Refused(denial.refused(deny, f"{head.method} {head.path}"[:120]), deny)
-
-    def stalls(self) -> bool:
-        """Whether nothing has come for too long."""
-        seen = self._connection.moved(self._seen) if self.going else self._seen
-        self._seen = self._seen if seen is None else seen
-        return seen is None
-
-    def stop(self) -> None:
-        if self.going:
-            self._connection.timer("stalled", None)
-
-
 class _Response:
     """One response."""
 
@@ -159,6 +111,7 @@ class _Response:
         grant: Grant,
         duties: Duties,
         kept: Kept,
+        place: Place | None,
     ) -> None:
         self._connection = connection
         self._request_head = head
@@ -168,10 +121,8 @@ class _Response:
         self._head: ResponseHead | None = None
         self._plan: Plan | None = None
         self._framing: Framing = NoBody()
-        # A list of tools is filtered by a question, so it has to be there whole.
-        self._collects = any(call.method == "tools/list" for call in request.calls)
+        self._tools = ShownTools(connection, request, place) if place is not None else None
         self._collected: list[bytes] = []
-        self._events: mcp_streams.Events | None = None
         self._size = 0
         # The end of the message: it is sent once the response is on record.
         self._last = b""
@@ -197,7 +148,7 @@ class _Response:
                     self._begin(head)
                 case BodyData(data):
                     fed = yield from self._worked(self._planned.body.feeding(data))
-                    self._body((yield from self._listed(fed)))
+                    self._body((yield from self._tools.passing(fed)) if self._tools else fed)
                 case EndOfMessage(trailers):
                     yield from self._finish(trailers)
         except CannotMask as error:
@@ -234,10 +185,14 @@ class _Response:
         if began and any(call.method == "initialize" for call in self._request.calls):
             settings.mcp_sessions.began(began, connection.subject)
         self._plan = self._planned_for(head)
-        if self._request.mcp_stream and mcp_streams.is_stream(self._plan.head.fields):
-            self._events = mcp_streams.Events(settings.decoded_limit)
-        if not (self._plan.body.held or self._collects):
+        if self._tools is not None:
+            self._plan = replace(self._plan, head=self._tools.begin(self._plan.head))
+        if not self._held:
             self._send_head(self._plan.head.framing)
+
+    @property
+    def _held(self) -> bool:
+        return self._planned.body.held or (self._tools is not None and self._tools.collects)
 
     def _planned_for(self, head: ResponseHead) -> Plan:
         settings, method = self._connection.settings, self._request_head.method
@@ -287,7 +242,7 @@ class _Response:
         if not data:
             return
         self._size += len(data)
-        if self._planned.body.held or self._collects:
+        if self._held:
             if self._size > self._connection.settings.decoded_limit:
                 raise CannotMask("the response is longer than what can be looked at")
             self._collected.append(data)
@@ -334,13 +289,14 @@ class _Response:
 
     def _finish(self, trailers: Fields) -> Step[None]:
         planned, connection = self._planned, self._connection
-        self._body((yield from self._listed((yield from self._worked(planned.body.finishing())))))
-        if self._events is not None:
-            self._body(self._events.rest())
-        if planned.body.held or self._collects:
+        last = yield from self._worked(planned.body.finishing())
+        if self._tools is not None:
+            last = (yield from self._tools.passing(last)) + self._tools.rest()
+        self._body(last)
+        if self._held:
             whole = b"".join(self._collected)
-            if self._collects:
-                whole = yield from self._filtered(whole)
+            if self._tools is not None and self._tools.collects:
+                whole = yield from self._tools.whole(whole)
             self._size = len(whole)
             head_only = isinstance(planned.head.framing, NoBody)
             self._send_head(NoBody() if head_only else Length(len(whole)))
@@ -416,39 +372,3 @@ class _Response:
             self.tunnel.upstream(rest)
         if rest := connection.requests.rest():
             self.tunnel.client(rest)
-
-    def _listed(self, data: bytes) -> Step[bytes]:
-        """What has arrived of a stream that may bring lists of tools: its whole events."""
-        if self._events is None:
-            return data
-        events: list[bytes] = []
-        for event in self._events.feed(data):
-            listing = mcp_streams.may_list(event)
-            events.append((yield from self._shown_tools(event, "text/event-stream")) if listing else event)
-        return b"".join(events)
-
-    def _filtered(self, whole: bytes) -> Step[bytes]:
-        """An answer to tools/list, with the tools that policy would not let this client call left out."""
-        if self._head is None or not 200 <= self._head.status < 300 or not whole:
-            return whole
-        return (yield from self._shown_tools(whole, self._head.fields.first("Content-Type") or ""))
-
-    def _shown_tools(self, whole: bytes, content_type: str) -> Step[bytes]:
-        if len(whole) > MOST_LISTED:
-            raise CannotMask("the list of tools is longer than what is looked at")
-        listing = mcp.Listing.read(whole, content_type)
-        if listing is None:
-            raise CannotMask("the list of tools is not understood")
-        names = listing.tools
-        if not names:
-            return whole
-        settings = self._connection.settings.classify
-        actions = tuple(mcp.tool_action(name, settings) for name in names)
-        decisions = yield from self._connection.look_up(WhatIf(self._connection.session, actions))
-        # What needs approval can be called, and then waits; only what would be refused is left out.
-        allowed = {
-            name
-            for name, decision in zip(names, decisions, strict=True)
-            if isinstance(decision, Allow | Mask | RequireApproval)
-        }
-        return listing.write(allowed)

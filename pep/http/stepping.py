@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pep.core.model import Deny, Held
 from pep.http.classify import ClassifySettings
@@ -15,6 +15,9 @@ from pep.http.mcp_sessions import McpSessions
 from pep.http.scrub import Scrub
 
 T = TypeVar("T")
+
+# Methods that change nothing (RFC 9110, section 9.2.1), of those that are served.
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Wait(enum.Enum):

@@ -20,6 +20,7 @@ from tests.http_attacks import (
     attacked,
     chunked,
     leaks,
+    packed,
     reply,
     status_of,
     statuses,
@@ -343,3 +344,48 @@ def test_a_body_that_reads_in_two_ways_reaches_nobody(reading: Attacked, body: b
     received = reading.send(ask("/open/x", "Content-Type: application/json", method="POST", body=body))
     assert status_of(received) in (400, 403) or all(seen.body != body for seen in reading.target.seen), received
     assert b"delete" not in reading.target.received
+
+
+# --- a method that a body names ---------------------------------------------------------------------------------------
+
+NAMED = b'{"_method": "DELETE", "pad": "' + b"x" * 100 + b'"}'
+JSON = "Content-Type: application/json"
+
+
+@pytest.mark.parametrize("chunks", [False, True], ids=["length", "chunks"])
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        ((JSON,), NAMED),
+        ((JSON,), NAMED.upper()),
+        ((JSON, "Content-Encoding: gzip"), packed(NAMED, "gzip")),
+        ((JSON, "Content-Encoding: br"), packed(NAMED, "br")),
+        ((JSON, "Content-Encoding: gzip, zstd"), packed(NAMED, "gzip", "zstd")),
+        ((JSON, "Content-Encoding: compress"), NAMED),
+        ((JSON, "Content-Encoding: gzip"), NAMED),
+        ((JSON + "; charset=utf-7",), b'{"+AF8-method": "DELETE"}'),
+        ((JSON + "; charset=utf-16",), NAMED.decode().encode("utf-16")),
+    ],
+    ids=["plain", "capitals", "gzip", "br", "twice packed", "another coding", "not packed", "utf-7", "utf-16"],
+)
+def test_a_body_that_names_a_method_is_never_whole(
+    proxy: Attacked, fields: tuple[str, ...], body: bytes, chunks: bool
+) -> None:
+    proxy.target.says(reply(b"{}"))
+    if chunks:
+        sent = ask("/open/x", *fields, "Transfer-Encoding: chunked", method="POST") + chunked(body)
+    else:
+        sent = ask("/open/x", *fields, method="POST", body=body)
+    received = proxy.send(sent)
+    assert status_of(received) == 403, received
+    assert b"method-in-body" in received or b"_method" in received
+    assert all(seen.body != body for seen in proxy.target.seen)
+
+
+def test_a_packed_body_that_names_none_goes_on_as_it_came(proxy: Attacked) -> None:
+    proxy.target.says(reply(b"{}"))
+    body = packed(json.dumps([{"payment_method": 1}] * 5000).encode(), "gzip")
+    received = proxy.send(ask("/open/x", JSON, "Content-Encoding: gzip", method="POST", body=body))
+    assert status_of(received) == 200, received
+    (seen,) = proxy.target.seen
+    assert seen.body == body

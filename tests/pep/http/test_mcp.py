@@ -5,7 +5,10 @@ import pytest
 from pep.core.model import local_deny
 from pep.http.bodies import Unclassifiable, read_json
 from pep.http.coding import CannotMask
-from pep.http.mcp import Listing, carried, denied, filtered, misrouted, refused, tools
+from pep.http.mcp import carried, denied, refused
+from pep.http.mcp_fields import differs, mirrored, misrouted
+from pep.http.mcp_lists import Events, Listing, filtered, tools
+from pep.http.mcp_sessions import McpSessions, Place
 from pep.http.messages import Fields
 
 DENY = local_deny("d-1", "no", "this is not allowed")
@@ -45,8 +48,8 @@ CALL = request(
 @pytest.mark.parametrize(
     "fields",
     [
-        [("Mcp-Method", "tools/call"), ("Mcp-Name", "refund"), ("Mcp-Param-Region", "eu"), ("mcp-param-order", "7")],
-        [("Mcp-Param-Fast", "true"), ("Mcp-Param-Big", str(2**60)), ("Mcp-Param-Region", "=?base64?ZXU=?=")],
+        [("Mcp-Method", "tools/call"), ("Mcp-Name", "refund"), ("Mcp-Param-Region", "eu")],
+        [("Mcp-Method", "tools/call"), ("Mcp-Name", "=?base64?cmVmdW5k?=")],
         [("Mcp-Session-Id", "x"), ("MCP-Protocol-Version", "2025-11-25")],
     ],
 )
@@ -61,17 +64,101 @@ def test_fields_that_repeat_what_the_body_says_pass(fields):
         [("Mcp_Method", "tools/list")],
         [("Mcp-Method", "tools/call"), ("mcp_method", "tools/call")],
         [("Mcp-Name", "drop")],
-        [("Mcp-Param-Region", "us")],
-        [("Mcp_Param_Region", "us")],
         [("Mcp-Param-Region", "eu"), ("MCP-PARAM-REGION", "us")],
-        [("Mcp-Param-Fast", "True")],
-        [("Mcp-Param-Region", "=?base64?dXM=?=")],
-        [("Mcp-Param-Region", "=?base64?!?=")],
-        [("Mcp-Param-Region", "refund")],
+        [("Mcp-Param-Region", "eu"), ("Mcp_Param_Region", "us")],
+        [("Mcp-Name", "=?base64?!?=")],
     ],
 )
 def test_fields_that_say_something_else_than_the_body_are_refused(fields):
     assert misrouted(Fields(tuple(fields)), calls_of(CALL).calls)
+
+
+VERSION = "io.modelcontextprotocol/protocolVersion"
+
+
+@pytest.mark.parametrize(("said", "fits"), [("2026-07-28", True), ("2025-11-25", False)])
+def test_the_version_in_a_field_is_that_of_the_body(said, fits):
+    calls = calls_of(request("tools/call", {"name": "refund", "_meta": {VERSION: "2026-07-28"}})).calls
+    assert (misrouted(Fields((("Mcp-Protocol-Version", said),)), calls) == "") is fits
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "region": {"type": "string", "x-mcp-header": "Region"},
+        "note": {"type": "string"},
+        "fast": {"type": "boolean", "x-mcp-header": "Fast"},
+        "order": {
+            "properties": {
+                "id": {"type": "integer", "x-mcp-header": "Order"},
+                "big": {"type": "integer", "x-mcp-header": "Big"},
+            }
+        },
+        "twice": {"x-mcp-header": "again"},
+        "thrice": {"x-mcp-header": "Again"},
+        "broken": {"x-mcp-header": "no name"},
+        "empty": {"x-mcp-header": ""},
+        "number": {"x-mcp-header": 7},
+        "list": {"items": {"properties": {"of": {"x-mcp-header": "Of"}}}},
+        "x-mcp-header": {"type": "string"},
+    },
+    "anyOf": [{"properties": {"other": {"x-mcp-header": "Other"}}}],
+    "x-mcp-header": "Root",
+}
+
+
+def schema_of(tool):
+    return next(
+        iter(Listing.read(json.dumps({"result": {"tools": [tool]}}).encode(), "application/json").tools.values())
+    )
+
+
+def test_a_schema_says_which_argument_a_field_repeats():
+    found = schema_of({"name": "refund", "inputSchema": SCHEMA})
+    assert found == {"region": ("region",), "fast": ("fast",), "order": ("order", "id"), "big": ("order", "big")}
+    assert mirrored({"name": "a"}) == mirrored({"name": "a", "inputSchema": []}) == {}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Region": "eu", "order": "7"},
+        {"FAST": "true", "Big": str(2**60), "Region": "=?base64?ZXU=?="},
+        {"Order": "7.0", "Big": f"{2**60}.00"},
+        {},
+    ],
+)
+def test_fields_that_repeat_their_own_arguments_fit(fields):
+    said = Fields(tuple((f"Mcp-Param-{name}", value) for name, value in fields.items()))
+    (call,) = calls_of(CALL).calls
+    assert differs(said, call, schema_of({"name": "refund", "inputSchema": SCHEMA})) == ""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Region": "us"},
+        {"Region": "7"},  # an argument, and not the one
+        {"Order": "eu"},
+        {"Order": "07.5"},
+        {"Order": "7e0"},
+        {"Order": "NaN"},
+        {"Fast": "True"},
+        {"Big": str(2**60 + 1)},
+        {"Region": "=?base64?dXM=?="},
+        {"Region": "=?base64?!?="},
+        {"Again": "x"},  # no argument
+        {"Note": "x"},  # not annotated
+        {"Of": "x"},
+        {"Other": "x"},
+        {"Root": "x"},
+    ],
+)
+def test_fields_that_repeat_something_else_do_not(fields):
+    said = Fields(tuple((f"Mcp-Param-{name}", value) for name, value in fields.items()))
+    (call,) = calls_of(CALL).calls
+    assert differs(said, call, schema_of({"name": "refund", "inputSchema": SCHEMA}))
+    assert "not known" in differs(said, call, None)
 
 
 def test_fields_that_name_a_call_where_there_is_none_are_refused():
@@ -193,7 +280,7 @@ LISTED = '{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a","n":1.50},{"nam
 
 def test_a_list_is_filtered_and_nothing_else_of_it_changes():
     listing = Listing.read(LISTED.encode(), "application/json")
-    assert listing.tools == ("a", "b")
+    assert tuple(listing.tools) == ("a", "b")
     assert listing.write({"a"}) == LISTED.replace(',{"name":"b"}', "").encode()
     assert listing.write({"a", "b"}) == LISTED.encode()
     assert json.loads(listing.write(set()))["result"] == {"tools": [], "nextCursor": "é"}
@@ -218,13 +305,13 @@ def test_a_list_in_an_event_stream_is_filtered(end):
         "data: cut",
     ]
     listing = Listing.read(end.join(lines).encode(), "text/event-stream")
-    assert listing.tools == ("a", "b")
+    assert tuple(listing.tools) == ("a", "b")
     expected = LISTED.replace('{"name":"a","n":1.50},', "")
     assert listing.write({"b"}).decode() == f"id: 0\ndata:\n\nevent: message\nid: 7\ndata: {expected}\n\n: ping\n\n"
 
 
 def test_an_error_lists_nothing():
-    assert Listing.read(b'{"jsonrpc":"2.0","id":1,"error":{"code":1}}', "application/json").tools == ()
+    assert Listing.read(b'{"jsonrpc":"2.0","id":1,"error":{"code":1}}', "application/json").tools == {}
 
 
 @pytest.mark.parametrize(
@@ -252,3 +339,77 @@ def test_a_list_that_is_not_understood_is_none(body, content_type):
 def test_a_list_that_can_be_read_in_two_ways_is_refused(body, content_type):
     with pytest.raises(CannotMask):
         Listing.read(body, content_type)
+
+
+STREAM = "id: 1\ndata: {}\n\n: ping\r\ndata: a\r\n\r\n:\n:\n\ndata: b\r\rdata: c\n\nrest"
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 1000])
+def test_events_come_whole_and_nothing_is_lost(step):
+    data = STREAM.encode()
+    events = Events(1 << 10)
+    pieces = [piece for at in range(0, len(data), step) for piece in events.feed(data[at : at + step])]
+    assert b"".join(pieces) + events.rest() == data
+    for end in (b"data: {}", b"data: a", b"data: b", b"data: c"):
+        assert any(piece.rstrip(b"\r\n").endswith(end) for piece in pieces)
+
+
+def test_what_keeps_a_stream_alive_goes_on_at_once():
+    events = Events(100)
+    assert list(events.feed(b":\r\n")) == [b":\r\n"]
+    assert list(events.feed(b": still there\n")) == [b": still there\n"]
+
+
+def test_an_event_larger_than_is_looked_at_is_refused():
+    with pytest.raises(CannotMask):
+        list(Events(100).feed(b"data: " + b"x" * 100))
+
+
+def test_sessions_of_one_client_do_not_displace_those_of_another():
+    sessions = McpSessions(most=3)
+    sessions.began("a", "alice")
+    for number in range(10):
+        sessions.began(f"b{number}", "bob")
+    assert sessions.is_of("a", "alice")
+    assert [number for number in range(10) if sessions.is_of(f"b{number}", "bob")] == [8, 9]
+
+
+def test_a_stream_that_must_not_be_taken_up_again_is_not_forgotten_for_newer_ones():
+    sessions = McpSessions(most=3)
+    sessions.began("a", "alice")
+    assert sessions.may_resume("a", "alice")
+    sessions.rewrote("a", "alice")
+    sessions.rewrote("", "alice")
+    for number in range(10):
+        sessions.began(f"a{number}", "alice")
+        sessions.rewrote(f"a{number}", "alice")
+    assert not sessions.may_resume("a", "alice")
+    assert not sessions.may_resume("", "alice")
+    assert sessions.may_resume("", "bob")
+
+
+def test_that_somebody_was_forgotten_counts_against_everybody():
+    sessions = McpSessions(most=2)
+    for name in ("alice", "bob", "carol"):
+        sessions.rewrote("", name)
+    assert not any(sessions.may_resume("", name) for name in ("alice", "bob", "carol", "dora"))
+
+
+def test_a_session_that_the_target_gives_to_another_client_is_no_longer_the_first_ones():
+    sessions = McpSessions()
+    sessions.began("a", "alice")
+    sessions.began("a", "bob")
+    assert sessions.is_of("a", "bob")
+    assert not sessions.is_of("a", "alice")
+    assert not sessions.may_resume("a", "alice")
+
+
+def test_what_a_tool_wants_repeated_is_known_where_it_was_listed():
+    sessions, here = McpSessions(), Place("alice", "s", "/mcp")
+    sessions.listed(here, {"a": {"region": ("region",)}, "b": {}})
+    assert sessions.mirrored(here, "a") == {"region": ("region",)}
+    assert sessions.mirrored(here, "b") is None
+    for elsewhere in (Place("bob", "s", "/mcp"), Place("alice", "t", "/mcp"), Place("alice", "s", "/other")):
+        assert sessions.mirrored(elsewhere, "a") is None
+    sessions.listed(here, {"a": {}})
+    assert sessions.mirrored(here, "a") is None
