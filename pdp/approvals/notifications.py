@@ -33,7 +33,7 @@ from pdp.store.approvals import Approval, ApprovalState
 from pdp.store.database import Database
 from pdp.store.notifications import Notification, NotificationState
 from pdp.v1 import access_pb2
-from pdp.v1.strict_yaml import ConfigError
+from pdp.v1.strict_yaml import ConfigError, parse_duration
 
 log = structlog.get_logger("pdp.notifications")
 
@@ -44,6 +44,8 @@ _LONGEST: Final = datetime.timedelta(minutes=15)
 _DEADLINE: Final = 30.0
 _CLAIMED: Final = datetime.timedelta(minutes=2)
 _GLANCE: Final = 1.0
+REQUESTED: Final = "approval.requested"
+ESCALATED: Final = "approval.escalated"
 _WORKFLOW: Final = ("graph", "node", "run")
 
 Post = Callable[[Hook, str, str, bytes], None]
@@ -72,15 +74,23 @@ class Notifications:
         self._news: dict[str, asyncio.Event] = {name: asyncio.Event() for name in settings.notify}
 
     def add(self, connection: Connection, approval: Approval) -> None:
-        """Writes down who is to be told of a pending approval; once for each destination."""
-        wanted = [name for name, each in self._settings.notify.items() if _concerns(each, approval)]
+        """Writes down who is to be told of a pending approval, and when; once for each destination.
+
+        Whom it is escalated to is told when it is: till then the message waits in the outbox, and is dropped there if
+        the question ends before.
+        """
+        turns = ((name, turn(each, approval)) for name, each in self._settings.notify.items())
+        wanted = [(name, at) for name, at in turns if at is not None]
         if not wanted or stored.told(connection, approval.id):
             return
         now = self._now()
-        body = orjson.dumps(message(approval, link(self._settings, approval.id), self._owners(approval.resource)))
-        for name in wanted:
+        said = message(approval, link(self._settings, approval.id), self._owners(approval.resource))
+        for name, at in wanted:
+            escalated = {"event": ESCALATED} if at > approval.created_at else {}
+            body = orjson.dumps({**said, **escalated})
             name_of_it, waiting = f"n-{secrets.token_hex(8)}", NotificationState.WAITING
-            stored.insert(connection, Notification(name_of_it, approval.id, name, body, now, waiting, 0, now))
+            due = max(at, now)
+            stored.insert(connection, Notification(name_of_it, approval.id, name, body, now, waiting, 0, due))
         self.wake()
 
     def wake(self) -> None:
@@ -198,7 +208,7 @@ def message(approval: Approval, link: str, owners: Mapping[str, Sequence[str]]) 
     )
     document: dict[str, Any] = {
         "v": 1,
-        "event": "approval.requested",
+        "event": REQUESTED,
         "approval": approval.id,
         "resource": approval.resource,
         "who": {"type": subject.type, "id": safe(subject.id)},
@@ -220,10 +230,19 @@ def link(settings: Settings, approval_id: str) -> str:
     return f"{address.rstrip('/')}/approvals/{approval_id}" if address else f"pdp approvals show {approval_id}"
 
 
-def _concerns(destination: Destination, approval: Approval) -> bool:
-    named = {name for each in approval.requirements for name in each["approvers"]}
-    named |= {name for each in approval.requirements for name in each.get("escalate", {}).get("approvers", ())}
-    return "*" in destination.groups or any(f"group:{group}" in named for group in destination.groups)
+def turn(destination: Destination, approval: Approval) -> datetime.datetime | None:
+    """When the first of the destination's groups may answer (`rules.approvers`); None where none of them ever may."""
+    if "*" in destination.groups:
+        return approval.created_at
+    groups = {f"group:{group}" for group in destination.groups}
+    turns = []
+    for each in approval.requirements:
+        escalate = each.get("escalate")
+        if groups & set(each["approvers"]):
+            turns.append(approval.created_at)
+        elif escalate and groups & set(escalate["approvers"]):
+            turns.append(approval.created_at + parse_duration(escalate["after"]))
+    return min(turns, default=None)
 
 
 def _in_a_thread(work: Callable[[], None]) -> asyncio.Future[None]:

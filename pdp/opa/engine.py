@@ -97,6 +97,7 @@ class PolicyEngine:
         self._active: _Active | None = None
         self._restarts_before = 0
         self._policy_error = ""
+        self._places: tuple[str, ...] = ()
         self._looked_at: State = ()
         self._said = ""
         self._changed = asyncio.Event()
@@ -119,6 +120,11 @@ class PolicyEngine:
     def policy_error(self) -> str:
         """Why the newest files are not in force, one problem a line, with file and line; empty if they are."""
         return self._policy_error
+
+    @property
+    def policy_error_places(self) -> tuple[str, ...]:
+        """Files and lines of the same, without the words about them: those may hold what stands in the files."""
+        return self._places
 
     async def changing(self) -> bool:
         """Whether the policy files on disk are other ones than those last looked at: what they say is not known yet."""
@@ -268,7 +274,7 @@ class PolicyEngine:
             self._tell(Change.ACTIVATED, bundle)
         # Only now: whoever sees no error takes the files to be in force.
         if bundle is not None:
-            self._policy_error = ""
+            self._policy_error, self._places = "", ()
 
     async def _read_files(self) -> Bundle | None:
         try:
@@ -276,7 +282,7 @@ class PolicyEngine:
         except PolicyError as error:
             if str(error) != self._policy_error:
                 self._tell(Change.REFUSED, None, problems=str(error))
-            self._policy_error = str(error)
+            self._policy_error, self._places = str(error), error.places
             log.warning("the policy files are not in force", error=self._policy_error, revision=self.revision)
             return None
 
@@ -348,6 +354,7 @@ class PolicyEngine:
             bundle = await asyncio.to_thread(last_good, self._folder / "bundle.tar.gz", self._resources)
         except PolicyError as error:
             self._policy_error += f"\n{error}"
+            self._places += error.places
             return
         if bundle is not None:
             await self._put_in_force(bundle)
@@ -385,6 +392,7 @@ class PolicyEngine:
             except (OpaFailed, OSError, RecursionError, ValueError) as error:
                 # What is in force stays in force, whatever the files hold; the next change tries again.
                 self._policy_error = f"the policy files could not be loaded: {error}"
+                self._places = ("which one is not known",)
                 log.warning("the policy files could not be loaded", error=str(error))
             self._looked_at = state
 

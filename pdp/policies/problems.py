@@ -15,8 +15,13 @@ class Problem:
     line: int
     message: str
 
+    @property
+    def place(self) -> str:
+        """Where, without what: the words may hold what stands in the file."""
+        return f"{self.path}:{self.line}" if self.line else f"{self.path}"
+
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.message}" if self.line else f"{self.path}: {self.message}"
+        return f"{self.place}: {self.message}"
 
 
 class PolicyError(Exception):
@@ -25,6 +30,11 @@ class PolicyError(Exception):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(map(str, self.problems)))
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where they are, each place once."""
+        return tuple(dict.fromkeys(each.place for each in self.problems))
 
     @classmethod
     def at(cls, path: Path, line: int, message: str) -> PolicyError:

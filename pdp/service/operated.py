@@ -53,7 +53,8 @@ class Operated:
         if not self._engine.ready:
             reasons.append("OPA does not answer with a loaded policy")
         if self._engine.policy_error:
-            warnings.append(f"the newest policy files are not in force: {self._engine.policy_error}")
+            # The words about it may hold a line of a policy; whoever reaches this address has shown no token.
+            warnings.append(f"the newest policy files are not in force: {', '.join(self._engine.policy_error_places)}")
         if why := self._certificate.why_not_used():
             warnings.append(f"the new certificate is not used: {why}")
         return Readiness(tuple(reasons), tuple(warnings))

@@ -111,6 +111,7 @@ class Script:
     revision: str = "r1"
     activated_at: datetime.datetime | None = None
     policy_error: str = ""
+    policy_error_places: tuple[str, ...] = ()
     ready: bool = True
     restarts: int = 0
     announced: Any = None

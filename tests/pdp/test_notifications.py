@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.usefixtures("each_store")
 
 PATIENCE = 50.0
 SECRET = "s3cr3t-of-the-hook"
+ESCALATE = {"after": "5m", "approvers": ["group:owners"]}
 
 
 @dataclass
@@ -262,6 +264,60 @@ def test_what_has_ended_before_it_was_told_is_not_told():
 
     with receiving() as receiver:
         asyncio.run(scenario(receiver))
+
+
+def test_whom_it_is_escalated_to_is_told_when_it_is_and_also_by_a_service_that_begins_only_then():
+    async def scenario(receiver: Receiver, escalated: Receiver):
+        clock = Clock()
+        engine = Script(requirements=[requirement("group:others", wait="1d", escalate=ESCALATE)])
+        with folder() as path:
+            settings = asking(path, others=receiver.url, owners=escalated.url)
+            settings["approvals"] = settings["approvals"].replace("groups: [owners]", "groups: [others]", 1)
+            async with serving(path, engine, clock=clock, **settings) as service:
+                asked = await Asked.by(service, detached=True)
+                (first,) = await in_state(service, NotificationState.SENT)
+                assert first.destination == "others"
+                (waits,) = await in_state(service, NotificationState.WAITING)
+                assert (waits.destination, waits.attempts) == ("owners", 0)
+            clock.pass_(minutes=6)
+            async with serving(path, engine, clock=clock, **settings) as service:
+                await in_state(service, NotificationState.SENT, 2)
+                ((_, body),) = escalated.came
+                said = json.loads(body)
+                assert (said["event"], said["approval"]) == ("approval.escalated", asked.id)
+                assert json.loads(receiver.came[0][1])["event"] == "approval.requested"
+
+    with receiving() as receiver, receiving() as escalated:
+        asyncio.run(scenario(receiver, escalated))
+
+
+def test_nobody_is_told_of_what_was_answered_before_it_was_escalated():
+    async def scenario(receiver: Receiver):
+        clock = Clock()
+        engine = Script(requirements=[requirement("group:others", wait="1d", escalate=ESCALATE)])
+        with folder() as path:
+            async with serving(path, engine, clock=clock, **asking(path, owners=receiver.url)) as service:
+                asked = await Asked.by(service, detached=True)
+                await in_state(service, NotificationState.WAITING)
+                await service.inside.approvals.cancel(asked.id, "no longer needed")
+                clock.pass_(minutes=6)
+                await in_state(service, NotificationState.OVER)
+                assert receiver.came == []
+
+    with receiving() as receiver:
+        asyncio.run(scenario(receiver))
+
+
+@pytest.mark.parametrize(
+    ("groups", "after"),
+    [(["owners"], 0), (["*"], 0), (["security"], 5), (["security", "owners"], 0), (["nobody"], None)],
+)
+def test_a_destination_has_its_turn_when_the_first_of_its_groups_has(groups: list[str], after: int | None):
+    at = datetime.datetime(2030, 1, 31, tzinfo=datetime.UTC)
+    escalate = {"after": "5m", "approvers": ["group:security"]}
+    approval = SimpleNamespace(created_at=at, requirements=[requirement("group:owners", escalate=escalate)])
+    wanted = None if after is None else at + datetime.timedelta(minutes=after)
+    assert module.turn(SimpleNamespace(groups=groups), approval) == wanted  # type: ignore[arg-type]
 
 
 def test_pauses_grow_and_are_never_the_same():

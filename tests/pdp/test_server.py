@@ -103,6 +103,26 @@ def test_an_address_that_is_taken_is_named():
     asyncio.run(scenario())
 
 
+def test_readiness_names_the_place_of_a_mistake_and_nothing_that_stands_there():
+    async def scenario():
+        with folder() as path:
+            admin = path / "admin"
+            configure(path, more=f'  listen: "127.0.0.1:0"\n  admin: {{listen: "unix:{admin}"}}')
+            broken = Script(
+                policy_error="p/guard.rego:3: unexpected token: allow if input.subject.id == `olga`",
+                policy_error_places=("p/guard.rego:3",),
+            )
+            async with running(load_config(path / "checkrein.yaml"), broken):
+                reader, writer = await asyncio.open_unix_connection(str(admin))
+                writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+                warnings = json.loads(answer.partition(b"\r\n\r\n")[2])["warnings"]
+                assert "the newest policy files are not in force: p/guard.rego:3" in warnings
+
+    asyncio.run(scenario())
+
+
 def test_a_renewed_certificate_serves_the_next_connection():
     async def serial(address: str, root: bytes) -> int:
         host, _, port = address.rpartition(":")

@@ -233,6 +233,7 @@ def test_a_broken_file_keeps_what_is_in_force_and_is_named_with_its_line(engine_
             broken = repository.write("policies/guard/guard.rego", GUARD.replace("contains", "contians"))
             answers = await until(engine, lambda _: engine.policy_error != "")
             assert f"{broken}:3: " in engine.policy_error
+            assert engine.policy_error_places == (f"{broken}:3",)
             assert {each.verdict for each in answers} == {Verdict.ALLOW}
             assert (await engine.decide(connect("bad"))).verdict is Verdict.DENY
             assert engine.revision == good
@@ -240,6 +241,7 @@ def test_a_broken_file_keeps_what_is_in_force_and_is_named_with_its_line(engine_
             assert engine.policy_error != ""
             repository.write("policies/guard/guard.rego", GUARD + "\n# mended\n")
             await until(engine, lambda _: engine.policy_error == "")
+            assert engine.policy_error_places == ()
             assert engine.revision != good
 
     asyncio.run(run())
