@@ -11,15 +11,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
-import requests
-from urllib3.exceptions import HTTPError
+from pdp.calls import Call, CallFailed, status_of
 
-_TIMEOUT: Final = (5.0, 10.0)
-_MOST_READ: Final = 4 << 10
+# For one delivery, in all.
+_PATIENCE: Final = 15.0
 
 
 class NotDelivered(Exception):
@@ -33,6 +31,7 @@ class Hook:
     url: str
     secret: bytes
     ca: Path | None = None
+    patience: float = _PATIENCE
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
@@ -49,17 +48,9 @@ def post(hook: Hook, id: str, timestamp: str, body: bytes) -> None:
         "Checkrein-Timestamp": timestamp,
         "Checkrein-Signature": signature(hook.secret, timestamp, body),
     }
-    verify: bool | str = True if hook.ca is None else str(hook.ca)
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            with session.post(
-                hook.url, body, headers=headers, timeout=_TIMEOUT, verify=verify, allow_redirects=False, stream=True
-            ) as answer:
-                status = answer.status_code
-                # Enough of the answer for the usual server to see that it was taken.
-                answer.raw.read(_MOST_READ)
-    except (requests.RequestException, HTTPException, HTTPError, OSError, ValueError) as error:
-        raise NotDelivered(f"no answer: {type(error).__name__}") from None
+        status = status_of(Call("POST", hook.url, hook.patience, body, headers, hook.ca))
+    except CallFailed as error:
+        raise NotDelivered(f"no answer: {error}") from None
     if not 200 <= status < 300:
         raise NotDelivered(f"status {status}")

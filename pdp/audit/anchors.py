@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import requests
 import structlog
 
 from pdp.audit.checkpoints import read
+from pdp.calls import Call, CallFailed, status_of
 from pdp.config import Anchor
 from pdp.store import checkpoints as stored
 from pdp.store.database import Database
@@ -135,19 +135,11 @@ async def _run(command: Sequence[str], lines: bytes) -> None:
         raise NotAnchored(f"the command ended with {process.returncode}")
 
 
-def _post(url: str, lines: bytes) -> None:
+def _post(url: str, lines: bytes, patience: float = _PATIENCE) -> None:
     headers = {"Content-Type": "application/x-ndjson"}
     try:
-        with requests.Session() as session:
-            # Nothing but what is configured: no proxies from the environment, no passwords from ~/.netrc.
-            session.trust_env = False
-            # Of the answer only its status is read.
-            with session.post(
-                url, data=lines, headers=headers, timeout=_PATIENCE, allow_redirects=False, stream=True
-            ) as answer:
-                status = answer.status_code
-    except requests.RequestException as error:
-        # Its text may hold the URL, which may hold a secret.
-        raise NotAnchored(type(error).__name__) from None
+        status = status_of(Call("POST", url, patience, lines, headers))
+    except CallFailed as error:
+        raise NotAnchored(str(error)) from None
     if not 200 <= status < 300:
         raise NotAnchored(f"the answer was {status}")

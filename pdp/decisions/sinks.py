@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Final, Self
 
 import orjson
-import requests
 import structlog
 
+from pdp.calls import Call, CallFailed, status_of
 from pdp.decisions.outlet import Undeliverable
 from pdp.v1.strict_yaml import ConfigError, Secret
 
 log = structlog.get_logger("pdp.decisions")
 
-_TIMEOUT: Final = 15.0
+# For one batch, in all.
+_PATIENCE: Final = 30.0
 # What no second try makes good: it cannot be read, or is too large.
 _HOPELESS: Final = frozenset({400, 413, 415, 422})
 
@@ -102,13 +103,11 @@ class _File:
 class UploadSink:
     """A receiver of OPA's decision logs. The token is asked for anew each time, so that it may change."""
 
-    def __init__(self, url: str, *, token: Secret | None, authority: Path | None) -> None:
+    def __init__(self, url: str, *, token: Secret | None, authority: Path | None, patience: float = _PATIENCE) -> None:
         self._url = url
         self._token = token
         self._authority = authority
-        self._session = requests.Session()
-        # Nothing but what is configured: no credentials from ~/.netrc, no proxies from the environment.
-        self._session.trust_env = False
+        self._patience = patience
 
     async def deliver(self, lines: Sequence[bytes]) -> None:
         """Raises UploadFailed where it may go better later, Undeliverable where it will not."""
@@ -119,19 +118,13 @@ class UploadSink:
         try:
             if self._token is not None:
                 headers["Authorization"] = f"Bearer {self._token.resolve()}"
-            answer = self._session.post(
-                self._url,
-                data=gzip.compress(b"[" + b",".join(lines) + b"]", compresslevel=6),
-                headers=headers,
-                timeout=_TIMEOUT,
-                verify=True if self._authority is None else str(self._authority),
-                allow_redirects=False,
-            )
+            events = gzip.compress(b"[" + b",".join(lines) + b"]", compresslevel=6)
+            status = status_of(Call("POST", self._url, self._patience, events, headers, self._authority))
         except ConfigError:
             raise UploadFailed(0, "the token cannot be had") from None
-        except (requests.RequestException, OSError) as error:
-            raise UploadFailed(0, f"it cannot be reached ({type(error).__name__})") from None
-        if answer.status_code in _HOPELESS:
-            raise Undeliverable(f"the receiver refuses the events with status {answer.status_code}")
-        if not 200 <= answer.status_code < 300:
-            raise UploadFailed(0, f"the receiver answers with status {answer.status_code}")
+        except CallFailed as error:
+            raise UploadFailed(0, f"it cannot be reached ({error})") from None
+        if status in _HOPELESS:
+            raise Undeliverable(f"the receiver refuses the events with status {status}")
+        if not 200 <= status < 300:
+            raise UploadFailed(0, f"the receiver answers with status {status}")

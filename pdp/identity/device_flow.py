@@ -16,9 +16,11 @@ from typing import Any, Final
 import orjson
 import requests
 
+from pdp.calls import Call, CallFailed, answered
 from pdp.config import check_url
 
-_TIMEOUT: Final = (5.0, 15.0)
+# For one answer, in all.
+_PATIENCE: Final = 20.0
 _LARGEST: Final = 256 << 10
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 # RFC 8628, sections 3.2 and 3.5.
@@ -40,6 +42,7 @@ class Client:
     scope: str
     token: str
     ca: Path | None = None
+    patience: float = _PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +124,14 @@ def _error(answer: Mapping[str, Any]) -> str:
 
 def _call(method: str, url: str, client: Client, form: Mapping[str, str] | None = None) -> Mapping[str, Any]:
     """The JSON object that is answered, also to what is refused: RFC 8628 puts the reason there."""
-    verify: bool | str = True if client.ca is None else str(client.ca)
     try:
-        with requests.request(
-            method, url, data=form, timeout=_TIMEOUT, verify=verify, allow_redirects=False, stream=True
-        ) as answer:
-            content = b""
-            for chunk in answer.iter_content(1 << 14):
-                content += chunk
-                if len(content) > _LARGEST:
-                    raise LoginFailed("the issuer's answer is too large")
+        asked = Call(method, url, client.patience, form, ca=client.ca, proxies=True)
+        status, content = answered(asked, _LARGEST)
         document = orjson.loads(content)
-    except (requests.RequestException, OSError) as error:
-        raise LoginFailed(f"the issuer does not answer: {type(error).__name__}") from None
+    except CallFailed as error:
+        raise LoginFailed(f"the issuer does not answer: {error}") from None
     except ValueError:
         raise LoginFailed("the issuer's answer is no JSON") from None
-    if not isinstance(document, Mapping) or (method == "GET" and answer.status_code != requests.codes.ok):
-        raise LoginFailed(f"the issuer answers with status {answer.status_code}")
+    if not isinstance(document, Mapping) or (method == "GET" and status != requests.codes.ok):
+        raise LoginFailed(f"the issuer answers with status {status}")
     return document

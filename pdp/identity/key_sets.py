@@ -20,10 +20,12 @@ import requests
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from pdp.calls import Call, CallFailed, answered
 from pdp.config import Issuer, check_url
 from pdp.identity.subject import AuthenticationFailed
 
-_TIMEOUT: Final = (3.0, 5.0)
+# For one document, in all.
+_PATIENCE: Final = 5.0
 _LARGEST: Final = 1 << 20
 _SHORTEST_RSA: Final = 2048
 _BETWEEN_FORCED: Final = 10.0
@@ -38,8 +40,9 @@ Monotonic = Callable[[], float]
 class KeySet:
     """The keys of one issuer."""
 
-    def __init__(self, issuer: Issuer, monotonic: Monotonic = time.monotonic) -> None:
+    def __init__(self, issuer: Issuer, monotonic: Monotonic = time.monotonic, patience: float = _PATIENCE) -> None:
         self._issuer = issuer
+        self._patience = patience
         self._now = monotonic
         self._keys: Mapping[str, jwt.PyJWK] = {}
         self._fetched: float | None = None
@@ -81,8 +84,9 @@ class KeySet:
                     self._keys = await asyncio.to_thread(self._read)
                     self._fetched = now
                     return
-                except (OSError, ValueError, requests.RequestException, jwt.PyJWTError) as error:
-                    log.warning("issuer keys not fetched", issuer=self._issuer.name, error=type(error).__name__)
+                except (OSError, ValueError, jwt.PyJWTError) as error:
+                    why = str(error) if isinstance(error, CallFailed) else type(error).__name__
+                    log.warning("issuer keys not fetched", issuer=self._issuer.name, error=why)
             if age is None or age >= self._issuer.jwks.stale.total_seconds():
                 self._keys = {}
                 raise AuthenticationFailed(f"the keys of issuer {self._issuer.name} cannot be had", retry=True)
@@ -97,13 +101,15 @@ class KeySet:
         url = jwks.url
         if url is None:
             assert self._issuer.issuer is not None
-            found = _fetch(f"{self._issuer.issuer.rstrip('/')}/.well-known/openid-configuration", jwks.ca)
+            found = _fetch(
+                f"{self._issuer.issuer.rstrip('/')}/.well-known/openid-configuration", jwks.ca, self._patience
+            )
             # OpenID Connect Discovery, section 4.3: a document that speaks for another issuer is not used.
             if found.get("issuer") != self._issuer.issuer or not isinstance(found.get("jwks_uri"), str):
                 raise ValueError("the discovery document is not this issuer's")
             url = found["jwks_uri"]
             check_url(url)
-        return parse_keys(_fetch(url, jwks.ca), self._issuer.algorithms)
+        return parse_keys(_fetch(url, jwks.ca, self._patience), self._issuer.algorithms)
 
 
 def parse_keys(document: object, algorithms: tuple[str, ...]) -> Mapping[str, jwt.PyJWK]:
@@ -129,16 +135,10 @@ def _short(key: jwt.PyJWK) -> bool:
     return isinstance(key.key, RSAPublicKey) and key.key.key_size < _SHORTEST_RSA
 
 
-def _fetch(url: str, authority: Path | None) -> Mapping[str, Any]:
-    verify: bool | str = True if authority is None else str(authority)
-    with requests.get(url, timeout=_TIMEOUT, verify=verify, allow_redirects=False, stream=True) as answer:
-        if answer.status_code != requests.codes.ok:
-            raise ValueError(f"status {answer.status_code}")
-        content = b""
-        for chunk in answer.iter_content(1 << 16):
-            content += chunk
-            if len(content) > _LARGEST:
-                raise ValueError("the document is too large")
+def _fetch(url: str, authority: Path | None, seconds: float) -> Mapping[str, Any]:
+    status, content = answered(Call("GET", url, seconds, ca=authority, proxies=True), _LARGEST)
+    if status != requests.codes.ok:
+        raise ValueError(f"status {status}")
     document = orjson.loads(content)
     if not isinstance(document, Mapping):
         raise ValueError("not an object")  # noqa: TRY004 - whatever is wrong with the document is one error
