@@ -122,6 +122,8 @@ class Runtime:
             reasons.append("it is stopping")
         if self.spool.failed:
             reasons.append(f"nothing can be put on record: {self.spool.failed}")
+        elif self.spool.trouble:
+            reasons.append(f"nothing can be put on record now: {self.spool.trouble}")
         elif self.meters.trouble:
             warnings.append(f"the last record could not be written: {self.meters.trouble}")
         if not self.sessions.leased:

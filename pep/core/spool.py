@@ -11,10 +11,9 @@ It does not ship: `shipper` reads the segments and says which may go.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import fcntl
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +27,14 @@ from pep.core.recorder import PROCESS_PREFIX, SpoolError, is_final, utc_now
 from pep.core.records import Chain, Event, EventType, Sealed
 from pep.core.segments import BodyEntry, Entry, EventEntry, OpenEntry, decode, encode
 from pep.core.signer import Signed
+from pep.core.spool_folder import is_at, orphans, own_folder, remove_folder, sync_and_close, sync_folder
 
 SEGMENT_BYTES: Final = 4 << 20
-_LOCK: Final = "lock"
 _SUFFIX: Final = ".segment"
 # Kept free for the ends of sessions and for the process's own chain, when commands have filled the rest.
 _RESERVE: Final = 16
+# Seconds between two tries to write, where the disk took nothing and nothing is synced in groups.
+_TRY_AGAIN: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class Spool:
         self._total = 0
         self._unsynced = False
         self._failed = ""
+        self._trouble = ""
         self._adopted: list[tuple[Path, int]] = []
         self.segments: list[Segment] = []
         self.changed = asyncio.Event()
@@ -142,7 +144,7 @@ class Spool:
         """A new folder under `directory`, and whatever dead processes left there. Raises SpoolError."""
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder, lock = _own_folder(directory)
+            folder, lock = own_folder(directory)
             spool = cls(
                 folder,
                 lock,
@@ -151,9 +153,8 @@ class Spool:
                 share=share,
                 segment_bytes=segment_bytes,
             )
-            for other in sorted(directory.iterdir()):
-                if other != folder and other.is_dir() and (other / _LOCK).exists():
-                    spool._adopt(other)
+            for orphan, its_lock in orphans(directory):
+                spool._adopt(orphan, its_lock)
             spool._start_segment()
         except OSError as error:
             raise SpoolError(f"cannot use the spool in {directory}: {error.strerror}") from None
@@ -173,6 +174,11 @@ class Spool:
     def failed(self) -> str:
         """Why nothing can be recorded any more; "" while all is well."""
         return self._failed
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk takes nothing at the moment; "" while it does, or what was last tried did not depend on it."""
+        return self._trouble
 
     @property
     def last_event(self) -> tuple[int, int]:
@@ -211,14 +217,21 @@ class Spool:
         self.changed.set()
 
     def read(self, segment: Segment, offset: int, limit: int = 256 << 10) -> list[tuple[int, Shipment]]:
-        """Shipments from `offset` on, each with the offset behind it; at least one where there is one."""
-        with segment.path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(min(limit, segment.size - offset))
-            found = list(decode(data))
-            if not found and offset < segment.size:
-                data += file.read(segment.size - offset - len(data))
+        """Shipments from `offset` on, each with the offset behind it; at least one where there is one.
+
+        Raises SpoolError. Where the file has gone nothing more is taken: what was said to be on record is not.
+        """
+        try:
+            with segment.path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(min(limit, segment.size - offset))
                 found = list(decode(data))
+                if not found and offset < segment.size:
+                    data += file.read(segment.size - offset - len(data))
+                    found = list(decode(data))
+        except FileNotFoundError:
+            self._fail("a file of the spool has been removed")
+            raise SpoolError(self._failed) from None
         if not found and offset < segment.size:
             raise SpoolError(f"{segment.path} cannot be read back at {offset}")
         return [(offset + end, _shipment(entry)) for end, entry in found]
@@ -229,9 +242,10 @@ class Spool:
         if segment.refused:
             aside = self._folder.parent / "refused"
             aside.mkdir(exist_ok=True, mode=0o700)
-            segment.path.rename(aside / f"{segment.path.parent.name}-{segment.path.name}")
+            with contextlib.suppress(FileNotFoundError):
+                segment.path.rename(aside / f"{segment.path.parent.name}-{segment.path.name}")
         else:
-            segment.path.unlink()
+            segment.path.unlink(missing_ok=True)
         self._total -= segment.size
         for root, size in segment.roots.items():
             self._by_root[root] -= size
@@ -240,18 +254,23 @@ class Spool:
         for adopted in [pair for pair in self._adopted if pair[0] == segment.path.parent]:
             if not any(each.path.parent == adopted[0] for each in self.segments):
                 self._adopted.remove(adopted)
-                _remove_folder(*adopted)
+                remove_folder(*adopted)
 
     async def run(self) -> None:
-        """Syncs in groups until cancelled, or a sync has failed. That is final: what it lost cannot be known."""
+        """Syncs in groups until cancelled, or a sync has failed. That is final: what it lost cannot be known.
+
+        Where the disk takes nothing it tries again without being asked, so that health does not wait for a client.
+        """
         while not self._failed:
-            await asyncio.sleep(self._fsync_seconds or 3600)
-            if self._unsynced:
+            await asyncio.sleep(self._fsync_seconds or _TRY_AGAIN)
+            if self._trouble:
+                self._try()
+            if self._unsynced and self._fsync_seconds:
                 self._unsynced = False
                 try:
                     # A descriptor of its own: the segment may be closed meanwhile.
                     copy = os.dup(self._file)
-                    await asyncio.get_running_loop().run_in_executor(None, _sync_and_close, copy)
+                    await asyncio.get_running_loop().run_in_executor(None, sync_and_close, copy)
                 except OSError as error:
                     self._fail(f"the spool could not be synced: {error.strerror}")
 
@@ -262,7 +281,7 @@ class Spool:
         if shipped and not self._open:
             for segment in list(self.segments):
                 self.remove(segment)
-            _remove_folder(self._folder, self._lock)
+            remove_folder(self._folder, self._lock)
         else:
             os.close(self._lock)
         for _, lock in self._adopted:
@@ -291,26 +310,52 @@ class Spool:
 
     def _write(self, data: bytes) -> None:
         """One write(2), whole or undone."""
-        before = self.segments[-1].size
+        segment = self.segments[-1]
         try:
             written = os.write(self._file, data)
             error = "" if written == len(data) else "the disk is full"
-            if not error and not self._fsync_seconds:
-                os.fsync(self._file)
         except OSError as failure:
             error = failure.strerror or "input/output error"
-        if not error:
-            self._unsynced = True
+        if error:
+            self._trouble = error
+            try:
+                os.ftruncate(self._file, segment.size)
+            except OSError:
+                self._fail(f"the spool is damaged: {error}")
+            raise SpoolError(f"the spool could not be written: {error}")
+        self._keep(segment.path)
+        self._trouble = ""
+        self._unsynced = True
+
+    def _keep(self, path: Path) -> None:
+        """Sees that what was just written stays: its file is still in its place, and synced where that is asked for."""
+        if not is_at(self._file, path):
+            self._fail("a file of the spool has been removed")
+            raise SpoolError(self._failed)
+        if not self._fsync_seconds:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                # Whether the disk has it cannot be known, and the next sync would not say so again.
+                self._fail(f"the spool could not be synced: {error.strerror}")
+                raise SpoolError(self._failed) from None
+
+    def _try(self) -> None:
+        """Writes what changes nothing, a note that some chain is open, to see whether the disk takes it again."""
+        for session, (seq, digest) in self._open.items():
+            note = encode(OpenEntry(session, seq, digest))
+            with contextlib.suppress(SpoolError):
+                if self.segments[-1].size >= self._segment_bytes:
+                    self._rotate()
+                self._write(note)
+                self.segments[-1].size += len(note)
+                self._total += len(note)
             return
-        try:
-            os.ftruncate(self._file, before)
-        except OSError:
-            self._fail(f"the spool is damaged: {error}")
-        raise SpoolError(f"the spool could not be written: {error}")
 
     def _fail(self, reason: str) -> None:
-        self._failed = reason
-        self._log.error("nothing can be recorded any more", reason=reason)
+        if not self._failed:
+            self._failed = reason
+            self._log.error("nothing can be recorded any more", reason=reason)
 
     def _rotate(self) -> None:
         """Go on in a new segment. Where none can be begun the old one stays in use, and the next append tries again."""
@@ -318,10 +363,11 @@ class Spool:
         try:
             self._start_segment()
         except OSError as error:
+            self._trouble = error.strerror or "input/output error"
             raise SpoolError(f"the spool could not begin a new segment: {error.strerror}") from None
         old.complete = True
         try:
-            _sync_and_close(before)
+            sync_and_close(before)
         except OSError as error:
             self._fail(f"the spool could not be synced: {error.strerror}")
             raise SpoolError(self._failed) from None
@@ -329,7 +375,10 @@ class Spool:
     def _close_file(self) -> None:
         if self._file >= 0:
             descriptor, self._file = self._file, -1
-            _sync_and_close(descriptor)
+            try:
+                sync_and_close(descriptor)
+            except OSError as error:
+                self._fail(f"the spool could not be synced: {error.strerror}")
 
     def _start_segment(self) -> None:
         """It begins with every chain that is open, so that those before it may go: with all of them, or not at all."""
@@ -339,7 +388,7 @@ class Spool:
         try:
             if os.write(file, notes) != len(notes):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as if write(2) had said so
-            self._sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError:
             os.close(file)
             path.unlink(missing_ok=True)
@@ -354,13 +403,7 @@ class Spool:
         self.segments.append(segment)
         return segment
 
-    def _sync_folder(self, folder: Path) -> None:
-        _sync_and_close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
-
-    def _adopt(self, folder: Path) -> None:
-        lock = _locked(folder)
-        if lock is None:
-            return
+    def _adopt(self, folder: Path, lock: int) -> None:
         chains: dict[str, Chain] = {}
         paths = sorted(folder.glob(f"*{_SUFFIX}"))
         for path in paths:
@@ -369,7 +412,7 @@ class Spool:
             self._read_back(segment, chains)
             self._total += segment.size
         if not paths:
-            _remove_folder(folder, lock)
+            remove_folder(folder, lock)
             return
         self._adopted.append((folder, lock))
         self._log.warning("adopted the records of a process that died", sessions=len(chains), segments=len(paths))
@@ -447,37 +490,3 @@ def _chain(session: str, seq: int, digest: bytes) -> Chain:
 def _ends_chain(data: bytes) -> bool:
     document = orjson.loads(data)
     return is_final(document["type"], document.get("facts", {}).get("what"))
-
-
-def _own_folder(directory: Path) -> tuple[Path, int]:
-    """A new folder with its lock; another process that starts may take a folder for an orphan before it is locked."""
-    while True:
-        folder = directory / uuid.uuid4().hex
-        folder.mkdir(mode=0o700)
-        lock = _locked(folder)
-        if lock is not None:
-            return folder, lock
-
-
-def _sync_and_close(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(folder: Path) -> int | None:
-    """The folder's lock, held until its descriptor is closed; None if a living process holds it."""
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _remove_folder(folder: Path, lock: int) -> None:
-    (folder / _LOCK).unlink(missing_ok=True)
-    folder.rmdir()
-    os.close(lock)
