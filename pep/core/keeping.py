@@ -36,7 +36,9 @@ class Keeping:
 def strongest(duties: Iterable[Obligation]) -> RecordSession | None:
     """None where policy says nothing."""
     said = [duty for duty in duties if isinstance(duty, RecordSession)]
-    return max(said, key=lambda duty: (duty.level.value, duty.rows), default=None)
+    if not said:
+        return None
+    return max(said, key=lambda duty: (duty.level.value, duty.rows))
 
 
 class Kept:

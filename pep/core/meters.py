@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Gauge, Info
 
 from pep.core.records import Event, EventType
+from pep.core.tallies import Tally, Times
 
 # Seconds: a decision takes about a millisecond, a person's answer is not timed here.
 _BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -43,13 +44,8 @@ class Meters:
         self._verdicts = self._counter(
             "verdicts", "Decisions that the proxy acted on, by the policies that gave reasons.", "verdict", "policy"
         )
-        self._stages = Histogram(
-            "checkrein_proxy_stage_seconds",
-            "Time of one call, by stage: open, decide, redeem, record.",
-            ("stage",),
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
+        words = "Time of one call, by stage: open, decide, redeem, record."
+        self._stages = Times("checkrein_proxy_stage_seconds", words, "stage", _BUCKETS, self.registry)
         self._unavailable = self._counter("unavailable", "Calls to the decision service without an answer.", "stage")
         self._records = self._counter("records", "Events that were put on record.", "type")
         self._unrecorded = self._counter("unrecorded", "Times when nothing could be put on record, so it was denied.")
@@ -81,47 +77,53 @@ class Meters:
         try:
             yield
         finally:
-            self._stages.labels(stage).observe(time.perf_counter() - begun)
+            self.took(stage, time.perf_counter() - begun)
+
+    def took(self, stage: str, seconds: float) -> None:
+        """The same, of time that the caller has taken."""
+        self._stages.add(stage, seconds)
 
     def unavailable(self, stage: str) -> None:
         """The decision service gave no answer."""
-        self._unavailable.labels(stage).inc()
+        self._unavailable.add(stage)
 
     def recorded(self, events: Sequence[Event]) -> None:
         """These events are on record."""
         self.trouble = ""
         for event in events:
-            self._records.labels(event.type.value).inc()
+            self._records.add(event.type)
             match event.type:
                 case EventType.DECISION:
                     self._decided(event.facts)
                 case EventType.LOGIN_REFUSED:
-                    self._refused.inc()
+                    self._refused.add()
                 case EventType.APPROVAL_REQUESTED:
-                    self._approvals.labels("requested").inc()
+                    self._approvals.add("requested")
                 case EventType.APPROVAL_RESOLVED:
-                    self._approvals.labels(str(event.facts["state"])).inc()
+                    self._approvals.add(str(event.facts["state"]))
                 case EventType.APPROVAL_REDEEMED:
-                    self._approvals.labels("redeemed").inc()
+                    self._approvals.add("redeemed")
                 case EventType.RESPONSE:
-                    self._withheld.inc("withheld" in event.facts)
-                    self._disagreements.inc("disagreement" in event.facts)
+                    if "withheld" in event.facts:
+                        self._withheld.add()
+                    if "disagreement" in event.facts:
+                        self._disagreements.add()
                 case _:
                     pass
 
     def unrecorded(self, why: str) -> None:
         """Something could not be put on record."""
         self.trouble = why
-        self._unrecorded.inc()
+        self._unrecorded.add()
 
     def _decided(self, facts: Any) -> None:
         # What cannot be parsed is denied without a question: no policy gave a reason.
         policies = {reason["policy"] for reason in facts.get("reasons", ()) if reason["policy"]} or {""}
         for policy in policies:
-            self._verdicts.labels(facts.get("verdict", ""), policy).inc()
+            self._verdicts.add(facts.get("verdict", ""), policy)
 
-    def _counter(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(f"checkrein_proxy_{name}", words, labels, registry=self.registry)
+    def _counter(self, name: str, words: str, *labels: str) -> Tally:
+        return Tally(f"checkrein_proxy_{name}", words, labels, self.registry)
 
 
 def _spool_bytes(now: Standing) -> float:

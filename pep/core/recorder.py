@@ -5,11 +5,10 @@ The order *between* chains is wall time; within a chain it is the numbers and th
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from pep.core.records import Chain, Event, EventType, Sealed
@@ -31,7 +30,7 @@ class Store(Protocol):
 class Observer(Protocol):
     """Who counts what goes on record; `pep.core.meters.Meters`."""
 
-    def timed(self, stage: str) -> AbstractContextManager[None]: ...
+    def took(self, stage: str, seconds: float) -> None: ...
 
     def recorded(self, events: Sequence[Event]) -> None: ...
 
@@ -80,15 +79,19 @@ class Recorder:
 
     def record(self, *events: Event) -> None:
         """Make the events durable, all or none, in order. Raises SpoolError, and the chain is as before."""
+        observer = self._observer
+        if observer is None:
+            self._append(events)
+            return
+        begun = time.perf_counter()
         try:
-            with contextlib.nullcontext() if self._observer is None else self._observer.timed("record"):
-                self._append(events)
+            self._append(events)
         except SpoolError as error:
-            if self._observer is not None:
-                self._observer.unrecorded(str(error))
+            observer.unrecorded(str(error))
             raise
-        if self._observer is not None:
-            self._observer.recorded(events)
+        finally:
+            observer.took("record", time.perf_counter() - begun)
+        observer.recorded(events)
 
     def _append(self, events: Sequence[Event]) -> None:
         seq, digest = self._chain.seq, self._chain.hash

@@ -94,7 +94,7 @@ class Chain:
             "session": self.session,
             "seq": self.seq,
             "time": self._now(),
-            "type": event.type.value,
+            "type": event.type,
         }
         if event.decision_id:
             document["decision_id"] = event.decision_id

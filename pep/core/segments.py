@@ -57,19 +57,30 @@ Entry = EventEntry | BodyEntry | OpenEntry
 
 
 def encode(entry: Entry) -> bytes:
-    kind: int
-    rest: bytes
     match entry:
-        case EventEntry(hash=digest, data=data):
-            kind, rest = _EVENT, digest + data
-        case BodyEntry(index=index, salt=salt, content=content):
-            kind, rest = _BODY, _INDEX.pack(index) + salt + content
-        case OpenEntry(hash=digest):
-            kind, rest = _OPEN, digest
+        case EventEntry(session, seq, digest, data):
+            return event_bytes(session, seq, digest, data)
+        case BodyEntry(session, seq, index, salt, content):
+            return body_bytes(session, seq, index, salt, content)
+        case OpenEntry(session, seq, digest):
+            return _record(_OPEN, session, seq, digest)
         case never:
             assert_never(never)
-    session = entry.session.encode()
-    payload = _FIXED.pack(kind, len(session), entry.seq) + session + rest
+
+
+def event_bytes(session: str, seq: int, digest: bytes, data: bytes) -> bytes:
+    """An EventEntry, written."""
+    return _record(_EVENT, session, seq, digest + data)
+
+
+def body_bytes(session: str, seq: int, index: int, salt: bytes, content: bytes) -> bytes:
+    """A BodyEntry, written."""
+    return _record(_BODY, session, seq, _INDEX.pack(index) + salt + content)
+
+
+def _record(kind: int, session: str, seq: int, rest: bytes) -> bytes:
+    name = session.encode()
+    payload = _FIXED.pack(kind, len(name), seq) + name + rest
     return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
 
 

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ import structlog
 from pdp.v1.digests import chain_hash
 from pep.core.recorder import PROCESS_PREFIX, SpoolError, is_final, utc_now
 from pep.core.records import Chain, Event, EventType, Sealed
-from pep.core.segments import BodyEntry, Entry, EventEntry, OpenEntry, decode, encode
+from pep.core.segments import BodyEntry, Entry, EventEntry, OpenEntry, body_bytes, decode, encode, event_bytes
 from pep.core.signer import Signed
 from pep.core.spool_folder import is_at, orphans, own_folder, remove_folder, sync_and_close, sync_folder
 
@@ -104,6 +104,16 @@ class Segment:
                 self.last_body = end
             case OpenEntry():
                 pass
+
+    def wrote(self, records: Sequence[Sealed], last_event: int, last_body: int, size: int) -> None:
+        """The same for several together, with the places where their last event and body end among their bytes."""
+        for sealed in records:
+            self.sessions.add(sealed.session)
+            self.pending[sealed.session] = sealed.seq
+        self.last_event = self.size + last_event
+        if last_body:
+            self.last_body = self.size + last_body
+        self.size += size
 
 
 class Spool:
@@ -193,22 +203,27 @@ class Spool:
         """
         if self._failed:
             raise SpoolError(self._failed)
-        entries = [entry for sealed in records for entry in _entries(sealed)]
-        encoded = [encode(entry) for entry in entries]
-        data = b"".join(encoded)
-        if self._refused(len(data), root, final=final):
+        written: list[bytes] = []
+        size = last_event = last_body = 0
+        for sealed in records:
+            written.append(event_bytes(sealed.session, sealed.seq, sealed.hash, sealed.data))
+            last_event = size = size + len(written[-1])
+            for index, body in enumerate(sealed.bodies):
+                written.append(body_bytes(sealed.session, sealed.seq, index, body.salt, body.content))
+                last_body = size = size + len(written[-1])
+        data = b"".join(written)
+        if self._refused(size, root, final=final):
             self._shed()
-        if refused := self._refused(len(data), root, final=final):
-            raise SpoolError(refused)
+            if refused := self._refused(size, root, final=final):
+                raise SpoolError(refused)
         if self.segments[-1].size >= self._segment_bytes:
             self._rotate()
         self._write(data)
         segment = self.segments[-1]
-        for entry, size in zip(entries, map(len, encoded), strict=True):
-            segment.note(entry, segment.size + size)
-        segment.roots[root] = segment.roots.get(root, 0) + len(data)
-        self._by_root[root] = self._by_root.get(root, 0) + len(data)
-        self._total += len(data)
+        segment.wrote(records, last_event, last_body, size)
+        segment.roots[root] = segment.roots.get(root, 0) + size
+        self._by_root[root] = self._by_root.get(root, 0) + size
+        self._total += size
         last = records[-1]
         if final:
             self._open.pop(last.session, None)
@@ -463,12 +478,6 @@ class Spool:
                 os.close(descriptor)
             segment.note(EventEntry(sealed.session, sealed.seq, sealed.hash, sealed.data), segment.size + len(data))
             self._total += len(data)
-
-
-def _entries(sealed: Sealed) -> Iterator[Entry]:
-    yield EventEntry(sealed.session, sealed.seq, sealed.hash, sealed.data)
-    for index, body in enumerate(sealed.bodies):
-        yield BodyEntry(sealed.session, sealed.seq, index, body.salt, body.content)
 
 
 def _shipment(entry: Entry) -> Shipment:

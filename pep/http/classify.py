@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, assert_never
 from urllib.parse import quote, unquote_plus
@@ -332,8 +332,10 @@ def is_mcp(path: Path, settings: ClassifySettings) -> bool:
     return _is_endpoint(path.segments, settings.mcp_paths)
 
 
-def _is_endpoint(segments: Iterable[str], endpoints: Iterable[str]) -> bool:
+def _is_endpoint(segments: Iterable[str], endpoints: Sequence[str]) -> bool:
     """As the most lenient of servers reads it: an endpoint too many is read, and denied where it is none."""
+    if not endpoints:
+        return False
     asked = _folded(segments)
     return any(_folded(endpoint.split("/")) == asked for endpoint in endpoints)
 

@@ -122,6 +122,8 @@ class RequestCodec(_Codec):
 
     def _head(self) -> RequestHead | None:
         buffer = self._buffer
+        if not buffer:
+            return None
         if not self._blank and buffer.startswith(b"\r\n"):
             del buffer[:2]
             self._blank, self._looked = True, 0
@@ -211,6 +213,8 @@ class ResponseCodec(_Codec):
         if self._method is None:
             if self._buffer:
                 raise broke("it sent what nobody asked for")
+            return None
+        if not self._buffer:
             return None
         text = self._cut_head()
         if text is None:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 # What is still read of a request that is refused, so that its client reads the answer instead of a reset.
 DRAINED_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 2.0
+_WITHOUT_BODY: Final = (NoBody(), Length(0))
 
 
 class Connection:
@@ -55,6 +56,7 @@ class Connection:
         self.unfinished: Callable[[str], Event] | None = None
         self._exchanges = exchanges
         self._effects: list[Effect] = []
+        self._timers: set[str] = set()  # those that were set and not cleared, fired or not
         self._known: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
     def known(self, name: str, work: Callable[..., T], *of: Any) -> T:
@@ -81,7 +83,7 @@ class Connection:
         self.responses = ResponseCodec(last=self.responses)
         self.body_read = self.until_close = False
         self.fired.clear()
-        if head.framing in (NoBody(), Length(0)):
+        if head.framing in _WITHOUT_BODY:
             self.requests.next()  # its end, at once
             self.body_read = True
 
@@ -132,6 +134,12 @@ class Connection:
             self.emit(SendUpstream(data, by))
 
     def timer(self, name: str, seconds: float | None) -> None:
+        if seconds is not None:
+            self._timers.add(name)
+        elif name not in self._timers:
+            return
+        else:
+            self._timers.remove(name)
         self.emit(SetTimer(name, seconds))
 
     def record(self, event: Event) -> None:

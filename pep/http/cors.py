@@ -32,10 +32,11 @@ class Cors:
 
     def preflight(self, head: RequestHead) -> Answer | None:
         """The answer to a browser's question; None where this is no such question of a named origin."""
-        origin = self._origin(head)
+        if head.method != "OPTIONS" or self._origin(head) is None:
+            return None
         method = head.fields.all("Access-Control-Request-Method")
         names = head.fields.all("Access-Control-Request-Headers")
-        if head.method != "OPTIONS" or origin is None or len(method) != 1 or len(names) > 1:
+        if len(method) != 1 or len(names) > 1:
             return None
         if head.fields.all("Authorization") or _METHOD.fullmatch(method[0]) is None:
             return None

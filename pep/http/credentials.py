@@ -47,6 +47,10 @@ class Injector(Protocol):
     def current(self) -> bool:
         """Whether nothing has to be resolved for now: what is asked is then answered without waiting."""
 
+    @property
+    def stands(self) -> object:
+        """The same object for as long as the same request is answered in the same way; None where nothing says so."""
+
     async def secrets(self) -> tuple[bytes, ...]:
         """What must not come back, as of now. Raises ConfigError."""
 
@@ -88,6 +92,11 @@ class Reference:
     @property
     def current(self) -> bool:
         return time.monotonic() < self._until
+
+    @property
+    def stands(self) -> object:
+        """The value, while it is current."""
+        return self._value if self.current else None
 
     async def value(self) -> str:
         """Raises ConfigError."""
@@ -135,6 +144,7 @@ class Nothing:
 
     injects: Final = False
     current: Final = True
+    stands: Final = "nothing"
 
     async def secrets(self) -> tuple[bytes, ...]:
         return ()
@@ -164,6 +174,10 @@ class InHeader:
     def current(self) -> bool:
         return self._reference.current
 
+    @property
+    def stands(self) -> object:
+        return self._reference.stands
+
     async def secrets(self) -> tuple[bytes, ...]:
         return ((await self._reference.value()).encode(),)
 
@@ -191,6 +205,10 @@ class InBasic:
     @property
     def current(self) -> bool:
         return self._password.current
+
+    @property
+    def stands(self) -> object:
+        return self._password.stands
 
     async def secrets(self) -> tuple[bytes, ...]:
         password = await self._password.value()
@@ -223,6 +241,10 @@ class InQuery:
     @property
     def current(self) -> bool:
         return self._reference.current
+
+    @property
+    def stands(self) -> object:
+        return self._reference.stands
 
     async def secrets(self) -> tuple[bytes, ...]:
         return ((await self._reference.value()).encode(),)
@@ -262,6 +284,9 @@ class Signing:
     @property
     def current(self) -> bool:
         return all(each is None or each.current for each in (self._access_key, self._secret_key, self._token))
+
+    # The time is part of a signature.
+    stands: Final = None
 
     async def secrets(self) -> tuple[bytes, ...]:
         # The access key is no secret by itself, but without it nobody can use a signature that a target showed.

@@ -21,7 +21,7 @@ from pep.http.connection import Connection
 from pep.http.identity import presented
 from pep.http.large import Failed, is_large
 from pep.http.mcp_sessions import Place
-from pep.http.messages import Length, RequestHead
+from pep.http.messages import Framing, Length, RequestHead
 from pep.http.obligations import NO_DUTIES, CannotMask, Duties, duties_of
 from pep.http.outgoing import outgoing, with_connection
 from pep.http.paths import Ambiguous, Path, normalise
@@ -92,13 +92,13 @@ class _Exchange:
         self._connection = connection
         self._settings = connection.settings
         self._head = head
-        self._what = _what(head)
+        self._detached = connection.settings.respond_async and "respond-async" in head.fields.tokens("Prefer")
         # The paths that policies were known to read when the body was left unread; None where nothing was left out.
         self._left_out: frozenset[str] | None = None
 
     @property
-    def _detached(self) -> bool:
-        return self._settings.respond_async and "respond-async" in self._head.fields.tokens("Prefer")
+    def _what(self) -> str:
+        return _what(self._head)
 
     def run(self) -> Step[None]:
         if (preflight := self._settings.cors.preflight(self._head)) is not None:
@@ -142,8 +142,7 @@ class _Exchange:
             connection.go_on()
         if limit is not None:
             connection.timer("limit", limit)
-        fields = with_connection(ready.fields, self._head.upgrade)
-        connection.forward(encode_request(ready.method, ready.target, fields, framing), grant)
+        connection.forward(connection.known("encoded", _encoded, ready, self._head.upgrade, framing), grant)
         if body:
             connection.forward(body, Continuation(grant))
         kept = known.keeping.begin(each for action in grant.obligations for each in action)
@@ -357,6 +356,8 @@ class _Exchange:
 
     def _duties(self, grants: list[Grant], request: Request) -> Duties:
         """What the grants oblige to. A session's ReadOnly was seen to before it was asked; a decision's is here."""
+        if not any(action for one in grants for action in one.obligations):
+            return NO_DUTIES
         if any(isinstance(each, ReadOnly) for one in grants for action in one.obligations for each in action):
             self._only_reads(request)
         obligations = tuple(
@@ -405,6 +406,10 @@ class _Denied(Exception):
     def __init__(self, deny: Deny) -> None:
         super().__init__(deny.decision_id)
         self.deny = deny
+
+
+def _encoded(ready: Outgoing, upgrade: str, framing: Framing) -> bytes:
+    return encode_request(ready.method, ready.target, with_connection(ready.fields, upgrade), framing)
 
 
 def _what(head: RequestHead) -> str:

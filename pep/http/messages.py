@@ -72,7 +72,10 @@ class Fields:
 
     def tokens(self, name: str) -> tuple[str, ...]:
         """The members of a comma-separated field, in lower case, over all its lines."""
-        parts = (part.strip().lower() for value in self.all(name) for part in value.split(","))
+        values = self.all(name)
+        if not values:
+            return ()
+        parts = (part.strip().lower() for value in values for part in value.split(","))
         return tuple(part for part in parts if part)
 
     def without(self, names: Iterable[str]) -> Fields:

@@ -34,6 +34,7 @@ from pep.http.messages import Chunked, Field, Fields, Length, NoBody, ResponseHe
 from pep.http.redaction import Redactor
 from pep.http.shown_fields import is_shown
 from pep.http.transforms import (
+    AT_ONCE,
     Body,
     Events,
     Identity,
@@ -41,6 +42,7 @@ from pep.http.transforms import (
     Plain,
     RedactedText,
     Rewritten,
+    Searched,
     Sequence,
     Transform,
     Whole,
@@ -228,9 +230,10 @@ def scrubbed_plan(heads: tuple[ResponseHead, ResponseHead], method: str, scrub: 
         return Plan(head)
     if head.status == _PARTIAL_CONTENT:
         raise CannotMask("a part of a body cannot be searched for the credential")
-    held = _small(head)
-    decoder = Decoder(codings(head.fields), limit, total=held)
-    return Plan(shown, Rewritten(decoder, Plain(), scrub.stream(), held=held))
+    held, coded = _small(head), codings(head.fields)
+    if held and not coded and isinstance(head.framing, Length) and head.framing.size <= min(AT_ONCE, limit):
+        return Plan(shown, Searched(scrub))
+    return Plan(shown, Rewritten(Decoder(coded, limit, total=held), Plain(), scrub.stream(), held=held))
 
 
 def _body(media: MediaType, duties: Duties, rewriter: Rewriter, redactor: Redactor | None, limit: int) -> Body:

@@ -147,7 +147,8 @@ class _Response:
                 case ResponseHead() as head:
                     self._begin(head)
                 case BodyData(data):
-                    fed = yield from self._worked(self._planned.body.feeding(data))
+                    body = self._planned.body
+                    fed = body.feed(data) if body.quick else (yield from self._worked(body.feeding(data)))
                     self._body((yield from self._tools.passing(fed)) if self._tools else fed)
                 case EndOfMessage(trailers):
                     yield from self._finish(trailers)
@@ -215,7 +216,9 @@ class _Response:
         """The head as the client gets it: its framing is what this client can read."""
         connection, planned = self._connection, self._planned
         cors = connection.settings.cors
-        fields = Fields((*cors.stripped(planned.head.fields), *cors.said(self._request_head)))
+        fields = cors.stripped(planned.head.fields)
+        if origins := cors.said(self._request_head):
+            fields = Fields((*fields, *origins))
         size = planned.head.fields.first("Content-Length") or ""
         if self._request_head.method == "HEAD" and size.isdecimal():
             # The length that a GET would have (RFC 9110, section 9.3.2); nothing follows it.
@@ -231,7 +234,8 @@ class _Response:
         elif self._request_head.minor == 0:
             fields = Fields((*fields.items, ("Connection", "keep-alive")))
         connection.until_close = isinstance(framing, UntilClose)
-        encoded = encode_response(planned.head.status, planned.head.reason, fields, framing)
+        said = (planned.head.status, planned.head.reason, fields, framing)
+        encoded = connection.known("answer", encode_response, *said)
         self._left = framing.size if isinstance(framing, Length) and self._request_head.method != "HEAD" else 0
         if isinstance(framing, Length | NoBody) and not self._left:
             self._last = encoded
@@ -289,7 +293,8 @@ class _Response:
 
     def _finish(self, trailers: Fields) -> Step[None]:
         planned, connection = self._planned, self._connection
-        last = yield from self._worked(planned.body.finishing())
+        body = planned.body
+        last = body.finish() if body.quick else (yield from self._worked(body.finishing()))
         if self._tools is not None:
             last = (yield from self._tools.passing(last)) + self._tools.rest()
         self._body(last)
@@ -298,13 +303,19 @@ class _Response:
             if self._tools is not None and self._tools.collects:
                 whole = yield from self._tools.whole(whole)
             self._size = len(whole)
-            head_only = isinstance(planned.head.framing, NoBody)
-            self._send_head(NoBody() if head_only else Length(len(whole)))
+            self._send_head(self._whole_framing(len(whole)))
             if whole:
                 self._emit(whole)
         connection.over(self._event())
         connection.send(last_chunk(self._shown(trailers)) if isinstance(self._framing, Chunked) else self._last)
         self.over = True
+
+    def _whole_framing(self, size: int) -> Framing:
+        """Of a body that was held until it was there."""
+        if isinstance(self._planned.head.framing, NoBody):
+            return NoBody()
+        sent = None if self._head is None else self._head.framing
+        return sent if isinstance(sent, Length) and sent.size == size else Length(size)
 
     def _shown(self, trailers: Fields) -> Fields:
         """The trailer fields for a client that asks for them, where nothing has to be rewritten."""

@@ -15,7 +15,7 @@ from typing import Any, Final, assert_never
 
 from pep.core import driver
 from pep.core.children import ChildFailed, Children
-from pep.core.decision_client import ClientCertificate
+from pep.core.decision_client import ClientCertificate, Credential
 from pep.core.errors import DecisionUnavailable
 from pep.core.leg import Leg
 from pep.core.mailbox import Mailbox
@@ -62,7 +62,7 @@ from pep.http.questions import (
 )
 from pep.http.scrub import Scrub
 from pep.http.session import HttpSession
-from pep.http.sessions import Directory
+from pep.http.sessions import Directory, digest_of
 from pep.http.settings import settings_of
 from pep.http.upstream import UpstreamPool, UpstreamSide
 
@@ -265,6 +265,11 @@ class HttpServer:
         """Whether a connection of that session may rest in the pool."""
         return self._pool.has(session)
 
+    @property
+    def stands(self) -> object:
+        """See `credentials.Injector`."""
+        return self._injector.stands
+
     def inject_at_once(self, request: Outgoing, body: bytes | None) -> Outgoing | None:
         """The same where nothing has to be waited for, else None."""
         if not self._injector.current:
@@ -295,6 +300,10 @@ class _LookUps:
         self._mailbox = mailbox
         self._leg = leg
         self._upstream = upstream
+        # Of the request before: a connection's requests mostly show the same, and want the same.
+        self._shown: Credential | None = None
+        self._digest = b""
+        self._injected: tuple[Outgoing, object, Outgoing] | None = None
 
     async def answer(self, question: Question) -> Any:
         directory = self._server.directory
@@ -327,7 +336,9 @@ class _LookUps:
         """See `pep.core.driver.AtOnce`: an open session, a connection that rests, the end of an exchange."""
         match question:
             case WhoIs(credential):
-                known = self._server.directory.known(credential)
+                if credential is not self._shown:
+                    self._shown, self._digest = credential, digest_of(credential)
+                known = self._server.directory.known(self._digest)
                 return None if known is None else (self._known(known),)
             case Connect(session, request, body) if self._server.rests(session):
                 return self._connect_at_once(session, request, body)
@@ -346,12 +357,21 @@ class _LookUps:
 
     def _connect_at_once(self, session: str, request: Outgoing, body: bytes | None) -> tuple[object] | None:
         try:
-            ready = self._server.inject_at_once(request, body)
+            ready = self._ready(request, body)
         except (OSError, ValueError, RuntimeError) as error:
             return (_without_credential(error),)
         if ready is None or not self._upstream.connect_idle(session):
             return None
         return (Connected(ready),)
+
+    def _ready(self, request: Outgoing, body: bytes | None) -> Outgoing | None:
+        """The request with the credential, if that is there: the same one as before for the same request."""
+        stands, last = self._server.stands, self._injected
+        if stands is not None and last is not None and last[0] is request and last[1] is stands:
+            return last[2]
+        ready = self._server.inject_at_once(request, body)
+        self._injected = None if ready is None or stands is None else (request, stands, ready)
+        return ready
 
     def _release(self, release: Release) -> None:
         # What has arrived meanwhile belongs to no answer.

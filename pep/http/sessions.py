@@ -35,6 +35,7 @@ class _Entry:
     admitted: Admitted
     digest: bytes
     known: Known
+    gate: Gate
     used: float = field(default_factory=time.monotonic)
     outdated: bool = False  # the policies have changed, and an approval keeps it open
 
@@ -67,6 +68,7 @@ class Directory:
         self._idle = idle
         self._serving = serving
         self._tell = tell
+        self._own_gate = Gate(runtime.process)
         self._by_digest: dict[bytes, _Entry] = {}
         self._by_session: dict[str, _Entry] = {}
         self._ending: dict[str, str] = {}
@@ -77,7 +79,7 @@ class Directory:
 
     async def find(self, credential: Credential, labels: Mapping[str, str], address: str) -> Known | Deny:
         """Whose credential it is; opens the session where there is none. Two at once open one."""
-        digest = _digest(credential)
+        digest = digest_of(credential)
         entry = self._by_digest.get(digest)
         if entry is None:
             opening = self._opening.setdefault(digest, _Opening())
@@ -96,9 +98,9 @@ class Directory:
         entry.used = time.monotonic()
         return entry.known
 
-    def known(self, credential: Credential) -> Known | None:
-        """Whose credential it is, if its session is open."""
-        entry = self._by_digest.get(_digest(credential))
+    def known(self, digest: bytes) -> Known | None:
+        """Whose credential it is that has this `digest_of`, if its session is open."""
+        entry = self._by_digest.get(digest)
         if entry is None:
             return None
         entry.used = time.monotonic()
@@ -110,9 +112,7 @@ class Directory:
         A session that has ended here meanwhile still has its gate for as long as it is served.
         """
         entry = self._by_session.get(session)
-        if entry is None:
-            return Gate(self._runtime.process)
-        return Gate(entry.admitted.recorder, entry.admitted.enforcer)
+        return self._own_gate if entry is None else entry.gate
 
     def share(self, session: str) -> str:
         """Who pays for what the session takes of what all share: the one at the end of its chain."""
@@ -163,7 +163,7 @@ class Directory:
         who = f"{handle.subject.name} for {handle.subject.root.name}"
         keeping = Keeping(handle.obligations, self._runtime.proxy.limits.recorded)
         known = Known(name, handle.obligations, handle.input_paths, who, keeping)
-        entry = _Entry(admitted, digest, known)
+        entry = _Entry(admitted, digest, known, Gate(admitted.recorder, admitted.enforcer))
         self._by_digest[digest] = self._by_session[name] = entry
         if self._runtime.stopping.is_set():
             self._happened(name, Revoked("the proxy is stopping", at_once=False))
@@ -230,7 +230,7 @@ class Directory:
             self._runtime.log.error("a session could not be ended in order", error=type(error).__name__)
 
 
-def _digest(credential: Credential) -> bytes:
+def digest_of(credential: Credential) -> bytes:
     """A name for a credential that is not the credential, and no other one's."""
     match credential:
         case Jwt(secret) | StaticKey(secret) | Bearer(secret):

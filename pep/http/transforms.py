@@ -25,6 +25,7 @@ _SEPARATOR: Final = b"\x1e"
 
 # What is done at once, and how much is done before others have their turn: bytes of what is looked at one by one.
 _STEP: Final = 16 * 1024
+AT_ONCE: Final = _STEP
 _TURN: Final = 32 * 1024
 # Where nothing but the beginning of a secret is looked for, so many times as much takes as long.
 _LIGHT: Final = 32
@@ -32,10 +33,16 @@ _ESCAPES: Final = (b"%", b"\\", b"&")
 
 
 class Transform(Protocol):
-    """`feeding` and `finishing` raise CannotMask, and so do `feed` and `finish`, which are all of it at once."""
+    """`feeding` and `finishing` raise CannotMask, and so do `feed` and `finish`, which are all of it at once.
+
+    `quick`: these two take no time that others would wait for, and may be called in the place of the others.
+    """
 
     @property
     def held(self) -> bool: ...
+
+    @property
+    def quick(self) -> bool: ...
 
     def feeding(self, data: bytes) -> Work[bytes]: ...
 
@@ -48,15 +55,19 @@ class Transform(Protocol):
     def summary(self) -> dict[str, Any]: ...
 
 
-class Scrubbing(Protocol):
-    """The part of `scrub.Scrub`'s stream that is used here."""
+class Cleaning(Protocol):
+    """The part of `scrub.Scrub` that is used here."""
+
+    def clean(self, data: bytes) -> bytes:
+        """All there is, without the secrets."""
+
+
+class Scrubbing(Cleaning, Protocol):
+    """The part of its stream: `clean` is what `feed` and then `finish` would give."""
 
     def feed(self, data: bytes) -> bytes: ...
 
     def finish(self) -> bytes: ...
-
-    def clean(self, data: bytes) -> bytes:
-        """What `feed` and then `finish` would give, of something that is all there is."""
 
 
 class Body(Protocol):
@@ -72,6 +83,7 @@ class Body(Protocol):
 
 class Identity:
     held: Final = False
+    quick: Final = True
 
     def feeding(self, data: bytes) -> Work[bytes]:
         yield from ()
@@ -91,8 +103,39 @@ class Identity:
         return {}
 
 
+class Searched:
+    """A body without codings and of no more than `AT_ONCE` bytes: as it is, with the secrets taken out."""
+
+    held: Final = True
+    quick: Final = True
+
+    def __init__(self, scrubbing: Cleaning) -> None:
+        self._scrubbing = scrubbing
+        self._pieces: list[bytes] = []
+
+    def feeding(self, data: bytes) -> Work[bytes]:
+        yield from ()
+        return self.feed(data)
+
+    def finishing(self) -> Work[bytes]:
+        yield from ()
+        return self.finish()
+
+    def feed(self, data: bytes) -> bytes:
+        self._pieces.append(data)
+        return b""
+
+    def finish(self) -> bytes:
+        return self._scrubbing.clean(b"".join(self._pieces))
+
+    def summary(self) -> dict[str, Any]:
+        return {}
+
+
 class Rewritten:
     """Decoded, rewritten by `body`, and with the secrets taken out, in this order."""
+
+    quick: Final = False
 
     def __init__(
         self,

@@ -73,7 +73,7 @@ class UpstreamPool:
 
     def keep(self, key: str, leg: Leg) -> None:
         """Let a connection rest whose last response has been read to its end."""
-        if self._closed or leg.gone():
+        if self._closed:
             leg.abort()
             return
         loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ class UpstreamPool:
             next(iter(self._idle)).discard()
         if self._sweep is None:
             self._sweep = loop.call_at(idle.until, self._discard_old)
-        # Last: what has arrived already discards it at once.
+        # Last: what has arrived already, or its end, discards it at once. The kernel is asked when it is taken.
         leg.attach(idle)
 
     def _discard_old(self) -> None:

@@ -742,7 +742,6 @@ def timed(**settings: object) -> Playbook:
 
 HEAD, NO_HEAD = wire.SetTimer("head", 10.0), wire.SetTimer("head", None)
 STALLED, NOT_STALLED = wire.SetTimer("stalled", 30.0), wire.SetTimer("stalled", None)
-NO_IDLE = wire.SetTimer("idle", None)
 
 
 def test_a_connection_on_which_nothing_comes_is_closed() -> None:
@@ -755,7 +754,6 @@ def test_a_head_that_does_not_arrive_in_time_is_answered_with_408() -> None:
         timed()
         >> wire.ClientData(b"GET / HT")
         << HEAD
-        << NO_IDLE
         << HEAD
         >> wire.ClientData(b"TP/1.1\r\n")
         >> wire.TimerFired("head")
@@ -767,7 +765,7 @@ def test_a_head_that_does_not_arrive_in_time_is_answered_with_408() -> None:
 
 
 def test_the_time_between_two_requests_is_limited_too() -> None:
-    book = timed() >> client("GET /orders", token="") << HEAD << NO_HEAD << NO_IDLE << FAULT << problem(401)
+    book = timed() >> client("GET /orders", token="") << HEAD << NO_HEAD << FAULT << problem(401)
     book = book << wire.SetTimer("drain", 2.0) << wire.SetTimer("drain", None) << wire.SetTimer("idle", 60.0)
     assert book >> wire.TimerFired("idle") << NO_HEAD << closes("idle")
 

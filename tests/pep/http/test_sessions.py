@@ -21,7 +21,7 @@ from pep.core.wire import Ask, PolicyChanged, Revoked
 from pep.http.config import HttpProxy
 from pep.http.questions import Known
 from pep.http.server import SUPPORTED
-from pep.http.sessions import Directory, _digest
+from pep.http.sessions import Directory, digest_of
 from tests.http_relay import _config
 from tests.pep.core.scripted import until
 from tests.stub_service import StubDecisions, allow, require_approval
@@ -260,9 +260,9 @@ def test_no_two_credentials_have_one_name_and_none_is_in_it() -> None:
         ClientCertificate((b"a", b"b")),
         ClientCertificate((b"ab",)),
     ]
-    names = [_digest(credential) for credential in shown]
+    names = [digest_of(credential) for credential in shown]
     assert len(set(names)) == len(names)
-    assert _digest(Bearer("a")) == _digest(Bearer("a"))
+    assert digest_of(Bearer("a")) == digest_of(Bearer("a"))
     assert {len(name) for name in names} == {32}
 
 
