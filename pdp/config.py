@@ -419,6 +419,8 @@ class Checkpoints(StrictModel):
 
     every: Span = datetime.timedelta(seconds=60)
     events: Annotated[int, Field(ge=1)] = 1000
+    # PEM (Ed25519), the same for all replicas. Without it a file of the state folder, or of several replicas the store.
+    key: Secret | None = None
 
 
 class Anchor(StrictModel):
@@ -449,8 +451,12 @@ class Retain(StrictModel):
 
     # Statements, parameters, results; what people were asked to approve.
     bodies: Span | None = None
-    # Whole sessions, after their end.
+    # Whole sessions, after their end; and of proxies' processes that have ended and left none, what is said of them.
     index: Span | None = None
+    # Questions to people, after they are over. Their records are the sessions'.
+    approvals: Span | None = None
+    # What people were sent about them.
+    notifications: Span = datetime.timedelta(days=30)
 
     @model_validator(mode="after")
     def _in_order(self) -> Retain:

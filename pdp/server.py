@@ -163,6 +163,7 @@ async def running(config: Config, engine: PolicyEngine, now: Clock = now_utc) ->
                     background.create_task(every(LOOK, parts.cutter.look)),
                     background.create_task(every(_FORGET, parts.doors.forget)),
                     background.create_task(every(_ROTATE, partial(_rotate, config, database, parts.tokens, now))),
+                    background.create_task(every(_ROTATE, parts.notary.keys.follow)),
                     background.create_task(parts.notifications.run(database)),
                     background.create_task(_announce(engine, parts.watchers)),
                     background.create_task(every(_PROBE, database.probe)),
@@ -311,7 +312,9 @@ async def _parts(
     chain = ServiceChain(database, now)
     await chain.begin()
     checkpoints = settings.records.checkpoints
-    notary = await Notary.open(database, now, every=checkpoints.every, events=checkpoints.events)
+    # Several replicas need one key between them.
+    place = checkpoints.key or (None if database.shared else config.state)
+    notary = await Notary.open(database, now, every=checkpoints.every, events=checkpoints.events, place=place)
     tokens = SessionTokens(keys, settings.session_tokens.ttl, now)
     sessions = Sessions(database, tokens, settings.limits, now)
     notifications = Notifications(settings.approvals, now, engine.owners)
@@ -370,6 +373,8 @@ async def _parts(
             now,
             bodies=settings.records.retain.bodies,
             index=settings.records.retain.index,
+            approvals=settings.records.retain.approvals,
+            notifications=settings.records.retain.notifications,
         ),
         anchors=Anchors(database, settings.records.anchors),
         tokens=tokens,
@@ -422,6 +427,7 @@ def _add(
         doors=parts.doors,
         cutter=parts.cutter,
         tokens=parts.tokens,
+        checkpoint_keys=parts.notary.keys,
         chain=parts.chain,
         database=parts.database,
         now=now,

@@ -9,22 +9,24 @@ number is taken once, and who comes second tries again with what is due then.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from pdp.audit.checkpoints import FIRST, PURPOSE, Checkpoint, is_signed, make
+from pdp.audit.checkpoint_keys import CheckpointKeys
+from pdp.audit.checkpoints import FIRST, Checkpoint, is_signed, make
 from pdp.identity.tokens import Clock
 from pdp.store import checkpoints as stored
 from pdp.store import records
 from pdp.store.checkpoints import ChainState
 from pdp.store.database import Database
-from pdp.store.keys import signing_keys
 from pdp.v1.digests import GENESIS, chain_hash
+from pdp.v1.strict_yaml import Secret
 
 log = structlog.get_logger("pdp.notary")
 
@@ -45,7 +47,7 @@ class Notary:
     def __init__(
         self,
         database: Database,
-        keys: Sequence[tuple[str, Ed25519PrivateKey]],
+        keys: CheckpointKeys,
         now: Clock,
         *,
         every: datetime.timedelta,
@@ -53,8 +55,8 @@ class Notary:
     ) -> None:
         self._database = database
         self._most = _CHAINS_SHARED if database.shared else _CHAINS
-        self._key = keys[0]
-        self._public = {name: key.public_key() for name, key in keys}
+        self._keys = keys
+        self._known: Mapping[str, Ed25519PublicKey] = {}
         self._now = now
         self._every = every
         self._events = events
@@ -62,10 +64,23 @@ class Notary:
         self._broken: set[str] = set()
 
     @classmethod
-    async def open(cls, database: Database, now: Clock, *, every: datetime.timedelta, events: int) -> Notary:
-        """With the keys of the store; one is made where there is none."""
-        keys = await database.short.run(lambda connection: signing_keys(connection, PURPOSE, now()))
-        return cls(database, [(each.id, each.private) for each in keys], now, every=every, events=events)
+    async def open(
+        cls,
+        database: Database,
+        now: Clock,
+        *,
+        every: datetime.timedelta,
+        events: int,
+        place: Path | Secret | None = None,
+    ) -> Notary:
+        """With the key of that place, or of the store; one is made where there is none. Raises ConfigError."""
+        keys = CheckpointKeys(database, now, place)
+        await keys.load()
+        return cls(database, keys, now, every=every, events=events)
+
+    @property
+    def keys(self) -> CheckpointKeys:
+        return self._keys
 
     async def round(self) -> None:
         """Signs everything that is due."""
@@ -107,7 +122,7 @@ class Notary:
         made = make(
             number=1 if head is None else head.number + 1,
             previous=FIRST if head is None else head.digest,
-            key=self._key,
+            key=self._keys.signing,
             time=now,
             session=chain.session,
             seq=seq,
@@ -131,13 +146,13 @@ class Notary:
         end = records.last(connection, session)
         if head is None or last is None or not last.ended or end != (last.seq, last.hash):
             return False
-        if not is_signed(last, self._public):
+        if not self._signed(connection, last):
             log.critical("a chain is kept", session=session, why="its end is not signed by this service", alarm=True)
             return False
         made = make(
             number=head.number + 1,
             previous=head.digest,
-            key=self._key,
+            key=self._keys.signing,
             time=self._now(),
             session=session,
             seq=last.seq,
@@ -149,12 +164,18 @@ class Notary:
         stored.add(connection, made)
         return True
 
+    def _signed(self, connection: Connection, checkpoint: Checkpoint) -> bool:
+        """Whether this service signed it, at another replica or with an earlier key as well."""
+        if checkpoint.key not in self._known:
+            self._known = self._keys.verifying(connection)
+        return is_signed(checkpoint, self._known)
+
     def _computed(self, connection: Connection, chain: ChainState) -> tuple[int, bytes, int]:
         """The chain's hash as it follows from the last checkpoint: at which number, and where the chain ends now."""
         before = stored.last_of(connection, chain.session)
         seq, digest = -1, GENESIS
         if before is not None:
-            if not is_signed(before, self._public):
+            if not self._signed(connection, before):
                 raise Broken("its last checkpoint is not signed by this service")
             seq, digest = before.seq, before.hash
         elif chain.checked_seq >= 0:

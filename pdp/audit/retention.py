@@ -43,6 +43,8 @@ class Retention:
         *,
         bodies: datetime.timedelta | None,
         index: datetime.timedelta | None,
+        approvals: datetime.timedelta | None,
+        notifications: datetime.timedelta,
     ) -> None:
         self._database = database
         self._chain = chain
@@ -50,6 +52,8 @@ class Retention:
         self._now = now
         self._bodies = bodies
         self._index = index
+        self._approvals = approvals
+        self._notifications = notifications
 
     async def round(self) -> None:
         """Erases and takes out everything whose time is over."""
@@ -59,6 +63,12 @@ class Retention:
         after = True
         while self._index is not None and after:
             after = await run(self._take_out)
+        while self._index is not None and await run(self._take_out_marks):
+            pass
+        while self._approvals is not None and await run(self._take_out_approvals):
+            pass
+        while await run(self._take_out_notifications):
+            pass
 
     def _erase(self, connection: Connection) -> bool:
         """Some bodies; whether there may be more."""
@@ -87,6 +97,35 @@ class Retention:
             self._chain.write(connection, REMOVED, facts)
             log.info("sessions taken out", count=len(gone), before=before.isoformat())
         return len(due) == _SESSIONS and bool(gone)
+
+    def _take_out_marks(self, connection: Connection) -> bool:
+        """What is kept of some processes; whether there may be more."""
+        assert self._index is not None
+        before = self._now() - self._index
+        gone = stored.take_out_marks(connection, before, _SESSIONS)
+        if gone:
+            facts = {"why": BY_RETENTION, "before": before.isoformat(), "processes": gone}
+            self._chain.write(connection, REMOVED, facts)
+            log.info("what was said of processes is taken out", count=len(gone), before=before.isoformat())
+        return len(gone) == _SESSIONS
+
+    def _take_out_approvals(self, connection: Connection) -> bool:
+        assert self._approvals is not None
+        before = self._now() - self._approvals
+        count = stored.take_out_approvals(connection, before, _BODIES)
+        if count:
+            facts = {"why": BY_RETENTION, "before": before.isoformat(), "approvals": count}
+            self._chain.write(connection, REMOVED, facts)
+            log.info("approvals taken out", count=count, before=before.isoformat())
+        return count == _BODIES
+
+    def _take_out_notifications(self, connection: Connection) -> bool:
+        """Nothing of them is on record, so nothing of their end is."""
+        before = self._now() - self._notifications
+        count = stored.take_out_notifications(connection, before, _BODIES)
+        if count:
+            log.info("notifications taken out", count=count, before=before.isoformat())
+        return count == _BODIES
 
 
 def _named(found: Mapping[str, int]) -> Mapping[str, int]:

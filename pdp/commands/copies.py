@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection as Rows
 from sqlalchemy import create_engine, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -201,8 +201,8 @@ def _raw(value: bytes | str) -> bytes:
 
 
 def _ledger(rows: Rows, chain: str) -> LedgerCopy:
-    kept = select(tables.keys).where(tables.keys.c.purpose == PURPOSE)
-    keys = {row.id: Ed25519PrivateKey.from_private_bytes(row.private).public_key() for row in rows.execute(kept)}
+    kept = select(tables.keys.c.id, tables.keys.c.public).where(tables.keys.c.purpose == PURPOSE)
+    keys = {row.id: public_key(_raw(row.public)) for row in rows.execute(kept)}
     names = [] if chain else list(checkpoints.chain_names(rows))
     entries: list[Entry] = []
     while page := checkpoints.entries(rows, entries[-1].number if entries else 0, _ENTRIES, chain):

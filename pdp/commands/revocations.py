@@ -87,11 +87,20 @@ async def revocations(connection: Connection) -> None:
 
 @keys.command("rotate", epilog="Example: pdp keys rotate")
 @acting
-async def rotate(connection: Connection) -> None:
+async def rotate(
+    connection: Connection,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="The key that signs records instead.")] = False,
+) -> None:
     """Make a new key for the tokens of sessions; what the old one signed stays good to its end.
 
-    This happens by itself, as often as pdp.session_tokens.rotate says.
+    This happens by itself, as often as pdp.session_tokens.rotate says. A key for checkpoints is made on demand alone;
+    print the public keys again afterwards (pdp records keys) and keep them where the service cannot write.
     """
+    if checkpoints:
+        wanted = pb.RotateCheckpointKeyRequest()
+        made = await connection.call("RotateCheckpointKey", wanted, action="keys.rotate", stub=RevocationServiceStub)
+        line(console(), f"{shown(made.key_id)} signs checkpoints from now on")
+        return
     request = pb.RotateSessionKeysRequest()
     answer = await connection.call("RotateSessionKeys", request, action="keys.rotate", stub=RevocationServiceStub)
     line(console(), f"{shown(answer.key_id)} signs from {clock(answer.signs_from.ToDatetime(datetime.UTC))} on")

@@ -136,22 +136,37 @@ def open_issuer(config: Config, now: Clock = now_utc) -> OwnIssuer | None:
     settings = next((each for each in config.pdp.identity.issuers if each.own), None)
     if settings is None:
         return None
-    key = _key(config.state) if settings.key is None else _read(settings.key.resolve().encode(), "identity.issuers key")
+    if settings.key is None:
+        key = own_key(config.state, "issuer.key")
+    else:
+        key = read_key(settings.key.resolve().encode(), "identity.issuers key")
     return OwnIssuer(settings.name, key, settings.token_ttl or DEFAULT_LIFE, now)
 
 
-def _key(state: Path) -> Ed25519PrivateKey:
-    file = state / "issuer.key"
-    with locked(state, "issuer"):
+def own_key(state: Path, name: str) -> Ed25519PrivateKey:
+    """The key in that file of the state folder, made on first use."""
+    file = state / name
+    with locked(state, file.stem):
         if not file.exists():
-            pem = Ed25519PrivateKey.generate().private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            write_private(file, pem)
-        return _read(file.read_bytes(), str(file))
+            _write(file)
+        return read_key(file.read_bytes(), str(file))
 
 
-def _read(pem: bytes, name: str) -> Ed25519PrivateKey:
+def new_own_key(state: Path, name: str) -> Ed25519PrivateKey:
+    """A new key in that file, in place of the one there."""
+    file = state / name
+    with locked(state, file.stem):
+        _write(file)
+        return read_key(file.read_bytes(), str(file))
+
+
+def _write(file: Path) -> None:
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    write_private(file, Ed25519PrivateKey.generate().private_bytes(encoding, form, serialization.NoEncryption()))
+
+
+def read_key(pem: bytes, name: str) -> Ed25519PrivateKey:
+    """ConfigError, which names where it was to be found, for what is none."""
     try:
         key = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -25,7 +25,7 @@ from pdp.store import checkpoints, records
 from pdp.store import sessions as stored
 from pdp.store.completeness import completeness
 from pdp.store.database import Database
-from pdp.store.keys import signing_keys
+from pdp.store.keys import public_keys
 from pdp.v1 import records_service_pb2 as pb
 from pdp.v1 import records_service_pb2_grpc
 
@@ -48,10 +48,9 @@ class RecordsService(records_service_pb2_grpc.RecordsServiceServicer):
     async def GetLedger(self, request: pb.GetLedgerRequest, context: Context) -> AsyncIterator[pb.GetLedgerResponse]:  # noqa: N802
         await self._people.permitted(context, ACTION, request.chain)
         bulk = self._database.bulk
-        keys = await bulk.run(lambda connection: signing_keys(connection, PURPOSE, self._now()))
-        for key in keys:
-            public = key.private.public_key().public_bytes_raw()
-            yield pb.GetLedgerResponse(key=pb.PublicKey(id=key.id, key=public))
+        keys = await bulk.run(lambda connection: public_keys(connection, PURPOSE))
+        for name, key in keys.items():
+            yield pb.GetLedgerResponse(key=pb.PublicKey(id=name, key=key.public_bytes_raw()))
         if not request.chain:
             # The names first: a chain that begins meanwhile has a checkpoint too many, not too few.
             for chain in await bulk.run(lambda connection: list(checkpoints.chain_names(connection))):

@@ -1,4 +1,4 @@
-"""RevocationService of the contract: who is let in no more, and the keys of the sessions' tokens.
+"""RevocationService of the contract: who is let in no more, and the keys that are made anew.
 
 Each action is decided by the policies and put on record in the transaction that carries it out.
 """
@@ -13,6 +13,8 @@ import grpc.aio
 import structlog
 from sqlalchemy import Connection
 
+from pdp.audit.checkpoint_keys import CheckpointKeys, Elsewhere
+from pdp.audit.checkpoints import PURPOSE as CHECKPOINTS
 from pdp.audit.service_chain import Body, ServiceChain
 from pdp.identity.revocation import Mark, mark
 from pdp.identity.tokens import Clock
@@ -49,6 +51,7 @@ class RevocationService(revocation_service_pb2_grpc.RevocationServiceServicer):
         doors: Doors,
         cutter: Cutter,
         tokens: SessionTokens,
+        checkpoint_keys: CheckpointKeys,
         chain: ServiceChain,
         database: Database,
         now: Clock,
@@ -57,6 +60,7 @@ class RevocationService(revocation_service_pb2_grpc.RevocationServiceServicer):
         self._doors = doors
         self._cutter = cutter
         self._tokens = tokens
+        self._checkpoint_keys = checkpoint_keys
         self._chain = chain
         self._database = database
         self._now = now
@@ -135,6 +139,20 @@ class RevocationService(revocation_service_pb2_grpc.RevocationServiceServicer):
         keys = await self._database.short.run(work)
         self._tokens.use(keys)
         return pb.RotateSessionKeysResponse(key_id=keys[0].id, signs_from=timestamp(keys[0].signs_from))
+
+    async def RotateCheckpointKey(  # noqa: N802
+        self,
+        request: pb.RotateCheckpointKeyRequest,  # noqa: ARG002
+        context: Context,
+    ) -> pb.RotateCheckpointKeyResponse:
+        who, decision_id = await self._people.decided(context, "keys.rotate", CHECKPOINTS)
+        try:
+            key = await self._checkpoint_keys.rotate()
+        except Elsewhere as error:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, str(error)) from None
+        facts = {"key": key, "purpose": CHECKPOINTS, "by": who.subject.key}
+        await self._chain.append(ROTATED, facts, decision_id=decision_id)
+        return pb.RotateCheckpointKeyResponse(key_id=key)
 
 
 def _mark(revoked: pb.Revoked) -> Mark:

@@ -6,6 +6,7 @@ cannot verify. A key that no longer signs verifies as long as anything that it s
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import secrets
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from itertools import pairwise
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import Connection, select
 
 from pdp.store import tables
@@ -34,7 +35,8 @@ class SigningKey:
 
 def signing_keys(connection: Connection, purpose: str, now: datetime.datetime) -> list[SigningKey]:
     """The keys of that purpose, newest first; one that signs at once is made where there is none."""
-    wanted = select(tables.keys).where(_t.purpose == purpose).order_by(_t.created_at.desc(), _t.id)
+    wanted = select(tables.keys).where(_t.purpose == purpose, _t.private != b"")
+    wanted = wanted.order_by(_t.created_at.desc(), _t.id)
     rows = connection.execute(wanted).all()
     if not rows:
         return [add(connection, purpose, now)]
@@ -48,8 +50,42 @@ def add(connection: Connection, purpose: str, signs_from: datetime.datetime) -> 
         serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
     )
     name = secrets.token_hex(8)
-    connection.execute(tables.keys.insert().values(id=name, purpose=purpose, created_at=signs_from, private=private))
+    _insert(connection, purpose, name, key.public_key(), signs_from, private)
     return SigningKey(name, key, signs_from)
+
+
+def register(connection: Connection, purpose: str, name: str, public: Ed25519PublicKey, now: datetime.datetime) -> None:
+    """Keeps the public part of a key whose private part is elsewhere; nothing where it is kept."""
+    if connection.execute(select(_t.id).where(_t.id == name)).one_or_none() is None:
+        _insert(connection, purpose, name, public, now, b"")
+
+
+def _insert(
+    connection: Connection,
+    purpose: str,
+    name: str,
+    public: Ed25519PublicKey,
+    created_at: datetime.datetime,
+    private: bytes,
+) -> None:
+    values = {"id": name, "purpose": purpose, "created_at": created_at, "private": private}
+    connection.execute(tables.keys.insert().values(**values, public=public.public_bytes_raw()))
+
+
+def public_keys(connection: Connection, purpose: str) -> dict[str, Ed25519PublicKey]:
+    """Every key that was ever made for that purpose and is kept, by its id; what is none, nothing verifies."""
+    rows = connection.execute(select(_t.id, _t.public).where(_t.purpose == purpose).order_by(_t.created_at.desc()))
+    found: dict[str, Ed25519PublicKey] = {}
+    for row in rows:
+        with contextlib.suppress(ValueError):
+            found[row.id] = Ed25519PublicKey.from_public_bytes(row.public)
+    return found
+
+
+def forget_private(connection: Connection, purpose: str, *, but: str = "") -> None:
+    """Keys that sign no more go on to verify, and nobody can sign with them again."""
+    which = (_t.purpose == purpose, _t.id != but, _t.private != b"")
+    connection.execute(tables.keys.update().where(*which).values(private=b""))
 
 
 def rotate(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select
 
 from pdp.identity.subject import restored
 from pdp.store import tables
@@ -101,6 +101,61 @@ def take_out(connection: Connection, session_id: str) -> None:
     for table in (tables.approvals, tables.bodies, *_OF_THE_RECORD):
         connection.execute(delete(table).where(table.c.session_id == session_id))
     connection.execute(delete(tables.sessions).where(_sessions.id == session_id))
+
+
+def take_out_approvals(connection: Connection, before: datetime.datetime, limit: int) -> int:
+    """Removes approvals that were over before then, of sessions that are over too; at most so many, and how many."""
+    session_is_open = exists().where(_sessions.id == _approvals.session_id, _sessions.state == SessionState.OPEN.value)
+    wanted = select(_approvals.id).where(
+        _approvals.state.not_in(_WAITING),
+        _approvals.expires_at < before,
+        or_(_approvals.grant_expires_at.is_(None), _approvals.grant_expires_at < before),
+        ~session_is_open,
+    )
+    found = list(connection.execute(wanted.order_by(_approvals.expires_at).limit(limit)).scalars())
+    for table in (tables.notifications, tables.redemptions, tables.assents):
+        connection.execute(delete(table).where(table.c.approval_id.in_(found)))
+    connection.execute(delete(tables.approvals).where(_approvals.id.in_(found)))
+    return len(found)
+
+
+def take_out_notifications(connection: Connection, before: datetime.datetime, limit: int) -> int:
+    """Removes what was sent, or given up, before then about approvals that are over; how many it were."""
+    notes = tables.notifications.c
+    waits = exists().where(_approvals.id == notes.approval_id, _approvals.state.in_(_WAITING))
+    wanted = select(notes.id).where(
+        notes.state != NotificationState.WAITING.value, notes.created_at < before, notes.next_at < before, ~waits
+    )
+    found = list(connection.execute(wanted.order_by(notes.created_at).limit(limit)).scalars())
+    connection.execute(delete(tables.notifications).where(notes.id.in_(found)))
+    return len(found)
+
+
+def take_out_marks(connection: Connection, before: datetime.datetime, limit: int) -> list[str]:
+    """Removes what is kept of processes that ended before then and of whose sessions none is left; which they are.
+
+    What is wrong with one stays, and so does the last word of each proxy.
+    """
+    marks, begun = tables.proxy_marks.c, tables.chains.alias()
+    later = tables.proxy_marks.alias()
+    wanted = (
+        select(marks.process)
+        .join(tables.chains, _chains.session_id == marks.process)
+        .where(
+            _chains.ended,
+            _chains.behind.is_(False),
+            marks.at < before,
+            marks.refused == 0,
+            exists().where(later.c.proxy == marks.proxy, later.c.at > marks.at),
+            ~exists().where(begun.c.begun_by == marks.process, _sessions.id == begun.c.session_id),
+            # A number that is missing goes on to be missed.
+            select(func.count()).where(begun.c.begun_by == marks.process).scalar_subquery() == marks.sessions,
+        )
+    )
+    found = list(connection.execute(wanted.order_by(marks.at).limit(limit)).scalars())
+    connection.execute(delete(tables.chains).where(_chains.begun_by.in_(found)))
+    connection.execute(delete(tables.proxy_marks).where(marks.process.in_(found)))
+    return found
 
 
 def sessions_of(connection: Connection, type: str, name: str, after: str, limit: int) -> tuple[Sequence[Whose], str]:

@@ -50,6 +50,8 @@ keys = Table(
     Column("id", String(64), primary_key=True),
     Column("purpose", String(32), nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("public", LargeBinary, nullable=False),
+    # Empty: it is kept elsewhere, or signs no more.
     Column("private", LargeBinary, nullable=False),
 )
 

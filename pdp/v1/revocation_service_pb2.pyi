@@ -78,3 +78,13 @@ class RotateSessionKeysResponse(_message.Message):
     key_id: str
     signs_from: _timestamp_pb2.Timestamp
     def __init__(self, key_id: _Optional[str] = ..., signs_from: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RotateCheckpointKeyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RotateCheckpointKeyResponse(_message.Message):
+    __slots__ = ("key_id",)
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    def __init__(self, key_id: _Optional[str] = ...) -> None: ...

@@ -56,6 +56,11 @@ class RevocationServiceStub:
                 request_serializer=pdp_dot_v1_dot_revocation__service__pb2.RotateSessionKeysRequest.SerializeToString,
                 response_deserializer=pdp_dot_v1_dot_revocation__service__pb2.RotateSessionKeysResponse.FromString,
                 _registered_method=True)
+        self.RotateCheckpointKey = channel.unary_unary(
+                '/pdp.v1.RevocationService/RotateCheckpointKey',
+                request_serializer=pdp_dot_v1_dot_revocation__service__pb2.RotateCheckpointKeyRequest.SerializeToString,
+                response_deserializer=pdp_dot_v1_dot_revocation__service__pb2.RotateCheckpointKeyResponse.FromString,
+                _registered_method=True)
 
 
 class RevocationServiceServicer:
@@ -91,6 +96,13 @@ class RevocationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateCheckpointKey(self, request, context):
+        """RotateCheckpointKey makes a new key for checkpoints, which signs at once. The old ones verify what they signed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RevocationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +125,11 @@ def add_RevocationServiceServicer_to_server(servicer, server):
                     servicer.RotateSessionKeys,
                     request_deserializer=pdp_dot_v1_dot_revocation__service__pb2.RotateSessionKeysRequest.FromString,
                     response_serializer=pdp_dot_v1_dot_revocation__service__pb2.RotateSessionKeysResponse.SerializeToString,
+            ),
+            'RotateCheckpointKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateCheckpointKey,
+                    request_deserializer=pdp_dot_v1_dot_revocation__service__pb2.RotateCheckpointKeyRequest.FromString,
+                    response_serializer=pdp_dot_v1_dot_revocation__service__pb2.RotateCheckpointKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +242,33 @@ class RevocationService:
             '/pdp.v1.RevocationService/RotateSessionKeys',
             pdp_dot_v1_dot_revocation__service__pb2.RotateSessionKeysRequest.SerializeToString,
             pdp_dot_v1_dot_revocation__service__pb2.RotateSessionKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateCheckpointKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pdp.v1.RevocationService/RotateCheckpointKey',
+            pdp_dot_v1_dot_revocation__service__pb2.RotateCheckpointKeyRequest.SerializeToString,
+            pdp_dot_v1_dot_revocation__service__pb2.RotateCheckpointKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -90,7 +90,7 @@ def test_a_chain_is_signed_when_it_begins_when_it_has_grown_and_when_it_ends(tmp
             assert [each.previous for each in log] == [FIRST, *(each.digest for each in log[:-1])]
             hashes = [await database.bulk.run(lambda c, n=each.seq: records.hash_at(c, "c", n)) for each in log]
             assert [each.hash for each in log] == hashes
-            keys = {name: key.public_key() for name, key in [notary._key]}
+            keys = {name: key.public_key() for name, key in [notary.keys.signing]}
             assert all(checkpoints.is_signed(each, keys) for each in log)
 
     asyncio.run(scenario())
@@ -131,7 +131,7 @@ def test_two_replicas_write_one_log(tmp_path: Path):
     async def scenario() -> None:
         async with await a_store(tmp_path) as first, await a_store(tmp_path) as second:
             notaries = [await Notary.open(each, Clock(), every=MINUTE, events=3) for each in (first, second)]
-            assert notaries[0]._key[0] == notaries[1]._key[0]
+            assert notaries[0].keys.signing[0] == notaries[1].keys.signing[0]
             for number in range(8):
                 chain = f"c{number % 3}"
                 await first.bulk.run(lambda connection, chain=chain: grow(connection, chain, 4))

@@ -282,7 +282,9 @@ def test_a_log_that_was_written_anew_with_another_key_is_found(harmed: Harmed, k
     with closing(sqlite3.connect(harmed.file)) as rows, rows:
         old = [checkpoints.read(*each) for each in rows.execute("select document, signature from checkpoints")]
         forger = checkpoints.Ed25519PrivateKey.generate()
-        rows.execute("update keys set private = ? where purpose = 'checkpoint'", (forger.private_bytes_raw(),))
+        rows.execute(
+            "update keys set public = ? where purpose = 'checkpoint'", (forger.public_key().public_bytes_raw(),)
+        )
         last = checkpoints.FIRST
         for each in old:
             made = checkpoints.make(

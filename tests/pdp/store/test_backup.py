@@ -175,7 +175,9 @@ def run(server: PostgresServer, program: str, *words: str) -> None:
 def test_settling_leaves_other_keys_and_every_record(store_url: str):
     def fill(connection: Connection) -> None:
         for purpose in ("session", "checkpoint"):
-            connection.execute(tables.keys.insert().values(id=purpose, purpose=purpose, created_at=NOW, private=b"x"))
+            connection.execute(
+                tables.keys.insert().values(id=purpose, purpose=purpose, created_at=NOW, public=b"x", private=b"x")
+            )
         connection.execute(tables.records.insert().values(session_id="s", seq=0, event=b"{}", hash=b"h"))
 
     async def scenario():

@@ -16,6 +16,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("purpose", sa.String(32), nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("public", sa.LargeBinary, nullable=False),
         sa.Column("private", sa.LargeBinary, nullable=False),
     )
     op.create_table(
