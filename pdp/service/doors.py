@@ -19,7 +19,7 @@ from pdp.approvals.approvals import Approvals
 from pdp.identity.revocation import Mark, marks_of
 from pdp.identity.subject import Authenticated, OneTime, Subject
 from pdp.identity.tokens import Clock
-from pdp.service.sessions import Sessions
+from pdp.service.sessions import LiveSession, Sessions
 from pdp.store import approvals as stored_approvals
 from pdp.store import revocations as stored
 from pdp.store import used_tokens
@@ -67,8 +67,7 @@ class Doors:
 
     def why_not(self, subject: Subject, credential: str, proxy: str = "") -> str | None:
         """The same for a session."""
-        marks = [*marks_of(subject, credential), *([("proxy", proxy)] if proxy else [])]
-        return self.why(marks)
+        return self.why(_marks(subject, credential, proxy))
 
     def revoked(self, who: Authenticated) -> str | None:
         if self._read_at is None or self._monotonic() - self._read_at > _TRUSTED:
@@ -90,6 +89,10 @@ class Doors:
         await self._database.short.run(lambda connection: used_tokens.forget(connection, before))
 
 
+def _marks(subject: Subject, credential: str, proxy: str) -> list[Mark]:
+    return [*marks_of(subject, credential), *([("proxy", proxy)] if proxy else [])]
+
+
 class Cutter:
     """Ends what is open of those who are revoked: sessions, and what they wait for."""
 
@@ -104,17 +107,19 @@ class Cutter:
         await self._doors.read()
         await self.cut()
 
-    async def cut(self) -> int:
-        """How many sessions were ended."""
+    def open_of(self, mark: Mark) -> list[LiveSession]:
+        """The sessions that are open here and go with that."""
+        found = ((each, each.stored) for each in self._sessions.all_open())
+        return [each for each, kept in found if mark in _marks(kept.subject, kept.credential, kept.proxy)]
+
+    async def cut(self) -> None:
         if not self._doors.any:
-            return 0
-        ended = 0
+            return
         for session in self._sessions.all_open():
             kept = session.stored
             if (why := self._doors.why_not(kept.subject, kept.credential, kept.proxy)) is not None:
-                ended += await self._sessions.end(session.id, SessionState.KILLED, why)
+                await self._sessions.end(session.id, SessionState.KILLED, why)
         # A question outlives its session where its client is to come back for the answer.
         for approval, subject in await self._database.short.run(stored_approvals.usable):
             if (why := self._doors.why_not(subject, "")) is not None:
                 await self._approvals.cancel(approval, why)
-        return ended

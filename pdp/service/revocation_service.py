@@ -27,6 +27,7 @@ from pdp.store import revocations as stored
 from pdp.store.database import Database
 from pdp.store.keys import AHEAD, SigningKey, add, signing_keys
 from pdp.store.revocations import Revocation
+from pdp.store.sessions import SessionState
 from pdp.v1 import revocation_service_pb2 as pb
 from pdp.v1 import revocation_service_pb2_grpc
 
@@ -80,10 +81,13 @@ class RevocationService(revocation_service_pb2_grpc.RevocationServiceServicer):
             bodies = [Body("reason", reason.encode())] if reason else []
             self._chain.write(connection, REVOKED, facts, bodies, decision_id=decision_id)
 
+        # Counted by what is open before: the round that looks for revocations may be the one that ends it.
+        opened = self._cutter.open_of(found)
         await self._database.short.run(work)
         await self._doors.read()
         log.warning("revoked", kind=found[0], name=found[1], by=who.subject.key)
-        return pb.RevokeResponse(sessions_ended=await self._cutter.cut())
+        await self._cutter.cut()
+        return pb.RevokeResponse(sessions_ended=sum(each.state is not SessionState.OPEN for each in opened))
 
     async def Restore(self, request: pb.RestoreRequest, context: Context) -> pb.RestoreResponse:  # noqa: N802
         found = _mark(request.revoked)

@@ -134,7 +134,7 @@ MUTATIONS = (
              "(why := None) is not None",
              f"{REVOCATION}test_a_revoked_subject_is_cut_off_and_does_not_come_back"),
     Mutation("what is open of them ends", DOORS,
-             "ended += await self._sessions.end(session.id, SessionState.KILLED, why)", "pass",
+             "await self._sessions.end(session.id, SessionState.KILLED, why)", "pass",
              f"{REVOCATION}test_a_revoked_subject_is_cut_off_and_does_not_come_back"),
     Mutation("what they wait for does not happen", DOORS, "await self._approvals.cancel(approval, why)", "pass",
              f"{REVOCATION}test_a_question_without_an_open_session_is_cancelled_too"),
