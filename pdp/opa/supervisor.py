@@ -1,7 +1,7 @@
 """OPA as a supervised child process that serves one bundle on a unix socket.
 
 One `OpaChild` is one bundle for its whole life: another bundle is another child, so that nothing is ever activated by
-halves. The child has an empty environment and answers only who holds a token that was made for it; it dies with
+halves. The child has nothing of the environment and answers only who holds a token that was made for it; it dies with
 this process.
 """
 
