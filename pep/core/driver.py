@@ -365,6 +365,8 @@ class _Driver:
                 self._mailbox.post(Answer(task, answer))
 
     def _fetch(self, exchange: int, question: object) -> None:
+        # An answer may take the upstream's connection away: what is for it goes before.
+        self._flush_upstream()
         facts = self._at_once(question)
         if facts is None:
             self._wait(exchange, lambda: self._look_up(exchange, question))

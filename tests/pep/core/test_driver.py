@@ -236,6 +236,21 @@ def test_a_look_up_is_answered_in_its_place(run):
     run(conversation())
 
 
+def test_what_is_for_the_upstream_goes_before_what_is_looked_up_at_once(run):
+    async def conversation() -> None:
+        def at_once(question: Any) -> tuple[bytes]:
+            stage.legs[1].write(b"between\n")
+            return (b"facts about " + question,)
+
+        stage = Stage(Scripted(), at_once=at_once)
+        async with stage:
+            await stage.send(b"before\n! it\nafter\n")
+            await stage.reads(stage.client, b"facts about ! it\n")
+            await stage.reads(stage.upstream, b"before\nbetween\nafter\n")
+
+    run(conversation())
+
+
 @pytest.mark.parametrize("leave", [socket.socket.close, reset], ids=["FIN", "RST"])
 @pytest.mark.parametrize("flood", [b"", b"x" * 8192 + b"\n" + b"y" * 20_000], ids=["reading", "reading paused"])
 def test_a_held_client_that_leaves_is_noticed_and_its_command_never_runs(run, leave, flood):
