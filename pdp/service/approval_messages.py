@@ -13,7 +13,7 @@ from pdp.service.approval_service import STATES
 from pdp.service.subjects import subject_message
 from pdp.service.times import timestamp
 from pdp.store.approvals import Approval
-from pdp.v1 import access_pb2, approval_service_pb2, decision_pb2
+from pdp.v1 import access_pb2, decision_pb2
 from pdp.v1 import admin_service_pb2 as pb
 
 NOT_SHOWN = "this is not the place where statements and values are shown"
@@ -78,11 +78,11 @@ def approval_message(
     )
 
 
-def _estimate(estimate: Mapping[str, object] | None) -> approval_service_pb2.Estimate | None:
+def _estimate(estimate: Mapping[str, object] | None) -> access_pb2.Estimate | None:
     match estimate:
         case {"rows": int() | float() as rows}:
-            return approval_service_pb2.Estimate(rows=rows)
+            return access_pb2.Estimate(rows=rows)
         case {"unavailable": str() as why}:
-            return approval_service_pb2.Estimate(unavailable=why)
+            return access_pb2.Estimate(unavailable=why)
         case _:
             return None

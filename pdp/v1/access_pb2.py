@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13pdp/v1/access.proto\x12\x06pdp.v1\"\x89\x01\n\x06\x41\x63tion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x17\n\x0fproperties_json\x18\x03 \x01(\x0c\x12$\n\tstatement\x18\x04 \x01(\x0b\x32\x11.pdp.v1.Statement\x12 \n\x07\x62inding\x18\x05 \x01(\x0b\x32\x0f.pdp.v1.Binding\"2\n\tStatement\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0fparameters_json\x18\x02 \x01(\x0c\",\n\x07\x42inding\x12\x0c\n\x04path\x18\x01 \x03(\t\x12\x13\n\x0b\x64\x65\x66initions\x18\x02 \x03(\t\"1\n\x05Party\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\"b\n\x07Subject\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\x1b\n\x04root\x18\x04 \x01(\x0b\x32\r.pdp.v1.Party\x12\x10\n\x08workflow\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13pdp/v1/access.proto\x12\x06pdp.v1\"\xa7\x01\n\x06\x41\x63tion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x17\n\x0fproperties_json\x18\x03 \x01(\x0c\x12$\n\tstatement\x18\x04 \x01(\x0b\x32\x11.pdp.v1.Statement\x12 \n\x07\x62inding\x18\x05 \x01(\x0b\x32\x0f.pdp.v1.Binding\x12\x1c\n\x05\x66\x61\x63ts\x18\x06 \x01(\x0b\x32\r.pdp.v1.Facts\"+\n\x05\x46\x61\x63ts\x12\"\n\x08\x65stimate\x18\x01 \x01(\x0b\x32\x10.pdp.v1.Estimate\"<\n\x08\x45stimate\x12\x0e\n\x04rows\x18\x01 \x01(\x01H\x00\x12\x15\n\x0bunavailable\x18\x02 \x01(\tH\x00\x42\t\n\x07outcome\"2\n\tStatement\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0fparameters_json\x18\x02 \x01(\x0c\",\n\x07\x42inding\x12\x0c\n\x04path\x18\x01 \x03(\t\x12\x13\n\x0b\x64\x65\x66initions\x18\x02 \x03(\t\"1\n\x05Party\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\"b\n\x07Subject\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\x1b\n\x04root\x18\x04 \x01(\x0b\x32\r.pdp.v1.Party\x12\x10\n\x08workflow\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pdp.v1.access_pb2', _global
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACTION']._serialized_start=32
-  _globals['_ACTION']._serialized_end=169
-  _globals['_STATEMENT']._serialized_start=171
-  _globals['_STATEMENT']._serialized_end=221
-  _globals['_BINDING']._serialized_start=223
-  _globals['_BINDING']._serialized_end=267
-  _globals['_PARTY']._serialized_start=269
-  _globals['_PARTY']._serialized_end=318
-  _globals['_SUBJECT']._serialized_start=320
-  _globals['_SUBJECT']._serialized_end=418
+  _globals['_ACTION']._serialized_end=199
+  _globals['_FACTS']._serialized_start=201
+  _globals['_FACTS']._serialized_end=244
+  _globals['_ESTIMATE']._serialized_start=246
+  _globals['_ESTIMATE']._serialized_end=306
+  _globals['_STATEMENT']._serialized_start=308
+  _globals['_STATEMENT']._serialized_end=358
+  _globals['_BINDING']._serialized_start=360
+  _globals['_BINDING']._serialized_end=404
+  _globals['_PARTY']._serialized_start=406
+  _globals['_PARTY']._serialized_end=455
+  _globals['_SUBJECT']._serialized_start=457
+  _globals['_SUBJECT']._serialized_end=555
 # @@protoc_insertion_point(module_scope)

@@ -7,18 +7,34 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Action(_message.Message):
-    __slots__ = ("name", "protocol", "properties_json", "statement", "binding")
+    __slots__ = ("name", "protocol", "properties_json", "statement", "binding", "facts")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     PROPERTIES_JSON_FIELD_NUMBER: _ClassVar[int]
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     BINDING_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     protocol: str
     properties_json: bytes
     statement: Statement
     binding: Binding
-    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[str] = ..., properties_json: _Optional[bytes] = ..., statement: _Optional[_Union[Statement, _Mapping]] = ..., binding: _Optional[_Union[Binding, _Mapping]] = ...) -> None: ...
+    facts: Facts
+    def __init__(self, name: _Optional[str] = ..., protocol: _Optional[str] = ..., properties_json: _Optional[bytes] = ..., statement: _Optional[_Union[Statement, _Mapping]] = ..., binding: _Optional[_Union[Binding, _Mapping]] = ..., facts: _Optional[_Union[Facts, _Mapping]] = ...) -> None: ...
+
+class Facts(_message.Message):
+    __slots__ = ("estimate",)
+    ESTIMATE_FIELD_NUMBER: _ClassVar[int]
+    estimate: Estimate
+    def __init__(self, estimate: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
+
+class Estimate(_message.Message):
+    __slots__ = ("rows", "unavailable")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    rows: float
+    unavailable: str
+    def __init__(self, rows: _Optional[float] = ..., unavailable: _Optional[str] = ...) -> None: ...
 
 class Statement(_message.Message):
     __slots__ = ("text", "parameters_json")

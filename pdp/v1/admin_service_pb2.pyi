@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Approval(_message.Message):
-    __slots__ = ("approval_id", "state", "subject", "resource", "action", "requirements", "assents", "created_at", "expires_at", "action_digest", "in_transaction", "session_id", "decision_id", "comment", "alike", "sentence", "estimate", "owners", "waits_until", "grant_for", "grant_uses", "uses_left", "hidden")
+    __slots__ = ("approval_id", "state", "subject", "resource", "action", "requirements", "assents", "created_at", "expires_at", "action_digest", "in_transaction", "session_id", "decision_id", "comment", "alike", "sentence", "estimate", "owners", "waits_until", "grant_for", "grant_uses", "uses_left", "hidden", "max_rows")
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class Approval(_message.Message):
     GRANT_USES_FIELD_NUMBER: _ClassVar[int]
     USES_LEFT_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     approval_id: str
     state: _approval_service_pb2.ApprovalState
     subject: _access_pb2.Subject
@@ -54,14 +55,15 @@ class Approval(_message.Message):
     comment: str
     alike: int
     sentence: str
-    estimate: _approval_service_pb2.Estimate
+    estimate: _access_pb2.Estimate
     owners: _containers.RepeatedCompositeFieldContainer[DatasetOwners]
     waits_until: _timestamp_pb2.Timestamp
     grant_for: _duration_pb2.Duration
     grant_uses: int
     uses_left: int
     hidden: str
-    def __init__(self, approval_id: _Optional[str] = ..., state: _Optional[_Union[_approval_service_pb2.ApprovalState, str]] = ..., subject: _Optional[_Union[_access_pb2.Subject, _Mapping]] = ..., resource: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., requirements: _Optional[_Iterable[_Union[_decision_pb2.Requirement, _Mapping]]] = ..., assents: _Optional[_Iterable[_Union[Assent, _Mapping]]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., session_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., comment: _Optional[str] = ..., alike: _Optional[int] = ..., sentence: _Optional[str] = ..., estimate: _Optional[_Union[_approval_service_pb2.Estimate, _Mapping]] = ..., owners: _Optional[_Iterable[_Union[DatasetOwners, _Mapping]]] = ..., waits_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., grant_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grant_uses: _Optional[int] = ..., uses_left: _Optional[int] = ..., hidden: _Optional[str] = ...) -> None: ...
+    max_rows: int
+    def __init__(self, approval_id: _Optional[str] = ..., state: _Optional[_Union[_approval_service_pb2.ApprovalState, str]] = ..., subject: _Optional[_Union[_access_pb2.Subject, _Mapping]] = ..., resource: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., requirements: _Optional[_Iterable[_Union[_decision_pb2.Requirement, _Mapping]]] = ..., assents: _Optional[_Iterable[_Union[Assent, _Mapping]]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., session_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., comment: _Optional[str] = ..., alike: _Optional[int] = ..., sentence: _Optional[str] = ..., estimate: _Optional[_Union[_access_pb2.Estimate, _Mapping]] = ..., owners: _Optional[_Iterable[_Union[DatasetOwners, _Mapping]]] = ..., waits_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., grant_for: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grant_uses: _Optional[int] = ..., uses_left: _Optional[int] = ..., hidden: _Optional[str] = ..., max_rows: _Optional[int] = ...) -> None: ...
 
 class DatasetOwners(_message.Message):
     __slots__ = ("dataset", "owners")
@@ -86,14 +88,16 @@ class RecentAction(_message.Message):
     def __init__(self, at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resource: _Optional[str] = ..., sentence: _Optional[str] = ..., verdict: _Optional[str] = ..., decision_id: _Optional[str] = ...) -> None: ...
 
 class Assent(_message.Message):
-    __slots__ = ("subject_id", "at", "requirement_codes")
+    __slots__ = ("subject_id", "at", "requirement_codes", "max_rows")
     SUBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     REQUIREMENT_CODES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     subject_id: str
     at: _timestamp_pb2.Timestamp
     requirement_codes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, subject_id: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requirement_codes: _Optional[_Iterable[str]] = ...) -> None: ...
+    max_rows: int
+    def __init__(self, subject_id: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requirement_codes: _Optional[_Iterable[str]] = ..., max_rows: _Optional[int] = ...) -> None: ...
 
 class ListApprovalsRequest(_message.Message):
     __slots__ = ("states", "unfolded")
@@ -136,8 +140,10 @@ class ResolveApprovalRequest(_message.Message):
     def __init__(self, approval_id: _Optional[str] = ..., action_digest: _Optional[bytes] = ..., yes: _Optional[_Union[Yes, _Mapping]] = ..., no: _Optional[_Union[No, _Mapping]] = ...) -> None: ...
 
 class Yes(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("max_rows",)
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    max_rows: int
+    def __init__(self, max_rows: _Optional[int] = ...) -> None: ...
 
 class No(_message.Message):
     __slots__ = ("comment",)

@@ -29,33 +29,31 @@ from pdp.v1 import decision_pb2 as pdp_dot_v1_dot_decision__pb2
 from pdp.v1 import decision_service_pb2 as pdp_dot_v1_dot_decision__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpdp/v1/approval_service.proto\x12\x06pdp.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13pdp/v1/access.proto\x1a\x15pdp/v1/decision.proto\x1a\x1dpdp/v1/decision_service.proto\"\xa6\x02\n\x16RequestApprovalRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x1e\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x0e.pdp.v1.Action\x12\x15\n\raction_digest\x18\x06 \x01(\x0c\x12\x16\n\x0ein_transaction\x18\x07 \x01(\x08\x12\'\n\x04hold\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64\x65tached\x18\t \x01(\x08\x12\"\n\x08\x65stimate\x18\n \x01(\x0b\x32\x10.pdp.v1.Estimate\"<\n\x08\x45stimate\x12\x0e\n\x04rows\x18\x01 \x01(\x01H\x00\x12\x15\n\x0bunavailable\x18\x02 \x01(\tH\x00\x42\t\n\x07outcome\"\xa4\x01\n\x17RequestApprovalResponse\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tapprovers\x18\x04 \x03(\t\x12$\n\x05state\x18\x05 \x01(\x0e\x32\x15.pdp.v1.ApprovalState\":\n\x14\x41waitApprovalRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\t\"N\n\x15\x41waitApprovalResponse\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.pdp.v1.ApprovalState\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\"n\n\x15\x43\x61ncelApprovalRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x18\n\x16\x43\x61ncelApprovalResponse\"\x8b\x01\n\x15RedeemApprovalRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\t\x12\x15\n\raction_digest\x18\x04 \x01(\x0c\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t\"<\n\x16RedeemApprovalResponse\x12\"\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x10.pdp.v1.Decision*\xf8\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x19\n\x15\x41PPROVAL_STATE_DENIED\x10\x03\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x04\x12\x1c\n\x18\x41PPROVAL_STATE_CANCELLED\x10\x05\x12\x1b\n\x17\x41PPROVAL_STATE_REDEEMED\x10\x06\x12\x1c\n\x18\x41PPROVAL_STATE_WITHDRAWN\x10\x07\x32\xd7\x02\n\x0f\x41pprovalService\x12R\n\x0fRequestApproval\x12\x1e.pdp.v1.RequestApprovalRequest\x1a\x1f.pdp.v1.RequestApprovalResponse\x12N\n\rAwaitApproval\x12\x1c.pdp.v1.AwaitApprovalRequest\x1a\x1d.pdp.v1.AwaitApprovalResponse0\x01\x12O\n\x0e\x43\x61ncelApproval\x12\x1d.pdp.v1.CancelApprovalRequest\x1a\x1e.pdp.v1.CancelApprovalResponse\x12O\n\x0eRedeemApproval\x12\x1d.pdp.v1.RedeemApprovalRequest\x1a\x1e.pdp.v1.RedeemApprovalResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpdp/v1/approval_service.proto\x12\x06pdp.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13pdp/v1/access.proto\x1a\x15pdp/v1/decision.proto\x1a\x1dpdp/v1/decision_service.proto\"\xa6\x02\n\x16RequestApprovalRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x1e\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x0e.pdp.v1.Action\x12\x15\n\raction_digest\x18\x06 \x01(\x0c\x12\x16\n\x0ein_transaction\x18\x07 \x01(\x08\x12\'\n\x04hold\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64\x65tached\x18\t \x01(\x08\x12\"\n\x08\x65stimate\x18\n \x01(\x0b\x32\x10.pdp.v1.Estimate\"\xa4\x01\n\x17RequestApprovalResponse\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tapprovers\x18\x04 \x03(\t\x12$\n\x05state\x18\x05 \x01(\x0e\x32\x15.pdp.v1.ApprovalState\":\n\x14\x41waitApprovalRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x02 \x01(\t\"N\n\x15\x41waitApprovalResponse\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.pdp.v1.ApprovalState\x12\x0f\n\x07\x63omment\x18\x02 \x01(\t\"n\n\x15\x43\x61ncelApprovalRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x18\n\x16\x43\x61ncelApprovalResponse\"\x8b\x01\n\x15RedeemApprovalRequest\x12!\n\x04meta\x18\x01 \x01(\x0b\x32\x13.pdp.v1.RequestMeta\x12\r\n\x05token\x18\x02 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x03 \x01(\t\x12\x15\n\raction_digest\x18\x04 \x01(\x0c\x12\x14\n\x0c\x65xecution_id\x18\x05 \x01(\t\"<\n\x16RedeemApprovalResponse\x12\"\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x10.pdp.v1.Decision*\xf8\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x19\n\x15\x41PPROVAL_STATE_DENIED\x10\x03\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x04\x12\x1c\n\x18\x41PPROVAL_STATE_CANCELLED\x10\x05\x12\x1b\n\x17\x41PPROVAL_STATE_REDEEMED\x10\x06\x12\x1c\n\x18\x41PPROVAL_STATE_WITHDRAWN\x10\x07\x32\xd7\x02\n\x0f\x41pprovalService\x12R\n\x0fRequestApproval\x12\x1e.pdp.v1.RequestApprovalRequest\x1a\x1f.pdp.v1.RequestApprovalResponse\x12N\n\rAwaitApproval\x12\x1c.pdp.v1.AwaitApprovalRequest\x1a\x1d.pdp.v1.AwaitApprovalResponse0\x01\x12O\n\x0e\x43\x61ncelApproval\x12\x1d.pdp.v1.CancelApprovalRequest\x1a\x1e.pdp.v1.CancelApprovalResponse\x12O\n\x0eRedeemApproval\x12\x1d.pdp.v1.RedeemApprovalRequest\x1a\x1e.pdp.v1.RedeemApprovalResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pdp.v1.approval_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_APPROVALSTATE']._serialized_start=1190
-  _globals['_APPROVALSTATE']._serialized_end=1438
+  _globals['_APPROVALSTATE']._serialized_start=1128
+  _globals['_APPROVALSTATE']._serialized_end=1376
   _globals['_REQUESTAPPROVALREQUEST']._serialized_start=182
   _globals['_REQUESTAPPROVALREQUEST']._serialized_end=476
-  _globals['_ESTIMATE']._serialized_start=478
-  _globals['_ESTIMATE']._serialized_end=538
-  _globals['_REQUESTAPPROVALRESPONSE']._serialized_start=541
-  _globals['_REQUESTAPPROVALRESPONSE']._serialized_end=705
-  _globals['_AWAITAPPROVALREQUEST']._serialized_start=707
-  _globals['_AWAITAPPROVALREQUEST']._serialized_end=765
-  _globals['_AWAITAPPROVALRESPONSE']._serialized_start=767
-  _globals['_AWAITAPPROVALRESPONSE']._serialized_end=845
-  _globals['_CANCELAPPROVALREQUEST']._serialized_start=847
-  _globals['_CANCELAPPROVALREQUEST']._serialized_end=957
-  _globals['_CANCELAPPROVALRESPONSE']._serialized_start=959
-  _globals['_CANCELAPPROVALRESPONSE']._serialized_end=983
-  _globals['_REDEEMAPPROVALREQUEST']._serialized_start=986
-  _globals['_REDEEMAPPROVALREQUEST']._serialized_end=1125
-  _globals['_REDEEMAPPROVALRESPONSE']._serialized_start=1127
-  _globals['_REDEEMAPPROVALRESPONSE']._serialized_end=1187
-  _globals['_APPROVALSERVICE']._serialized_start=1441
-  _globals['_APPROVALSERVICE']._serialized_end=1784
+  _globals['_REQUESTAPPROVALRESPONSE']._serialized_start=479
+  _globals['_REQUESTAPPROVALRESPONSE']._serialized_end=643
+  _globals['_AWAITAPPROVALREQUEST']._serialized_start=645
+  _globals['_AWAITAPPROVALREQUEST']._serialized_end=703
+  _globals['_AWAITAPPROVALRESPONSE']._serialized_start=705
+  _globals['_AWAITAPPROVALRESPONSE']._serialized_end=783
+  _globals['_CANCELAPPROVALREQUEST']._serialized_start=785
+  _globals['_CANCELAPPROVALREQUEST']._serialized_end=895
+  _globals['_CANCELAPPROVALRESPONSE']._serialized_start=897
+  _globals['_CANCELAPPROVALRESPONSE']._serialized_end=921
+  _globals['_REDEEMAPPROVALREQUEST']._serialized_start=924
+  _globals['_REDEEMAPPROVALREQUEST']._serialized_end=1063
+  _globals['_REDEEMAPPROVALRESPONSE']._serialized_start=1065
+  _globals['_REDEEMAPPROVALRESPONSE']._serialized_end=1125
+  _globals['_APPROVALSERVICE']._serialized_start=1379
+  _globals['_APPROVALSERVICE']._serialized_end=1722
 # @@protoc_insertion_point(module_scope)

@@ -54,16 +54,8 @@ class RequestApprovalRequest(_message.Message):
     in_transaction: bool
     hold: _duration_pb2.Duration
     detached: bool
-    estimate: Estimate
-    def __init__(self, meta: _Optional[_Union[_decision_service_pb2.RequestMeta, _Mapping]] = ..., token: _Optional[str] = ..., decision_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., hold: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detached: _Optional[bool] = ..., estimate: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
-
-class Estimate(_message.Message):
-    __slots__ = ("rows", "unavailable")
-    ROWS_FIELD_NUMBER: _ClassVar[int]
-    UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
-    rows: float
-    unavailable: str
-    def __init__(self, rows: _Optional[float] = ..., unavailable: _Optional[str] = ...) -> None: ...
+    estimate: _access_pb2.Estimate
+    def __init__(self, meta: _Optional[_Union[_decision_service_pb2.RequestMeta, _Mapping]] = ..., token: _Optional[str] = ..., decision_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., action: _Optional[_Union[_access_pb2.Action, _Mapping]] = ..., action_digest: _Optional[bytes] = ..., in_transaction: _Optional[bool] = ..., hold: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., detached: _Optional[bool] = ..., estimate: _Optional[_Union[_access_pb2.Estimate, _Mapping]] = ...) -> None: ...
 
 class RequestApprovalResponse(_message.Message):
     __slots__ = ("approval_id", "url", "expires_at", "approvers", "state")

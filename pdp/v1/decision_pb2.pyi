@@ -21,7 +21,7 @@ ON_EXCESS_FAIL: OnExcess
 ON_EXCESS_TRUNCATE: OnExcess
 
 class Decision(_message.Message):
-    __slots__ = ("decision_id", "policy_revision", "reasons", "allow", "mask", "require_approval", "deny", "valid_until", "labels")
+    __slots__ = ("decision_id", "policy_revision", "reasons", "allow", "mask", "require_approval", "deny", "incomplete", "valid_until", "labels")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class Decision(_message.Message):
     MASK_FIELD_NUMBER: _ClassVar[int]
     REQUIRE_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     DENY_FIELD_NUMBER: _ClassVar[int]
+    INCOMPLETE_FIELD_NUMBER: _ClassVar[int]
     VALID_UNTIL_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
@@ -38,9 +39,10 @@ class Decision(_message.Message):
     mask: Mask
     require_approval: RequireApproval
     deny: Deny
+    incomplete: Incomplete
     valid_until: _timestamp_pb2.Timestamp
     labels: _containers.RepeatedCompositeFieldContainer[FieldLabels]
-    def __init__(self, decision_id: _Optional[str] = ..., policy_revision: _Optional[str] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., allow: _Optional[_Union[Allow, _Mapping]] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., require_approval: _Optional[_Union[RequireApproval, _Mapping]] = ..., deny: _Optional[_Union[Deny, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[FieldLabels, _Mapping]]] = ...) -> None: ...
+    def __init__(self, decision_id: _Optional[str] = ..., policy_revision: _Optional[str] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., allow: _Optional[_Union[Allow, _Mapping]] = ..., mask: _Optional[_Union[Mask, _Mapping]] = ..., require_approval: _Optional[_Union[RequireApproval, _Mapping]] = ..., deny: _Optional[_Union[Deny, _Mapping]] = ..., incomplete: _Optional[_Union[Incomplete, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[FieldLabels, _Mapping]]] = ...) -> None: ...
 
 class FieldLabels(_message.Message):
     __slots__ = ("dataset", "field", "labels")
@@ -106,8 +108,14 @@ class Deny(_message.Message):
     retry: bool
     def __init__(self, retry: _Optional[bool] = ...) -> None: ...
 
+class Incomplete(_message.Message):
+    __slots__ = ("needs",)
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
+    needs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, needs: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Obligation(_message.Message):
-    __slots__ = ("mask_fields", "limit_rows", "time_limit", "read_only", "redact_text", "set_headers", "remove_headers", "record", "unsupported")
+    __slots__ = ("mask_fields", "limit_rows", "time_limit", "read_only", "redact_text", "set_headers", "remove_headers", "record", "limit_affected", "unsupported")
     MASK_FIELDS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_ROWS_FIELD_NUMBER: _ClassVar[int]
     TIME_LIMIT_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +124,7 @@ class Obligation(_message.Message):
     SET_HEADERS_FIELD_NUMBER: _ClassVar[int]
     REMOVE_HEADERS_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_AFFECTED_FIELD_NUMBER: _ClassVar[int]
     UNSUPPORTED_FIELD_NUMBER: _ClassVar[int]
     mask_fields: MaskFields
     limit_rows: LimitRows
@@ -125,8 +134,9 @@ class Obligation(_message.Message):
     set_headers: SetHeaders
     remove_headers: RemoveHeaders
     record: RecordSession
+    limit_affected: LimitAffected
     unsupported: str
-    def __init__(self, mask_fields: _Optional[_Union[MaskFields, _Mapping]] = ..., limit_rows: _Optional[_Union[LimitRows, _Mapping]] = ..., time_limit: _Optional[_Union[TimeLimit, _Mapping]] = ..., read_only: _Optional[_Union[ReadOnly, _Mapping]] = ..., redact_text: _Optional[_Union[RedactText, _Mapping]] = ..., set_headers: _Optional[_Union[SetHeaders, _Mapping]] = ..., remove_headers: _Optional[_Union[RemoveHeaders, _Mapping]] = ..., record: _Optional[_Union[RecordSession, _Mapping]] = ..., unsupported: _Optional[str] = ...) -> None: ...
+    def __init__(self, mask_fields: _Optional[_Union[MaskFields, _Mapping]] = ..., limit_rows: _Optional[_Union[LimitRows, _Mapping]] = ..., time_limit: _Optional[_Union[TimeLimit, _Mapping]] = ..., read_only: _Optional[_Union[ReadOnly, _Mapping]] = ..., redact_text: _Optional[_Union[RedactText, _Mapping]] = ..., set_headers: _Optional[_Union[SetHeaders, _Mapping]] = ..., remove_headers: _Optional[_Union[RemoveHeaders, _Mapping]] = ..., record: _Optional[_Union[RecordSession, _Mapping]] = ..., limit_affected: _Optional[_Union[LimitAffected, _Mapping]] = ..., unsupported: _Optional[str] = ...) -> None: ...
 
 class MaskFields(_message.Message):
     __slots__ = ("fields",)
@@ -200,6 +210,12 @@ class LimitRows(_message.Message):
     on_excess: OnExcess
     path: str
     def __init__(self, max: _Optional[int] = ..., on_excess: _Optional[_Union[OnExcess, str]] = ..., path: _Optional[str] = ...) -> None: ...
+
+class LimitAffected(_message.Message):
+    __slots__ = ("max",)
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    max: int
+    def __init__(self, max: _Optional[int] = ...) -> None: ...
 
 class TimeLimit(_message.Message):
     __slots__ = ("limit",)

@@ -31,8 +31,7 @@ from pdp.v1.turns import Turns
 from pep.core import translate
 from pep.core.connections import Connections, Retired, Unauthenticated, answers, translated_errors
 from pep.core.errors import DecisionUnavailable, RequestRefused, ShareExhausted
-from pep.core.estimates import Estimate
-from pep.core.model import Action, Allow, Decision, Deny, Mask, Reason, RequireApproval
+from pep.core.model import Action, Allow, Answer, Decision, Deny, Estimate, Mask, Reason, RequireApproval
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
 from pep.core.signer import Signed
 from pep.core.spool import Acknowledged, Countersign, Mark, Shipment
@@ -126,7 +125,7 @@ class DecisionClient(Protocol):
 
     async def close_session(self, session: SessionHandle, reason: str, last_seq: int) -> None: ...
 
-    async def decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Decision, ...]:
+    async def decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Answer, ...]:
         """One decision for each action, in order."""
 
     async def request_approval(self, session: SessionHandle, request: ApprovalRequest) -> PendingApproval: ...
@@ -268,7 +267,7 @@ class GrpcDecisionClient:
         request = decision_service_pb2.CloseSessionRequest(token=session.token, reason=reason, last_seq=last_seq)
         await self._call([stub.CloseSession for stub in self._decisions], request, self._open_timeout)
 
-    async def decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Decision, ...]:
+    async def decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Answer, ...]:
         async with self._turn(session):
             return await self._decide(session, actions)
 
@@ -276,13 +275,13 @@ class GrpcDecisionClient:
         """A place among the decisions that are under way."""
         return _within(self._turns, session.subject.root.name, self._decide_timeout)
 
-    async def _decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Decision, ...]:
+    async def _decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Answer, ...]:
         request = decision_service_pb2.DecideRequest(
             token=session.token,
             actions=[translate.action_message(action, session.input_paths) for action in actions],
         )
         answer = await self._call([stub.Decide for stub in self._decisions], request, self._decide_timeout)
-        return tuple(map(translate.decision, answer.decisions))
+        return tuple(map(translate.answer, answer.decisions))
 
     async def request_approval(self, session: SessionHandle, request: ApprovalRequest) -> PendingApproval:
         message = approval_service_pb2.RequestApprovalRequest(

@@ -1,7 +1,8 @@
 """What the record says about a decision: the facts of each event of the enforcer, in one place for whoever reads them.
 
 Pure. Facts by event type:
-  decision            verdict, action, execution, exchange, reasons [{policy, code, message, instead}], obligations
+  decision            verdict, action, execution, exchange, reasons [{policy, code, message, instead}], obligations,
+                      estimate {rows|unavailable} where a policy asked for it
   intent              execution_id, decision_ids, actions [{name, digest}], exchange
   approval.requested  approval_id, requirements [{policy, code, approvers, count}], approvers, in_transaction, exchange
   approval.resolved   approval_id, state, comment
@@ -20,8 +21,11 @@ from pep.core.decision_client import PendingApproval
 from pep.core.model import (
     Action,
     Allow,
+    Answer,
     Decision,
     Deny,
+    Incomplete,
+    LimitAffected,
     LimitRows,
     Mask,
     MaskFields,
@@ -49,6 +53,10 @@ def decided(decision: Decision, ask: Ask, action: Action | None, *, bodies: bool
         "exchange": ask.exchange,
         "reasons": [_reason(reason) for reason in decision.reasons],
     }
+    if action is not None and (estimate := action.estimate) is not None:
+        # The target's planner was asked because a policy reads it.
+        known = {"rows": estimate.rows} if estimate.rows is not None else {"unavailable": estimate.unavailable}
+        facts["estimate"] = known
     if isinstance(decision, Allow | Mask):
         facts["obligations"] = [_obligation(duty) for duty in decision.obligations]
     texts = statement_bodies(action) if bodies and action is not None else ()
@@ -105,7 +113,7 @@ def statement_bodies(action: Action) -> Iterable[Body]:
             yield Body("parameters", canonical_json("not representable"))
 
 
-def verdict_name(decision: Decision) -> str:
+def verdict_name(decision: Answer) -> str:
     match decision:
         case Allow():
             return "allow"
@@ -113,6 +121,8 @@ def verdict_name(decision: Decision) -> str:
             return "mask"
         case RequireApproval():
             return "require_approval"
+        case Incomplete():
+            return "incomplete"
         case Deny():
             return "deny"
         case never:
@@ -138,6 +148,8 @@ def _obligation(duty: Obligation) -> Mapping[str, Any]:
         case LimitRows(maximum, on_excess, path):
             limit = {"name": "limit_rows", "max": maximum, "on_excess": on_excess.value}
             return {**limit, "path": path} if path else limit
+        case LimitAffected(maximum):
+            return {"name": "limit_affected", "max": maximum}
         case TimeLimit(seconds):
             return {"name": "time_limit", "seconds": seconds}
         case ReadOnly():

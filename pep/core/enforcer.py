@@ -12,7 +12,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 import structlog
@@ -22,14 +22,17 @@ from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, DecisionCl
 from pep.core.detached import Detached
 from pep.core.errors import DecisionUnavailable, RequestRefused, ShareExhausted
 from pep.core.estimates import Estimates
+from pep.core.facts import NO_ROWS, Facts, settled
 from pep.core.model import (
     Action,
     Allow,
+    Answer,
     Decision,
     Deny,
     FieldLabels,
     Grant,
     Held,
+    Incomplete,
     Mask,
     Obligation,
     Reason,
@@ -94,6 +97,7 @@ class Enforcer:
         *,
         supported: frozenset[type],
         estimates: Estimates | None = None,
+        unestimated: str = NO_ROWS,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._decisions = decisions
@@ -101,11 +105,14 @@ class Enforcer:
         self._recorder = recorder
         self._supported = supported
         self._estimates = estimates
+        self._facts = Facts(estimates, unestimated)
         self._now = now
         self._seal = object()
         # Approvals that were asked for and neither used nor withdrawn yet, by exchange.
         self._approvals: dict[int, tuple[str, RequireApproval]] = {}
         self._described: dict[int, _Described] = {}
+        # Actions that people are going to be asked about, with the facts that policies wanted, by exchange.
+        self._known: dict[int, tuple[Action, ...]] = {}
         self._reading = Reading(decisions, session)
         self._detached = Detached(decisions, session, now)
         self._log = structlog.get_logger("pep.enforcer")
@@ -130,7 +137,7 @@ class Enforcer:
             return Decided(ask.exchange, await self._redeem(ask, ask.redeem))
         if ask.detached and (before := await self._asked_before(ask)) is not None:
             return before
-        decisions = await self._ask(ask)
+        ask, decisions = await self._ask(ask)
         decision = strictest(decisions)
         match decision:
             case Allow() | Mask():
@@ -143,6 +150,7 @@ class Enforcer:
             case RequireApproval() if ask.execution and len(ask.actions) == 1 and ask.detached:
                 return await self._detach(ask, decision)
             case RequireApproval() if ask.execution and len(ask.actions) == 1:
+                self._known[ask.exchange] = ask.actions
                 return decision
             case RequireApproval() if ask.execution:
                 alone = Reason(
@@ -161,7 +169,7 @@ class Enforcer:
 
     async def consider(self, actions: Sequence[Action]) -> tuple[Decision, ...]:
         """What would be answered to each action alone; it releases nothing, asks nobody and is not on record here."""
-        decisions = await self._ask(Ask(0, tuple(actions), execution=False))
+        _, decisions = await self._ask(Ask(0, tuple(actions), execution=False))
         return decisions if len(decisions) == len(actions) else decisions[:1] * len(actions)
 
     @property
@@ -220,8 +228,23 @@ class Enforcer:
 
     # --- a decision ---------------------------------------------------------------------------------------------------
 
-    async def _ask(self, ask: Ask) -> tuple[Decision, ...]:
-        """One decision for each action; a single deny where there is no whole answer."""
+    async def _ask(self, ask: Ask) -> tuple[Ask, tuple[Decision, ...]]:
+        """One decision for each action, which has the facts by then that policies wanted; or a single deny."""
+        answers = await self._answers(ask)
+        if any(isinstance(each, Incomplete) for each in answers):
+            found = await self._facts.found(ask.actions, answers)
+            if isinstance(found, Deny):
+                return ask, (found,)
+            ask = replace(ask, actions=found)
+            answers = await self._answers(ask)
+        if len(answers) == len(ask.actions):
+            answers = tuple(settled(*each) for each in zip(ask.actions, answers, strict=True))
+        return ask, tuple(
+            deny_unsupported(each, self._supported) for each in answers if not isinstance(each, Incomplete)
+        )
+
+    async def _answers(self, ask: Ask) -> tuple[Answer, ...]:
+        """One answer for each action; a single deny where there is no whole answer."""
         try:
             sizes = [self._size(action) for action in ask.actions]
         except (TypeError, ValueError):
@@ -245,7 +268,7 @@ class Enforcer:
             return (self._unavailable(error),)
         if len(decisions) != len(ask.actions) or len({each.policy_revision for each in decisions}) != 1:
             return (self._unavailable(DecisionUnavailable("the answer does not fit the question")),)
-        return tuple(deny_unsupported(decision, self._supported) for decision in decisions)
+        return decisions
 
     def _refuse(self, ask: Ask, decisions: Sequence[Decision], deny: Deny) -> Deny:
         """Put a refusal on record, and hand it back."""
@@ -303,6 +326,7 @@ class Enforcer:
     # --- people -------------------------------------------------------------------------------------------------------
 
     async def hold(self, ask: Ask, decision: RequireApproval) -> AsyncGenerator[Decided | Approved, None]:
+        ask = replace(ask, actions=self._known.pop(ask.exchange, ask.actions))
         action = ask.actions[0]
         failed = self._record([records.decided(decision, ask, action, bodies=True)])
         if failed is not None:
@@ -419,7 +443,9 @@ class Enforcer:
 
     async def _request(self, ask: Ask, action: Action, decision: RequireApproval) -> PendingApproval | Deny:
         digest = self._digest(action)
-        estimate = None if self._estimates is None else await self._estimates.of(action)
+        estimate = action.estimate
+        if estimate is None and self._estimates is not None:
+            estimate = await self._estimates.of(action)
         request = ApprovalRequest(
             decision.decision_id, _new_id(), action, digest, ask.in_transaction, ask.hold, ask.detached, estimate
         )

@@ -1,19 +1,15 @@
-"""How many rows a command is expected to touch, for people to read while they are asked. Nothing is decided by it."""
+"""Where the enforcer asks how many rows a command is expected to touch.
+
+For people to read while they are asked, and for policies that ask for it (`need: estimate`); see `pep.core.facts`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
-from pep.core.model import Action
+from pep.core.model import Action, Estimate
 
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """`rows` as the target's planner guesses; None where that is not known, because of `unavailable`."""
-
-    rows: float | None
-    unavailable: str = ""
+__all__ = ["Estimate", "Estimates"]
 
 
 class Estimates(Protocol):

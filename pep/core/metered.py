@@ -11,7 +11,7 @@ from pep.core.decision_client import GrpcDecisionClient, Login
 from pep.core.decision_records import verdict_name
 from pep.core.errors import DecisionUnavailable
 from pep.core.meters import Meters
-from pep.core.model import Action, Decision, Deny
+from pep.core.model import Action, Answer, Decision, Deny
 from pep.core.sessions import SessionHandle
 
 
@@ -29,7 +29,7 @@ class MeteredDecisionClient(GrpcDecisionClient):
                 span.set("session", answer.session_id)
             return answer
 
-    async def decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Decision, ...]:
+    async def decide(self, session: SessionHandle, actions: Sequence[Action]) -> tuple[Answer, ...]:
         with self._stage("decide", session=session.session_id, resource=session.resource) as span:
             decisions = await super().decide(session, actions)
             span.set("decisions", [decision.decision_id for decision in decisions])

@@ -33,14 +33,29 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """How many rows an action touches, as the target's planner guesses.
+
+    `rows` is None where that is not known, because of `unavailable`.
+    """
+
+    rows: float | None
+    unavailable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
-    """One statement, request or operation. `properties` is valid against `input.json#/$defs/<protocol>`."""
+    """One statement, request or operation. `properties` is valid against `input.json#/$defs/<protocol>`.
+
+    `estimate` is there once policies have asked for it; the digest leaves it out.
+    """
 
     name: str
     protocol: str
     properties: Mapping[str, Any]
     statement: Statement = Statement("")
     binding: Binding = Binding()
+    estimate: Estimate | None = None
 
 
 def digest_of(action: Action, subject: str, resource: str) -> bytes:
@@ -137,6 +152,13 @@ class LimitRows:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitAffected:
+    """One execution that changes more than `maximum` rows has no effect at all."""
+
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimeLimit:
     """Seconds from forwarding to the end of the response; waiting for an approval does not count."""
 
@@ -196,6 +218,7 @@ class Unsupported:
 Obligation = (
     MaskFields
     | LimitRows
+    | LimitAffected
     | TimeLimit
     | ReadOnly
     | RedactText
@@ -209,6 +232,7 @@ Obligation = (
 OBLIGATION_NAMES: Final[Mapping[type, str]] = {
     MaskFields: "mask",
     LimitRows: "limit_rows",
+    LimitAffected: "limit_affected",
     TimeLimit: "time_limit",
     ReadOnly: "read_only",
     RedactText: "redact_text",
@@ -287,6 +311,16 @@ class RequireApproval:
 
 
 @dataclass(frozen=True, slots=True)
+class Incomplete:
+    """Not decided: the policies ask for facts about the action, by their names. It grants nothing."""
+
+    decision_id: str
+    policy_revision: str
+    needs: tuple[str, ...]
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Deny:
     """`retry`: the same action may succeed later, for example because no decision could be made."""
 
@@ -297,6 +331,9 @@ class Deny:
 
 
 Decision = Allow | Mask | RequireApproval | Deny
+
+Answer = Decision | Incomplete
+"""What the decision service says of an action; facts that it lacks never get past the enforcer."""
 
 
 def local_deny(decision_id: str, code: str, message: str, *, retry: bool = False) -> Deny:

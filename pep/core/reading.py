@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, assert_never
 
 from pep.core.decision_client import DecisionClient
-from pep.core.model import Decision, Deny
+from pep.core.model import Answer, Deny
 from pep.core.sessions import SessionHandle, Token
 from pep.core.wire import Ask
 
@@ -30,7 +30,7 @@ class Reading:
         """Whether something may have been left out of the actions that is read."""
         return ask.paths is not None and ask.paths != self._session.input_paths
 
-    def behind(self, decisions: Sequence[Decision]) -> bool:
+    def behind(self, decisions: Sequence[Answer]) -> bool:
         """Whether they grant something by other policies than those whose paths are known."""
         known = self._session.input_paths_revision
         return bool(known) and any(each.policy_revision != known and not isinstance(each, Deny) for each in decisions)

@@ -28,6 +28,7 @@ from pep.core.decision_client import Credential, DecisionClient, Login
 from pep.core.enforcer import Enforcer
 from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.estimates import Estimates
+from pep.core.facts import NO_ROWS
 from pep.core.leg import Leg
 from pep.core.listener import Listener
 from pep.core.listener_tls import ListenerTls
@@ -172,6 +173,7 @@ class Runtime:
         labels: Mapping[str, str] | None = None,
         post: Callable[[Revoked | PolicyChanged], None] | None = None,
         estimates: Estimates | None = None,
+        unestimated: str = NO_ROWS,
     ) -> Admitted | Deny:
         """Authenticate a client and open its session, or say why not; either is on record.
 
@@ -196,7 +198,9 @@ class Runtime:
             return self._refused(denied, login)
         mailbox = Mailbox(self.worktime, answer.subject.root.name)
         self.sessions.add(answer, mailbox.post if post is None else post)
-        enforcer = Enforcer(self.decisions, answer, recorder, supported=supported, estimates=estimates)
+        enforcer = Enforcer(
+            self.decisions, answer, recorder, supported=supported, estimates=estimates, unestimated=unestimated
+        )
         return Admitted(answer, recorder, enforcer, mailbox)
 
     async def dismiss(self, admitted: Admitted, reason: str) -> None:

@@ -15,18 +15,21 @@ import orjson
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pdp.v1 import access_pb2, approval_service_pb2, decision_pb2
-from pep.core.estimates import Estimate
+from pdp.v1 import access_pb2, decision_pb2
 from pep.core.model import (
     Action,
     Allow,
+    Answer,
     ConstantMask,
     Decision,
     Deny,
+    Estimate,
     FieldLabels,
     FieldMask,
     GeneralizeMask,
     HashMask,
+    Incomplete,
+    LimitAffected,
     LimitRows,
     Mask,
     MaskFields,
@@ -80,6 +83,8 @@ def action_message(action: Action, paths: Iterable[str]) -> access_pb2.Action:
         message.statement.text = action.statement.text
     if reads(paths, PARAMETERS_PATH):
         message.statement.parameters_json = orjson.dumps(list(action.statement.parameters))
+    if action.estimate is not None:
+        message.facts.estimate.CopyFrom(estimate(action.estimate))
     return message
 
 
@@ -90,7 +95,16 @@ def action_size(action: Action) -> int:
     return len(properties) + len(parameters) + len(action.statement.text.encode())
 
 
+def answer(message: decision_pb2.Decision) -> Answer:
+    """What is answered to a first question: it may lack facts."""
+    if message.WhichOneof("verdict") != "incomplete" or not message.incomplete.needs:
+        return decision(message)
+    known = decision(message)
+    return Incomplete(known.decision_id, known.policy_revision, tuple(message.incomplete.needs))
+
+
 def decision(message: decision_pb2.Decision) -> Decision:
+    """What is final. An answer that lacks facts is a deny."""
     identity = (message.decision_id, message.policy_revision)
     reasons = tuple(Reason(each.code, each.message, each.policy, tuple(each.instead)) for each in message.reasons)
     match message.WhichOneof("verdict"):
@@ -106,6 +120,9 @@ def decision(message: decision_pb2.Decision) -> Decision:
             return RequireApproval(*identity, _requirements(held.requirements), seconds(held.wait), reasons)
         case "deny":
             return Deny(*identity, reasons, message.deny.retry)
+        case "incomplete":
+            words = "policy asks for facts about it that cannot be found out here; send it again"
+            return Deny(*identity, (Reason("facts-unavailable", words),))
         case _:
             return Deny(*identity, (Reason("no-verdict", "the decision service gave no verdict that is known here"),))
 
@@ -128,6 +145,8 @@ def _obligation(message: decision_pb2.Obligation) -> Obligation:
             truncate = message.limit_rows.on_excess == decision_pb2.ON_EXCESS_TRUNCATE
             excess = OnExcess.TRUNCATE if truncate else OnExcess.FAIL
             return LimitRows(message.limit_rows.max, excess, message.limit_rows.path)
+        case "limit_affected":
+            return LimitAffected(message.limit_affected.max)
         case "time_limit":
             return TimeLimit(seconds(message.time_limit.limit))
         case "read_only":
@@ -226,10 +245,10 @@ def duration(value: float) -> Duration:
     return message
 
 
-def estimate(value: Estimate) -> approval_service_pb2.Estimate:
+def estimate(value: Estimate) -> access_pb2.Estimate:
     if value.rows is None:
-        return approval_service_pb2.Estimate(unavailable=value.unavailable or "not known")
-    return approval_service_pb2.Estimate(rows=value.rows)
+        return access_pb2.Estimate(unavailable=value.unavailable or "not known")
+    return access_pb2.Estimate(rows=value.rows)
 
 
 def epoch(message: Timestamp) -> float | None:

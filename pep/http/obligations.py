@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 from pep.core.model import (
     FieldMask,
+    LimitAffected,
     LimitRows,
     MaskFields,
     Obligation,
@@ -162,9 +163,9 @@ def duties_of(obligations: Iterable[Iterable[Obligation]]) -> Duties:
                         raise CannotMask("policy asks for two values of one request header")
             case RemoveHeaders(names):
                 removed |= {name.lower() for name in names}
-            case ReadOnly() | RecordSession() | Unsupported():
-                # The first is a session's, which the session looks at, the second the record's; an unsupported one
-                # never comes with a grant.
+            case ReadOnly() | RecordSession() | LimitAffected() | Unsupported():
+                # The first is a session's, which the session looks at, the second the record's; nothing here is a
+                # number of changed rows; an unsupported one never comes with a grant.
                 raise CannotMask("policy asks for something that cannot be done for a single request")
             case never:
                 assert_never(never)

@@ -31,6 +31,8 @@ _STRICTNESS: Final[tuple[Class, ...]] = (
 
 _MILDER_KINDS: Final = ("insert", "update", "merge", "delete", "truncate")
 
+UNCOUNTED: Final = "the server does not say how many rows it changes"
+
 RESERVED_PREFIX: Final = "checkrein_"
 """Prepared statements and cursors of the proxy itself; a client cannot make or use one of such a name."""
 
@@ -158,6 +160,7 @@ class Classification:
 
     `origins`: oids of the tables that the statement names directly and whose columns the server may name as the origin
     of an output column. `reached`: oids of every relation of the closure: views, what they read, parents, children.
+    `uncounted`: why the server's count does not say every row that the statement changes; "" where it does.
     """
 
     properties: Mapping[str, Any]
@@ -179,6 +182,7 @@ class Classification:
     definitions: tuple[str, ...] = ()
     object_names: frozenset[str] = frozenset()
     empty: bool = False
+    uncounted: str = UNCOUNTED
 
     @property
     def opaque(self) -> str | None:
@@ -252,6 +256,7 @@ def _merge(one: Classification, two: Classification) -> Classification:
         definitions=tuple(sorted({*one.definitions, *two.definitions})),
         object_names=one.object_names | two.object_names,
         empty=one.empty and two.empty,
+        uncounted=max(one.uncounted, two.uncounted),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from pep.postgres.affected import uncounted
 from pep.postgres.catalog import Catalog
 from pep.postgres.classification import Change, Class, Classification, Names, SessionFacts, opaque
 from pep.postgres.definitions import Definitions
@@ -106,7 +107,8 @@ class _Classifier:
             known["limit"] = limit
         word = next((word for word in _STRICTEST_FIRST if word in found.kinds), _QUERY_KINDS[kind])
         returns_rows = kind == "SelectStmt" or "returningClause" in node
-        return found.finish(_class_of(kind, found), word, returns_rows=returns_rows, **known)
+        why = uncounted(found, query=kind == "SelectStmt")
+        return found.finish(_class_of(kind, found), word, returns_rows=returns_rows, uncounted=why, **known)
 
     def _select_into(self, queries: Queries) -> Classification:
         definitions = Definitions(self._findings(), self._names, self.classify)

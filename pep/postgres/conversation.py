@@ -14,7 +14,7 @@ from typing import Final
 from pep.core.errors import UpstreamProtocolError
 from pep.core.model import Grant
 from pep.core.wire import By, CancelUpstream, Effect, Housekeeping, Own, Record, SendClient, SendUpstream, SetTimer
-from pep.postgres import denial
+from pep.postgres import affected, denial
 from pep.postgres.backend import (
     CommandComplete,
     DataRow,
@@ -211,7 +211,7 @@ class Conversation:
                 raise _unexpected(item.tag)
             head.capture.rows += [DataRow.decode(row.payload).values for row in item.frames()]
         elif head.execution is not None:
-            self.send(head.execution.take(item))
+            self.send(head.execution.shown(head.execution.take(item)))
             if head.execution.take_cancel():
                 self.emit(CancelUpstream())
         else:
@@ -284,7 +284,7 @@ class Conversation:
         described = RowDescription.decode(frame.payload) if frame.tag == BackendTag.ROW_DESCRIPTION else None
         if head.owed is Owed.QUERY and head.execution is not None and described is not None:
             if head.execution.describe(described):
-                self.send(frame.encode())
+                self.send(head.execution.shown(frame.encode()))
             return
         if head.owed not in (Owed.DESCRIBE_STATEMENT, Owed.DESCRIBE_PORTAL):
             raise _unexpected(frame.tag)
@@ -316,8 +316,10 @@ class Conversation:
     def _completed(self, frame: Frame) -> None:
         head = self._expect_head(frame.tag)
         execution = head.execution
-        if head.capture is not None and head.owed is Owed.EXECUTE:
-            self.replies.pop()
+        if head.capture is not None:
+            head.capture.tag = _tag(frame)
+            if head.owed is Owed.EXECUTE:
+                self.replies.pop()
             return
         if execution is None:
             raise _unexpected(frame.tag)
@@ -326,11 +328,17 @@ class Conversation:
             index = execution.index
             execution.complete(tag)
             self._took_effect(head, index)
+        elif execution.withholds:
+            execution.refuse(affected.in_slices(execution.grant))
         if head.owed is Owed.EXECUTE:
             self.replies.pop()
-            self._finish(execution, over=frame.tag != BackendTag.PORTAL_SUSPENDED)
+            if execution.withholds and execution.refusal is not None:
+                execution.own.append("refusal")
+            self.finish(execution, over=frame.tag != BackendTag.PORTAL_SUSPENDED)
         if execution.refusal is None:
-            self.send(frame.encode())
+            self.send(execution.shown(frame.encode()))
+            if head.owed is Owed.EXECUTE:
+                self.send(execution.release())
 
     def _took_effect(self, head: Expected, index: int) -> None:
         """A statement was carried out: names, transaction and resolution change with it."""
@@ -349,7 +357,7 @@ class Conversation:
             self.names.confirm(Change(head.group, "portal", None, None))
         self.resolution.changed(self.resolution.barrier(statement))
 
-    def _finish(self, execution: Execution, *, over: bool) -> None:
+    def finish(self, execution: Execution, *, over: bool = True) -> None:
         """An execution, or one slice of it, came to its end."""
         execution.over = over
         self.copying = None if self.copying is execution else self.copying
@@ -367,7 +375,11 @@ class Conversation:
         self.copying = None
         if head.owed is Owed.QUERY and head.execution is not None:
             self._failed_execution(head, error)
-            self.send(b"" if head.capture is not None else self._shown(error, head).encode())
+            if head.capture is not None:
+                # Of a transaction of the proxy's own. What may be shown of it is another question once it has ended.
+                head.capture.error = self._shown(error, head)
+            else:
+                self.send(self._shown(error, head).encode())
             return
         if head.capture is not None:
             head.capture.error = error
@@ -411,7 +423,7 @@ class Conversation:
             self.names.drop(expected.change)
         if expected.execution is not None:
             self._failed_execution(expected, error)
-            self._finish(expected.execution, over=True)
+            self.finish(expected.execution)
         if expected.capture is not None:
             expected.capture.error = expected.capture.error or error
 
@@ -421,10 +433,17 @@ class Conversation:
             raise _unexpected(BackendTag.READY_FOR_QUERY)
         self.replies.pop()
         self.status = ready.status
-        if head.execution is not None and head.owed is Owed.QUERY:
-            self._finish(head.execution, over=True)
+        if head.execution is not None and head.owed is Owed.QUERY and head.capture is None:
             for change in head.changes.values():
                 self.names.drop(change)
+            if head.execution.enclosed:
+                # Its end is that of the transaction around it, which is still open.
+                return
+            if head.execution.withholds and head.execution.refusal is not None:
+                head.execution.own.append("refusal")
+            self.finish(head.execution)
+            if head.execution.keeps:
+                self.send(head.execution.release())
         if ready.status is TransactionStatus.IDLE:
             self.names.end_transaction()
             self.resolution.transaction_ended()

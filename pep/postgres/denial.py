@@ -45,6 +45,12 @@ def refused(decision: Deny, what: str = "this statement") -> ErrorResponse:
     return error(INSUFFICIENT_PRIVILEGE, denial.first_line, detail=denial.detail, hint=denial.hint)
 
 
+def over_limit(decision: Deny) -> ErrorResponse:
+    """What a client is told whose statement went past a limit that the proxy itself watches."""
+    denial = explain(decision, "this statement")
+    return error(PROGRAM_LIMIT_EXCEEDED, denial.first_line, detail=denial.detail, hint=denial.hint)
+
+
 def held(waiting: Held) -> NoticeResponse:
     """What a client is told, again and again, while its statement waits for people."""
     denial: Denial = explain(waiting)

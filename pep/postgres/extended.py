@@ -7,7 +7,7 @@ from typing import Any
 
 from pep.core.model import Grant
 from pep.core.wire import Continuation, Housekeeping, Own
-from pep.postgres import denial, parameters, secrets
+from pep.postgres import affected, denial, parameters, secrets
 from pep.postgres.backend import RowDescription
 from pep.postgres.classification import Classification, merge
 from pep.postgres.conversation import Conversation, Skipping
@@ -116,6 +116,8 @@ class ExtendedQuery:
             yield from self._check_portal(portal, execution)
         if not execution.duties.masking and not execution.started:
             _note(portal, execution)
+        if execution.withholds and message.max_rows and portal.classification.returns_rows:
+            raise self._permits.not_executed(execution.grant, affected.in_slices(execution.grant))
         execution.cursor = self._effects.fetched(portal.classification)
         statement = portal.classification
         parsed = portal.prepared.parsed if portal.prepared is not None else None
@@ -141,7 +143,7 @@ class ExtendedQuery:
             self._talk.flush()
             while not execution.copying_in and expected in self._talk.replies:
                 yield Wait.UPSTREAM
-        elif execution.duties.limit is not None or execution.duties.masking:
+        elif execution.duties.limit is not None or execution.duties.masking or execution.withholds:
             self._talk.flush()
             while expected in self._talk.replies:
                 yield Wait.UPSTREAM

@@ -15,7 +15,16 @@ from typing import Any, Final, Literal
 
 from pep.postgres import owned
 from pep.postgres.catalog import TEMPORARY, WHOLE_ROW, Catalog, Column, Relation
-from pep.postgres.classification import Change, Class, Classification, NameChange, NameUse, Refusal, SessionFacts
+from pep.postgres.classification import (
+    UNCOUNTED,
+    Change,
+    Class,
+    Classification,
+    NameChange,
+    NameUse,
+    Refusal,
+    SessionFacts,
+)
 from pep.postgres.classification import document as blank
 from pep.postgres.functions import Effect, effect
 
@@ -62,11 +71,13 @@ class Findings:
         "changes",
         "collecting",
         "definitions",
+        "followers",
         "functions",
         "has_parameter",
         "kinds",
         "locking",
         "mints",
+        "modifications",
         "name_change",
         "object_names",
         "origins",
@@ -108,6 +119,9 @@ class Findings:
         self.object_names: set[str] = set()
         self.kinds: set[str] = set()
         self.wheres: list[bool] = []
+        # INSERT, UPDATE, DELETE and MERGE, also inside WITH; and the tables whose rows follow by cascading keys.
+        self.modifications = 0
+        self.followers: set[str] = set()
         self.name_change: NameChange | None = None
         self.uses: NameUse | None = None
         self.has_parameter = False
@@ -317,6 +331,7 @@ class Findings:
                 self.not_understood(f"a key of an unknown table follows {self.name_of(relation)}")
                 continue
             follows: Access = "delete" if access == "delete" and cascade.action == "cascade" else "update"
+            self.followers.add(self.name_of(child))
             self.write(child, follows, self.name_of(relation))
 
     def _hidden_work(self, relation: Relation, access: Access) -> None:
@@ -415,7 +430,15 @@ class Findings:
         for c in known["columns"]:
             self._columns.setdefault((c["dataset"], c["field"]), set()).update(c["usage"])
 
-    def finish(self, class_: Class, kind: str, *, returns_rows: bool = False, **known: Any) -> Classification:
+    def finish(
+        self,
+        class_: Class,
+        kind: str,
+        *,
+        returns_rows: bool = False,
+        uncounted: str = UNCOUNTED,
+        **known: Any,
+    ) -> Classification:
         """The classification; `known` are further fields of the document."""
         self._reads_of_targets()
         if self.locking:
@@ -456,6 +479,7 @@ class Findings:
             refused=self.refused,
             definitions=tuple(sorted(self.definitions)),
             object_names=frozenset(self.object_names),
+            uncounted=uncounted,
         )
 
     def _reads_of_targets(self) -> None:

@@ -14,6 +14,7 @@ from typing import Final, assert_never
 
 from pep.core.model import (
     FieldMask,
+    LimitAffected,
     LimitRows,
     MaskFields,
     MaskMethod,
@@ -28,12 +29,13 @@ from pep.core.model import (
     TimeLimit,
     Unsupported,
 )
+from pep.postgres.affected import objection
 from pep.postgres.backend import Column
 from pep.postgres.catalog import Catalog, Relation
 from pep.postgres.classification import Classification
 from pep.postgres.masks import Cell, cell_mask
 
-SUPPORTED: Final = frozenset({"mask", "limit_rows", "time_limit", "read_only", "record"})
+SUPPORTED: Final = frozenset({"mask", "limit_rows", "limit_affected", "time_limit", "read_only", "record"})
 
 _READING: Final = frozenset({"read", "catalog", "transaction", "setting"})
 
@@ -48,6 +50,7 @@ class Duties:
     masked_fields: frozenset[tuple[str, str]] = frozenset()
     masking: bool = False
     limit: int | None = None
+    affected: int | None = None
     seconds: float | None = None
 
     def strangers(self, columns: Sequence[Column], statement: Classification) -> set[int]:
@@ -85,6 +88,7 @@ def duties(obligations: Iterable[Obligation], statements: Sequence[Classificatio
     masks: dict[tuple[int, int], MaskMethod] = {}
     names: set[str] = set()
     limits: list[int] = []
+    affected: list[int] = []
     seconds: list[float] = []
     masking = False
     for obligation in obligations:
@@ -96,6 +100,8 @@ def duties(obligations: Iterable[Obligation], statements: Sequence[Classificatio
                     names.add(f"{mask.dataset}.{mask.field}")
             case LimitRows(maximum):
                 limits.append(maximum)
+            case LimitAffected(maximum):
+                affected.append(maximum)
             case TimeLimit(limit):
                 seconds.append(limit)
             case ReadOnly() | RecordSession() | RedactText() | SetHeaders() | RemoveHeaders() | Unsupported():
@@ -105,7 +111,15 @@ def duties(obligations: Iterable[Obligation], statements: Sequence[Classificatio
             case never:
                 assert_never(never)
     named = frozenset(_fields(masks, catalog))
-    return Duties(masks, frozenset(names), named, masking, min(limits, default=None), min(seconds, default=None))
+    return Duties(
+        masks,
+        frozenset(names),
+        named,
+        masking,
+        min(limits, default=None),
+        min(affected, default=None),
+        min(seconds, default=None),
+    )
 
 
 def _fields(masks: Iterable[tuple[int, int]], catalog: Catalog) -> Iterable[tuple[str, str]]:
@@ -167,6 +181,8 @@ def objection_before(
                 return "this statement is refused: it collects rows into one value under a limit of rows"
             case LimitRows() if statement.writes and statement.returns_rows:
                 return "this statement is refused: it writes and returns rows under a limit of rows"
+            case LimitAffected() if (reason := objection(statement)) is not None:
+                return reason
             case _:
                 continue
     return None

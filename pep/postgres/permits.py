@@ -12,7 +12,7 @@ from pep.core.model import Action, Deny, Grant, Held
 from pep.core.records import Event, EventType
 from pep.core.wire import Approved, Ask, CancelAsk, CancelRequested, Record, SetTimer
 from pep.postgres import denial
-from pep.postgres.backend import TransactionStatus
+from pep.postgres.backend import ErrorResponse, TransactionStatus
 from pep.postgres.classification import Classification
 from pep.postgres.conversation import Conversation
 from pep.postgres.obligations import duties, objection_before
@@ -68,8 +68,7 @@ class Permits:
                 for statement, granted in zip(planned.statements, outcome.obligations, strict=True):
                     reason = objection_before(self._settings.duties, granted, statement)
                     if reason is not None:
-                        self._talk.emit(Record(_not_executed(outcome, reason)))
-                        raise Refused(denial.error(denial.INSUFFICIENT_PRIVILEGE, reason))
+                        raise self.not_executed(outcome, denial.error(denial.INSUFFICIENT_PRIVILEGE, reason))
                 return outcome, planned
             case Deny():
                 raise Refused(denial.refused(outcome))
@@ -109,6 +108,12 @@ class Permits:
             self._held = None
             self._talk.emit(SetTimer("held", None))
 
+    def not_executed(self, grant: Grant, error: ErrorResponse) -> Refused:
+        """It was granted, and is refused here all the same; that is on record."""
+        facts = {"execution_id": grant.execution_id, "executed": False, "reason": error.fields["M"]}
+        self._talk.emit(Record(Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts)))
+        return Refused(error)
+
     def execution(self, grant: Grant, statements: tuple[Classification, ...]) -> Execution:
         granted = [obligation for action in grant.obligations for obligation in action]
         resolved = duties(granted, statements, self._resolution.catalog)
@@ -117,8 +122,3 @@ class Permits:
         )
         self._talk.redact_for(execution)
         return execution
-
-
-def _not_executed(grant: Grant, reason: str) -> Event:
-    facts = {"execution_id": grant.execution_id, "executed": False, "reason": reason}
-    return Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts)

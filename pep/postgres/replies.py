@@ -37,6 +37,7 @@ class Capture:
     in_client_group: bool = False
     rows: list[tuple[bytes | None, ...]] = field(default_factory=list)
     descriptions: list[RowDescription | None] = field(default_factory=list)
+    tag: str = ""
     error: ErrorResponse | None = None
     done: bool = False
 

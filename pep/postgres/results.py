@@ -14,7 +14,7 @@ from typing import Any, Final
 from pep.core.disclosed import disclosure
 from pep.core.model import Grant
 from pep.core.records import Event, EventType
-from pep.postgres import denial
+from pep.postgres import affected, denial
 from pep.postgres.backend import Column, ErrorResponse, RowDescription
 from pep.postgres.classification import Classification
 from pep.postgres.codec import Partial, Run
@@ -57,10 +57,52 @@ class Execution:
     copying_in: bool = False
     timed_out: bool = False
     disagreement: bool = False
+    # How many rows it changed, as the server says; what the proxy sent of its own for it.
+    affected: int | None = None
+    own: list[str] = field(default_factory=list)
+    enclosed: bool = False
+    _withheld: bytearray | None = field(init=False, default=None)
+    _released: bool = False
     _cancel_wanted: bool = False
     _drained: int = 0
     _mask: MaskedRow | None = None
     _described: bool = False
+
+    def __post_init__(self) -> None:
+        if (
+            self.duties.affected is not None
+            and len(self.classifications) == 1
+            and not self.classifications[0].uncounted
+        ):
+            self._withheld = bytearray()
+
+    @property
+    def withholds(self) -> bool:
+        """Whether nothing of it may be shown before the rows are counted that it changed."""
+        return self._withheld is not None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it has come to its end, and its rows may stay changed."""
+        return self.affected is not None and self.refusal is None and not self.sqlstate
+
+    def shown(self, data: bytes) -> bytes:
+        """Of these bytes for the client those that it may have now."""
+        if self._withheld is None or self._released or not data:
+            return data
+        if len(self._withheld) + len(data) > affected.MOST_HELD:
+            self._withheld.clear()
+            self.refuse(affected.too_long(self.grant))
+        elif self.refusal is None:
+            self._withheld += data
+        return b""
+
+    def release(self) -> bytes:
+        """What was held back: its rows are counted, and they are few enough."""
+        if self._withheld is None or self._released:
+            return b""
+        self._released = True
+        return bytes(self._withheld)
 
     @property
     def current(self) -> Classification:
@@ -159,6 +201,10 @@ class Execution:
     def complete(self, tag: str) -> None:
         """The server finished one statement."""
         self._sample.complete(tag)
+        if self.duties.affected is not None and self.withholds:
+            self.affected = affected.count_of(tag)
+            if self.affected is None or self.affected > self.duties.affected:
+                self.refuse(affected.too_many(self.grant, self.affected, self.duties.affected))
         self.index += 1
         self.rows_of_statement = 0
         self._mask = None
@@ -172,6 +218,9 @@ class Execution:
     def response(self, *, over: bool = True) -> Event:
         """What goes on record about the response, or a slice of it; the body is what the client saw."""
         self.recorded = over
+        if self.withholds and not self._released and (self.refusal is not None or self.sqlstate):
+            self.rows = self.size = 0
+            self._sample.forget()
         facts: dict[str, Any] = {
             "execution_id": self.grant.execution_id,
             "rows": self.rows,
@@ -181,6 +230,8 @@ class Execution:
         }
         if self.duties.masks:
             facts["masked"] = sorted(f"{name}" for name in self.duties.masked_names)
+        if self.withholds:
+            facts |= {"limit_affected": self.duties.affected, "affected": self.affected, "own": [*self.own]}
         if self.disagreement:
             # What the server says of the columns is not what the statement's tree says: none of it was shown.
             facts["disagreement"] = True

@@ -43,6 +43,12 @@ class Sample:
     def tags(self) -> list[str]:
         return [result.tag for result in self._results if result.tag]
 
+    def forget(self) -> None:
+        """The client has seen none of it."""
+        for result in self._results:
+            result.columns, result.rows = (), []
+        self._copied.clear()
+
     def describe(self, columns: tuple[Column, ...]) -> None:
         """The next result has these columns."""
         self._results.append(_Result(columns))

@@ -18,7 +18,7 @@ from pep.core.errors import ClientProtocolError
 from pep.core.keeping import Keeping
 from pep.core.leg import Leg, LegClosed
 from pep.core.mailbox import Mailbox
-from pep.core.model import Deny, LimitRows, MaskFields, ReadOnly, RecordSession, TimeLimit
+from pep.core.model import Deny, LimitAffected, LimitRows, MaskFields, ReadOnly, RecordSession, TimeLimit
 from pep.core.serve import Admitted, Runtime
 from pep.core.wire import CancelRequested
 from pep.postgres import denial
@@ -34,7 +34,8 @@ from pep.postgres.session import PostgresSession
 from pep.postgres.stepping import Settings
 from pep.postgres.upstream import Account, Connected, OwnConnection, Target, UpstreamUnavailable, version_number
 
-SUPPORTED: Final = frozenset({MaskFields, LimitRows, TimeLimit, ReadOnly, RecordSession})
+SUPPORTED: Final = frozenset({MaskFields, LimitRows, LimitAffected, TimeLimit, ReadOnly, RecordSession})
+UNESTIMATED: Final = "this proxy does not ask its target; its configuration switches that on: approval: {estimate: 1s}"
 
 _KEY_BYTES: Final = 4
 _FULL: Final = denial.fatal(denial.TOO_MANY_CONNECTIONS, "too many clients are at their login; try again").encode()
@@ -100,7 +101,12 @@ class PostgresServer:
             raise ClientProtocolError(INVALID_CATALOG_NAME, f'this proxy serves the database "{served}" and no other')
         labels = {"user": hello.user, **hello.settings}
         admitted = await self._runtime.admit(
-            Bearer(hello.password), leg.peer, supported=SUPPORTED, labels=labels, estimates=self._estimates
+            Bearer(hello.password),
+            leg.peer,
+            supported=SUPPORTED,
+            labels=labels,
+            estimates=self._estimates,
+            unestimated=UNESTIMATED,
         )
         if isinstance(admitted, Deny):
             await _farewell(leg, _login_refused(admitted))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pep.core.model import Grant
 from pep.postgres import denial
 from pep.postgres.conversation import Conversation
 from pep.postgres.effects import Effects
+from pep.postgres.enclosure import Enclosure
 from pep.postgres.frames import Frame
 from pep.postgres.frontend import Query
 from pep.postgres.names import Names
@@ -35,6 +37,7 @@ class SimpleQuery:
         self._resolver = resolver
         self._permits = permits
         self._effects = effects
+        self._enclosure = Enclosure(talk)
 
     def query(self, frame: Frame) -> Step:
         text = Query.decode(frame.payload).text
@@ -57,6 +60,10 @@ class SimpleQuery:
                     "this query is refused: under a limit of rows send one statement at a time",
                 )
             )
+        if execution.duties.affected is not None:
+            self._check_counted(planned, grant)
+        if execution.withholds:
+            yield from self._enclosure.begin(execution)
         self._names.forget_unnamed()
         if len(planned.statements) == 1:
             execution.cursor = self._effects.fetched(planned.statements[0])
@@ -81,10 +88,23 @@ class SimpleQuery:
         )
         self._talk.end_group()
         self._effects.start_timer(execution)
-        if execution.duties.limit is not None or execution.duties.masking:
+        if execution.duties.limit is not None or execution.duties.masking or execution.withholds:
             # A COPY from the client goes on only with the client's next messages.
             while self._talk.replies and self._talk.copying is None:
                 yield Wait.UPSTREAM
+        if execution.enclosed:
+            yield from self._enclosure.end(execution)
+
+    def _check_counted(self, planned: Planned, grant: Grant) -> None:
+        """Under a limit of changed rows the server counts one statement, and can undo that one."""
+        words = ""
+        if len(planned.statements) > 1 and any(statement.writes for statement in planned.statements):
+            words = "under a limit of changed rows send one statement at a time"
+        elif self._talk.dirty and any(statement.writes for statement in planned.statements):
+            words = "under a limit of changed rows, send Sync before a simple query"
+        if words:
+            error = denial.error(denial.INSUFFICIENT_PRIVILEGE, f"this query is refused: {words}")
+            raise self._permits.not_executed(grant, error)
 
     def _check_origins(self, planned: Planned, execution: Execution) -> Step:
         """Ask the server, without executing anything, where the output columns come from."""

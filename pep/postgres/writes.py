@@ -41,6 +41,7 @@ class Writes:
         """The table that a statement writes, as the first source of its level."""
         self._queries.known(kind, node, _FIELDS)
         self._found.kinds.add(access if kind != "MergeStmt" else "merge")
+        self._found.modifications += 1
         if kind != "MergeStmt":
             self._found.wheres.append("whereClause" in node)
         level = Scope(self._queries.with_queries(node, outer))
@@ -52,6 +53,7 @@ class Writes:
     def insert(self, node: Node, outer: Scope | None) -> Rows:
         self._queries.known("InsertStmt", node, _FIELDS)
         self._found.kinds.add("insert")
+        self._found.modifications += 1
         scope = self._queries.with_queries(node, outer)
         if "selectStmt" in node:
             self._queries.record(self._queries.query(node["selectStmt"], scope), "other")

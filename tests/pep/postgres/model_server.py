@@ -24,13 +24,16 @@ _INT4, _TEXT = 23, 25
 Kind = Literal[
     "select", "insert", "fail", "begin", "commit", "rollback", "savepoint", "rollback_to", "release", "set_path",
     "create_temp", "prepare", "execute", "deallocate", "declare", "fetch", "move", "close", "copy_in", "copy_out",
-    "session", "user_catalog",
+    "session", "user_catalog", "delete",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of the script. `table` and `columns` are what it reads; `name` and `inner` what it names."""
+    """One statement of the script. `table` and `columns` are what it reads; `name` and `inner` what it names.
+
+    `count` is how many rows a FETCH wants, or how many a DELETE changes; the latter's `columns` are those of RETURNING.
+    """
 
     text: str
     kind: Kind
@@ -42,6 +45,8 @@ class Statement:
 
     @property
     def returns_rows(self) -> bool:
+        if self.kind == "delete":
+            return bool(self.columns)
         return self.kind in ("select", "execute", "fetch", "session", "user_catalog")
 
 
@@ -115,7 +120,10 @@ class ModelServer:
         self._portals: dict[str, _Portal] = {}
         self._path = self._committed_path = "public"
         self._has_temporary = self._committed_temporary = False
-        self._savepoints: list[tuple[str, str, bool]] = []
+        self._savepoints: list[tuple[str, str, bool, int]] = []
+        # Of each DELETE the number of rows: in the open transaction, and for good.
+        self._changed: list[int] = []
+        self.committed: list[int] = []
         self._copying: Callable[[str | None], None] | None = None
         self._rest: deque[Statement] = deque()
 
@@ -201,9 +209,11 @@ class ModelServer:
 
     def _end_transaction(self, *, commit: bool) -> None:
         if commit:
+            self.committed += self._changed
             self._committed_path, self._committed_temporary = self._path, self._has_temporary
         else:
             self._path, self._has_temporary = self._committed_path, self._committed_temporary
+        self._changed.clear()
         self._portals.clear()
         self._savepoints.clear()
         self.status = m.TransactionStatus.IDLE
@@ -231,7 +241,7 @@ class ModelServer:
         if self.status is m.TransactionStatus.IDLE:
             raise _ServerError("25P01", "SAVEPOINT can only be used in transaction blocks")
         if statement.kind == "savepoint":
-            self._savepoints.append((str(statement.name), self._path, self._has_temporary))
+            self._savepoints.append((str(statement.name), self._path, self._has_temporary, len(self._changed)))
             return "SAVEPOINT"
         found = next((i for i, s in reversed(list(enumerate(self._savepoints))) if s[0] == statement.name), None)
         if found is None:
@@ -239,7 +249,8 @@ class ModelServer:
         if statement.kind == "release":
             del self._savepoints[found:]
             return "RELEASE"
-        _, self._path, self._has_temporary = self._savepoints[found]
+        _, self._path, self._has_temporary, changes = self._savepoints[found]
+        del self._changed[changes:]
         del self._savepoints[found + 1 :]
         self.status = m.TransactionStatus.IN_TRANSACTION
         return "ROLLBACK"
@@ -362,7 +373,8 @@ class ModelServer:
             self._say(m.EmptyQueryResponse())
             return
         self._check_transaction(portal.statement)
-        if portal.done and not (portal.statement.returns_rows or portal.statement.kind == "declare"):
+        again = portal.statement.returns_rows and portal.statement.kind != "delete"
+        if portal.done and not (again or portal.statement.kind == "declare"):
             raise _ServerError("55000", "portal cannot be run")
         if portal.statement.kind == "copy_in":
             portal.done = True
@@ -452,6 +464,13 @@ class ModelServer:
     def _run(self, portal: _Portal, maximum: int, *, several: bool) -> None:
         statement = portal.statement
         assert statement is not None
+        if statement.kind == "delete":
+            portal.done = True
+            tag = self._plain(statement, portal, several=several)
+            shown = statement.count if statement.columns else 0
+            self._say(*(m.DataRow((f"gone {statement.count}".encode(),)) for _ in range(shown)))
+            self._say(m.CommandComplete(tag))
+            return
         if statement.returns_rows or portal.rows is not None:
             if portal.rows is None:
                 portal.rows = self._rows(portal)
@@ -566,6 +585,9 @@ class ModelServer:
                 return f"COPY {len(lines)}"
             case "insert":
                 return "INSERT 0 1"
+            case "delete":
+                self._changed.append(statement.count)
+                return f"DELETE {statement.count}"
             case _:
                 return self._about_names(statement, several=several)
 

@@ -23,7 +23,18 @@ from hypothesis.stateful import (
 )
 
 from pep.core import wire
-from pep.core.model import Action, Deny, FieldMask, Grant, Held, LimitRows, MaskFields, NullMask, Obligation
+from pep.core.model import (
+    Action,
+    Deny,
+    FieldMask,
+    Grant,
+    Held,
+    LimitAffected,
+    LimitRows,
+    MaskFields,
+    NullMask,
+    Obligation,
+)
 from pep.core.records import EventType
 from pep.postgres import messages as m
 from pep.postgres.catalog import Catalog
@@ -52,6 +63,7 @@ CONTINUED = {FrontendTag.EXECUTE, FrontendTag.COPY_DATA, FrontendTag.COPY_DONE, 
 LOOK_UPS = {SESSION_QUERY, USER_QUERY, FINGERPRINT_QUERY}
 MASKED = ("public.customers", "other.customers")
 LIMIT = 2
+TRANSACTION = ("begin", "commit", "rollback", "rollback_to")
 SECRET = b"SSN-"
 
 
@@ -60,6 +72,10 @@ SSNS = select("customers", "id", "ssn")
 ORDERS = select("orders", "id", "status")
 INSERT = Statement("insert into orders values (9, 'x')", "insert", "orders")
 FAILING = Statement("select 1/0", "fail")
+FEW = Statement("delete from orders where id = 1", "delete", "orders", count=1)
+MANY = Statement("delete from orders", "delete", "orders", count=3)
+FEW_SHOWN = Statement("delete from orders where id = 1 returning id", "delete", "orders", ("id",), count=1)
+MANY_SHOWN = Statement("delete from orders returning id", "delete", "orders", ("id",), count=3)
 SCROLLED = declare("c", SSNS, scroll=True)
 PATH = Statement("set search_path to other", "set_path", name="other")
 TEMP = Statement(TEMPORARY, "create_temp")
@@ -72,6 +88,10 @@ SINGLE = (
     select("customers", "count(*)"),
     select("other.customers", "ssn"),
     INSERT,
+    FEW,
+    MANY,
+    FEW_SHOWN,
+    MANY_SHOWN,
     FAILING,
     Statement("begin", "begin"),
     Statement("commit", "commit"),
@@ -101,6 +121,7 @@ SINGLE = (
 SEVERAL = (
     (Statement("begin", "begin"), INSERT),
     (INSERT, ORDERS),
+    (FEW, MANY),
     (TEMP, SSNS),
     (PATH, SSNS),
     (FAILING, INSERT),
@@ -182,7 +203,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     setting: Setting
 
-    @initialize(mode=st.sampled_from(("masked", "masked", "any", "any", "limited")))
+    @initialize(mode=st.sampled_from(("masked", "masked", "any", "any", "limited", "affected", "affected")))
     def start(self, mode: str) -> None:
         self.mode = mode
         self.session = PostgresSession(Settings("shop", 180000))
@@ -200,6 +221,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.from_client: deque[bytes] = deque()
         self.executions: set[str] = set()
         self.recorded: Counter[str] = Counter()
+        self.ended_transactions = self.told_of_transactions = 0
         self.reads_of_result = 0
         self.readies = 0
         self.owed_readies = 0
@@ -407,6 +429,8 @@ class SessionMachine(RuleBasedStateMachine):
     def obligations(self, action: Action) -> tuple[Obligation, ...]:
         if self.mode == "limited":
             return (LimitRows(LIMIT),)
+        if self.mode == "affected":
+            return (LimitAffected(LIMIT),)
         touched = {relation["dataset"] for relation in action.properties["relations"]}
         if self.mode == "masked" and touched & set(MASKED):
             return (MaskFields(tuple(FieldMask(dataset, "ssn", NullMask()) for dataset in MASKED)),)
@@ -573,6 +597,9 @@ class SessionMachine(RuleBasedStateMachine):
                 assert text.startswith("checkrein refuses: ")
             case ("refusal", m.Sync()) | ("look-up", m.Sync()) | ("refusal", m.CopyFail()):
                 pass
+            case ("own transaction", m.Query(text)):
+                assert self.mode == "affected"
+                assert text in ("begin", "commit", "rollback")
             case ("look-up", m.Parse(name, text)):
                 assert name == FACTS_NAME
                 assert text in LOOK_UPS
@@ -627,9 +654,13 @@ class SessionMachine(RuleBasedStateMachine):
     def executed_covered(self, by: wire.By, executed: list[Executed]) -> None:
         """Whatever the server carried out was granted, with every table that it really touched."""
         for done in executed:
+            if by == wire.Own("own transaction"):
+                assert done.statement.kind in TRANSACTION
+                continue
             if isinstance(by, wire.Own):
                 assert done.statement.kind in ("session", "user_catalog")
                 continue
+            self.ended_transactions += done.statement.kind in TRANSACTION
             assert isinstance(by, Grant | wire.Continuation)
             issued = self.granted(by if isinstance(by, Grant) else by.grant)
             assert {action.name for action in issued.actions} == {"query"}
@@ -642,6 +673,8 @@ class SessionMachine(RuleBasedStateMachine):
     def sent_client(self, data: bytes) -> None:
         if self.mode == "masked":
             assert SECRET not in data, "a masked value in clear"
+        if self.mode == "affected":
+            assert b"gone 3" not in data, "a row of what had too many"
         for item in self.backend.feed(data):
             if isinstance(item, Run | Partial):
                 if item.tag == BackendTag.DATA_ROW:
@@ -649,6 +682,8 @@ class SessionMachine(RuleBasedStateMachine):
                     assert self.mode != "limited" or self.reads_of_result <= LIMIT
                 continue
             self.reads_of_result = 0
+            if item.tag == BackendTag.COMMAND_COMPLETE:
+                self.told_of_transactions += item.payload in (b"BEGIN\0", b"COMMIT\0", b"ROLLBACK\0")
             if item.tag == BackendTag.READY_FOR_QUERY:
                 self.readies += 1
                 self.last_ready = m.ReadyForQuery.decode(item.payload).status
@@ -661,6 +696,12 @@ class SessionMachine(RuleBasedStateMachine):
                 fields = m.ErrorResponse.decode(item.payload).fields
                 assert "checkrein refuses" not in fields["M"]
                 assert re.fullmatch("[0-9A-Z]{5}", fields["C"])
+
+    @invariant()
+    def nothing_stays_that_changed_too_many_rows(self) -> None:
+        if self.mode == "affected":
+            assert all(count <= LIMIT for count in self.server.committed)
+            assert self.told_of_transactions <= self.ended_transactions, "told of a transaction that is not its own"
 
     @invariant()
     def all_that_is_known_of_the_end(self) -> None:
