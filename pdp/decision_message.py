@@ -16,6 +16,7 @@ from pdp.policy_result import (
     FieldMask,
     GeneralizeMask,
     HashMask,
+    LimitAffected,
     LimitRows,
     NullMask,
     Obligation,
@@ -48,7 +49,7 @@ _SAID: Final = {
 def to_proto(result: PolicyResult, decision_id: str) -> pb.Decision:
     """The answer as a proxy receives it; pure.
 
-    `incomplete` is a deny, because this version of the contract has no way to hand the facts in.
+    `incomplete` has words besides: a proxy that knows no facts denies with them.
     """
     answer = pb.Decision(decision_id=decision_id, policy_revision=result.revision)
     if result.valid_until is not None:
@@ -69,9 +70,8 @@ def to_proto(result: PolicyResult, decision_id: str) -> pb.Decision:
         case Verdict.DENY:
             answer.deny.retry = result.retry
         case Verdict.INCOMPLETE:
-            answer.deny.retry = False
-            needs = ", ".join(result.needs)
-            message = f"The policy needs facts that cannot be had: {needs}."
+            answer.incomplete.needs.extend(result.needs)
+            message = f"The policy needs facts that cannot be had here: {', '.join(result.needs)}."
             answer.reasons.append(pb.Reason(code="facts-unavailable", message=message))
         case never:
             assert_never(never)
@@ -108,6 +108,8 @@ def _duty(obligation: Obligation) -> pb.Obligation:
         case LimitRows(max=most, truncate=truncate, path=path):
             excess = pb.ON_EXCESS_TRUNCATE if truncate else pb.ON_EXCESS_FAIL
             return pb.Obligation(limit_rows=pb.LimitRows(max=most, on_excess=excess, path=path))
+        case LimitAffected(max=most):
+            return pb.Obligation(limit_affected=pb.LimitAffected(max=most))
         case TimeLimit(limit=limit):
             return pb.Obligation(time_limit=pb.TimeLimit(limit=_span(limit)))
         case ReadOnly():

@@ -10,7 +10,7 @@ import enum
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -117,6 +117,13 @@ class LimitRows:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitAffected:
+    """The most rows that one execution changes."""
+
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimeLimit:
     """The most time of one execution."""
 
@@ -164,7 +171,17 @@ class Unsupported:
     name: str
 
 
-Obligation = LimitRows | TimeLimit | ReadOnly | RedactText | SetHeaders | RemoveHeaders | RecordSession | Unsupported
+Obligation = (
+    LimitRows
+    | LimitAffected
+    | TimeLimit
+    | ReadOnly
+    | RedactText
+    | SetHeaders
+    | RemoveHeaders
+    | RecordSession
+    | Unsupported
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +268,23 @@ def expired(result: PolicyResult, now: datetime) -> PolicyResult:
     return denied("grant-expired", "What allowed this has run out.", revision=result.revision)
 
 
+def limit_affected(result: PolicyResult) -> int | None:
+    """The most rows that a grant lets change; None where it sets no limit, or grants nothing."""
+    if result.verdict not in (Verdict.ALLOW, Verdict.MASK):
+        return None
+    return min((each.max for each in result.obligations if isinstance(each, LimitAffected)), default=None)
+
+
+def narrowed(result: PolicyResult, max_rows: int | None) -> PolicyResult:
+    """The same answer; if it is a grant, for so many changed rows at most, whatever else the policies say."""
+    if max_rows is None or result.verdict not in (Verdict.ALLOW, Verdict.MASK):
+        return result
+    known = limit_affected(result)
+    least = LimitAffected(max_rows if known is None else min(max_rows, known))
+    others = tuple(each for each in result.obligations if not isinstance(each, LimitAffected))
+    return replace(result, obligations=(least, *others))
+
+
 @functools.cache
 def _shape() -> Check:
     schema = json.loads((library_dir() / "schemas" / "decision.json").read_bytes())
@@ -297,6 +331,8 @@ def _obligation(name: str, duty: Any) -> Obligation:
     match name:
         case "limit_rows":
             return LimitRows(_size(duty["max"]), duty["on_excess"] == "truncate", duty.get("path", ""))
+        case "limit_affected":
+            return LimitAffected(_size(duty["max"]))
         case "time_limit":
             return TimeLimit(timedelta(seconds=duty["seconds"]))
         case "read_only":

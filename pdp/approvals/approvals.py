@@ -7,6 +7,7 @@ those who wait. An approval allows nothing: it is an input to a fresh decision, 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import weakref
 from collections import defaultdict
@@ -24,11 +25,13 @@ from pdp.identity.tokens import Clock
 from pdp.store import approvals as stored
 from pdp.store.approvals import Approval, ApprovalState, Assent
 from pdp.store.database import Database
+from pdp.v1 import access_pb2
 
 log = structlog.get_logger("pdp.approvals")
 
 _WAITING: Final = (ApprovalState.PENDING,)
 _GRANTED: Final = (ApprovalState.APPROVED,)
+_MOST_ROWS: Final = (1 << 31) - 1
 _USABLE: Final = (ApprovalState.PENDING, ApprovalState.APPROVED)
 
 
@@ -42,6 +45,10 @@ Told = Callable[[Connection, Approval], None]
 
 class TooMany(NotPossible):
     """The share of the person or workload is used up."""
+
+
+class NotNarrower(Exception):
+    """A yes may narrow what is asked and what others agreed to, and do nothing else; the text is for the caller."""
 
 
 class NotPermitted(Exception):
@@ -218,8 +225,13 @@ class Approvals:
             assert first is not None
             self._notify(connection, first)
 
-    async def resolve(self, id: str, who: Authenticated, digest: bytes, refusal: str | None) -> Approval:
-        """One person's answer: yes, or no with a comment (`refusal`). NotPermitted or NotPossible say why not."""
+    async def resolve(
+        self, id: str, who: Authenticated, digest: bytes, refusal: str | None, *, max_rows: int | None = None
+    ) -> Approval:
+        """One person's answer: yes, or no with a comment (`refusal`). NotPermitted or NotPossible say why not.
+
+        A yes may be for `max_rows` changed rows at most; NotNarrower where that is more than what stands.
+        """
 
         def work(connection: Connection) -> Approval:
             approval = stored.find(connection, id, lock=True)
@@ -234,7 +246,8 @@ class Approvals:
                 self._events.denied(connection, approval, who, comment)
                 self._next_alike(connection, approval)
             else:
-                self._assent(connection, approval, who, positions, now)
+                narrower = _narrower(approval, max_rows)
+                self._assent(connection, approval, who, positions, now, narrower)
             resolved = stored.find(connection, id)
             assert resolved is not None
             return resolved
@@ -280,12 +293,18 @@ class Approvals:
         who: Authenticated,
         positions: tuple[int, ...],
         now: datetime.datetime,
+        max_rows: int | None,
     ) -> None:
         names = who.subject.names
         if any(names & set(assent.names) for assent in approval.assents):
+            if max_rows is not None:
+                raise NotPossible("you have said yes before; who agrees after you may narrow it, or anybody say no")
             return
-        assent = Assent(min(names), tuple(sorted(names)), who.subject.id, who.subject.groups, now, positions)
+        assent = Assent(min(names), tuple(sorted(names)), who.subject.id, who.subject.groups, now, positions, max_rows)
         stored.add_assent(connection, approval.id, assent)
+        if max_rows is not None:
+            stored.narrow(connection, approval.id, max_rows)
+            approval = dataclasses.replace(approval, max_rows=max_rows)
         self._events.assented(connection, approval, who, assent)
         assents = [*approval.assents, assent]
         if rules.met(approval.requirements, assents):
@@ -374,6 +393,19 @@ class Approvals:
         return await self._database.short.run(stored.count_pending)
 
 
+def _narrower(approval: Approval, max_rows: int | None) -> int | None:
+    """The limit as it is kept; None where the person names none."""
+    if max_rows is None:
+        return None
+    if (why := rules.uncounted(access_pb2.Action.FromString(approval.action))) is not None:
+        raise NotNarrower(f"this cannot be approved for a number of rows: {why}")
+    if not 1 <= max_rows <= _MOST_ROWS:
+        raise NotNarrower(f"a limit is at least one row and at most {_MOST_ROWS}; to let no row change, say no")
+    if approval.max_rows is not None and max_rows > approval.max_rows:
+        raise NotNarrower(f"a yes narrows and never widens: at most {approval.max_rows} rows may change as it stands")
+    return max_rows
+
+
 def context_document(approval: Approval) -> dict[str, Any]:
     """`context.approval` of the input document: the requirements exactly as the policies gave them."""
     document: dict[str, Any] = {
@@ -385,6 +417,8 @@ def context_document(approval: Approval) -> dict[str, Any]:
             for assent in approval.assents
         ],
     }
+    if approval.max_rows is not None:
+        document["max_rows"] = approval.max_rows
     if approval.grant_expires_at is not None:
         document["expires"] = _text(approval.grant_expires_at)
     return document

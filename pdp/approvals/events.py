@@ -43,15 +43,17 @@ class Events:
             "in_transaction": approval.in_transaction,
             "detached": approval.detached,
             "estimate": dict(approval.estimate) if approval.estimate is not None else None,
+            "max_rows": approval.max_rows,
         }
         self._write(connection, "requested", approval, facts)
 
     def assented(self, connection: Connection, approval: Approval, who: Authenticated, assent: Assent) -> None:
         codes = [approval.requirements[index]["code"] for index in assent.counts_for]
-        self._write(connection, "assented", approval, {"by": who.subject.key, "for": codes} | _signed_in(who))
+        facts = {"by": who.subject.key, "for": codes, "max_rows": assent.max_rows}
+        self._write(connection, "assented", approval, facts | _signed_in(who))
 
     def approved(self, connection: Connection, approval: Approval, by: Sequence[str], until: str) -> None:
-        self._write(connection, "approved", approval, {"by": list(by), "until": until})
+        self._write(connection, "approved", approval, {"by": list(by), "until": until, "max_rows": approval.max_rows})
 
     def denied(self, connection: Connection, approval: Approval, who: Authenticated, comment: str) -> None:
         facts = {"by": who.subject.key} | _signed_in(who)
@@ -71,7 +73,7 @@ class Events:
         self, connection: Connection, approval: Approval, execution: str, decision_id: str, revision: str, verdict: str
     ) -> None:
         session, _, name = execution.partition(":")
-        facts = {"by_session": session, "execution": name, "verdict": verdict}
+        facts = {"by_session": session, "execution": name, "verdict": verdict, "max_rows": approval.max_rows}
         self._write(connection, "redeemed", approval, facts, decision_id=decision_id, revision=revision)
 
     async def refused(self, id: str, who: Authenticated, why: str) -> None:

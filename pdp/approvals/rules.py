@@ -101,6 +101,7 @@ def holder(subject: Subject) -> str:
 
 
 _BOUND = ("thread", "run")
+_COUNTED = frozenset({"insert", "update", "delete", "merge"})
 # What of an action's description is values: of PostgreSQL's, HTTP's and MCP's.
 _VALUES = frozenset({"pins", "limit", "path", "segments", "query", "headers", "body", "arguments"})
 
@@ -120,6 +121,19 @@ def datasets(action: access_pb2.Action) -> list[str]:
     relations = properties.get("relations") if isinstance(properties, dict) else None
     named = [each.get("dataset") for each in relations or () if isinstance(each, dict)]
     return sorted({name for name in named if isinstance(name, str) and name})
+
+
+def uncounted(action: access_pb2.Action) -> str | None:
+    """Why no limit of changed rows can be set for the action, in words; None where one can."""
+    try:
+        properties = orjson.loads(action.properties_json)
+    except ValueError:
+        properties = None
+    if action.protocol != "postgres" or not isinstance(properties, dict):
+        return "only a statement of SQL has rows that are counted"
+    if properties.get("opaque") is not False or properties.get("kind") not in _COUNTED:
+        return "only INSERT, UPDATE, DELETE and MERGE have a count of the rows that they change"
+    return None
 
 
 def fold(subject: Subject, resource: str, action: access_pb2.Action) -> str:

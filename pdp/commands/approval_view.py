@@ -109,7 +109,8 @@ def facts(approval: Approval, now: datetime.datetime, limit: int | None = STATEM
         yield "Held by", _requirement(requirement)
     for assent in approval.assents:
         codes = ", ".join(shown(code) for code in assent.requirement_codes)
-        yield "Said yes", f"{shown(assent.subject_id)} at {clock(_instant(assent.at))} for {codes}"
+        most = f", at most {rows(assent.max_rows)}" if assent.HasField("max_rows") else ""
+        yield "Said yes", f"{shown(assent.subject_id)} at {clock(_instant(assent.at))} for {codes}{most}"
     if approval.comment:
         yield "Comment", shown(approval.comment)
     yield "Waiting", _waiting(approval)
@@ -157,7 +158,13 @@ def _on_yes(approval: Approval) -> str:
     life = (
         f", within {span(approval.grant_for.ToTimedelta())} of the last yes" if approval.HasField("grant_for") else ""
     )
-    return f"exactly this may run {uses}{life}, by nobody else, if the policies then still allow it"
+    most = f", changing at most {rows(approval.max_rows)} each time" if approval.HasField("max_rows") else ""
+    return f"exactly this may run {uses}{life}{most}, by nobody else, if the policies then still allow it"
+
+
+def rows(number: int) -> str:
+    """A number of rows in words."""
+    return "one row" if number == 1 else f"{number:,} rows"
 
 
 def _printable(sentence: str) -> str:

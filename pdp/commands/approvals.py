@@ -67,10 +67,15 @@ async def approve(
     id: _Id,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask again.")] = False,
     full: _Full = False,
+    max_rows: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most so many rows: if it would change more, nothing happens."),
+    ] = None,
 ) -> None:
     """Show one, ask, and say yes to exactly what was shown.
 
     Your yes is bound to the digest of what is on the screen: if the command has changed meanwhile, it does not count.
+    It may narrow what is asked, and never widens it.
     """
     answer = await _get(connection, id)
     approval = answer.approval
@@ -81,8 +86,10 @@ async def approve(
     if not view.is_whole(approval, limit):
         raise Failure("not everything of it is shown: look at the rest first, with --full", Status.USAGE)
     if not yes:
-        _ask("Approve exactly this?")
-    await _resolve(connection, approval, pb.ResolveApprovalRequest(yes=pb.Yes()))
+        _ask(
+            "Approve exactly this?" if max_rows is None else f"Approve exactly this, for at most {view.rows(max_rows)}?"
+        )
+    await _resolve(connection, approval, pb.ResolveApprovalRequest(yes=pb.Yes(max_rows=max_rows)))
 
 
 @app.command(epilog='Example: pdp approvals deny a-x3k --comment "archive them instead"')

@@ -15,7 +15,7 @@ import grpc.aio
 import structlog
 
 from pdp.approvals import rules
-from pdp.approvals.approvals import Approvals, NotPermitted, NotPossible
+from pdp.approvals.approvals import Approvals, NotNarrower, NotPermitted, NotPossible
 from pdp.approvals.sentence import decided_sentence
 from pdp.audit.service_chain import ServiceChain
 from pdp.identity.subject import Authenticated, Party, same_person
@@ -134,15 +134,21 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         self, request: pb.ResolveApprovalRequest, context: Context
     ) -> pb.ResolveApprovalResponse:
         who = await self._people.permitted(context, "approve", request.approval_id)
+        max_rows: int | None = None
         match request.WhichOneof("answer"):
             case "yes":
                 refusal = None
+                max_rows = request.yes.max_rows if request.yes.HasField("max_rows") else None
             case "no":
                 refusal = request.no.comment
             case _:
                 raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "neither yes nor no")
         try:
-            approval = await self._approvals.resolve(request.approval_id, who, request.action_digest, refusal)
+            approval = await self._approvals.resolve(
+                request.approval_id, who, request.action_digest, refusal, max_rows=max_rows
+            )
+        except NotNarrower as error:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
         except NotPermitted as error:
             log.warning("approval not permitted", approval=request.approval_id, by=who.subject.key, why=str(error))
             raise Refused(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None

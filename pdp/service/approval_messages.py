@@ -51,6 +51,7 @@ def approval_message(
                 subject_id=each.subject_id,
                 at=timestamp(each.at),
                 requirement_codes=[approval.requirements[index]["code"] for index in each.counts_for],
+                max_rows=each.max_rows,
             )
             for each in approval.assents
         ],
@@ -75,6 +76,7 @@ def approval_message(
         grant_uses=rules.uses(approval.requirements),
         uses_left=approval.uses_left,
         hidden=hidden,
+        max_rows=approval.max_rows,
     )
 
 

@@ -20,9 +20,10 @@ from pdp.config import Approvals as Settings
 from pdp.identity.subject import same_person
 from pdp.identity.tokens import Clock
 from pdp.opa.engine import PolicyEngine
-from pdp.policy_result import Requirement
+from pdp.policy_result import Requirement, limit_affected
 from pdp.service.action_digest import digest, fingerprint
 from pdp.service.decider import Decider, new_id
+from pdp.service.estimate import estimate_document
 from pdp.service.judged import judged
 from pdp.service.peers import Peers
 from pdp.service.refusal import Refused
@@ -47,7 +48,6 @@ STATES: Mapping[ApprovalState, pb.ApprovalState] = {
 
 # What a proxy makes up for itself, and the store keeps.
 _LONGEST_ID: Final = 128
-_MOST_ROWS: Final = 1e18
 
 
 class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
@@ -107,7 +107,8 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
             uses_left=rules.uses(documents),
             detached=request.detached,
             fold=rules.fold(kept.subject, kept.resource, request.action),
-            estimate=_estimate(request),
+            estimate=estimate_document(request.estimate),
+            max_rows=await self._limit(session, request.action, documents),
         )
         try:
             made = await self._approvals.create(asked)
@@ -148,6 +149,16 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
         if answer.decision.WhichOneof("verdict") != "require_approval":
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "the policies have changed their answer; decide again")
         return answer.result.requirements
+
+    async def _limit(
+        self, session: LiveSession, action: access_pb2.Action, requirements: tuple[Mapping[str, Any], ...]
+    ) -> int | None:
+        """The most rows that the policies would let change if people agreed; those may only set a smaller limit."""
+        if rules.uncounted(action) is not None:
+            return None
+        supposed = {"id": "supposed", "state": "approved", "requirements": [*requirements], "by": []}
+        seen = await self._as_policies_see(action, session.stored.resource)
+        return limit_affected(await self._decider.foresee(session.asker(), seen, supposed))
 
     async def _as_policies_see(self, action: access_pb2.Action, resource: str) -> access_pb2.Action:
         """The action with only so much of its statement as the bound policies read."""
@@ -207,7 +218,9 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
         action = await self._as_policies_see(access_pb2.Action.FromString(approval.action), approval.resource)
 
         async def decide(document: dict[str, Any]) -> Redeemed:
-            (answer,) = await self._decider.decide(asker, [action], approval=document, batch=(0, 1))
+            (answer,) = await self._decider.decide(
+                asker, [action], approval=document, batch=(0, 1), max_rows=approval.max_rows
+            )
             session.count(answer.decision.WhichOneof("verdict"))
             decision = answer.decision
             return Redeemed(
@@ -235,18 +248,6 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
         if approval is None or (approval.holder, approval.resource) != (rules.holder(kept.subject), kept.resource):
             raise Refused(grpc.StatusCode.NOT_FOUND, "this subject has no such approval")
         return approval
-
-
-def _estimate(request: pb.RequestApprovalRequest) -> dict[str, Any] | None:
-    """As it is kept; a number that is none, or a reason that is not words, is said to be that."""
-    match request.estimate.WhichOneof("outcome"):
-        case "rows":
-            rows = request.estimate.rows
-            return {"rows": rows} if 0 <= rows < _MOST_ROWS else {"unavailable": "the proxy named no number of rows"}
-        case "unavailable":
-            return {"unavailable": rules.shown(request.estimate.unavailable)}
-        case _:
-            return None
 
 
 def _sentence(error: Exception) -> str:

@@ -23,7 +23,8 @@ from pdp.decisions.decided import Decided
 from pdp.identity.subject import Subject
 from pdp.identity.tokens import Clock
 from pdp.opa.engine import PolicyEngine
-from pdp.policy_result import PolicyResult, Verdict, denied, expired
+from pdp.policy_result import PolicyResult, Verdict, denied, expired, narrowed
+from pdp.service.estimate import estimate_document
 from pdp.service.labels import labels_of
 from pdp.service.refusal import Refused
 from pdp.v1 import access_pb2, decision_pb2
@@ -98,10 +99,12 @@ class Decider:
         *,
         approval: Mapping[str, Any] | None = None,
         batch: tuple[int, int] | None = None,
+        max_rows: int | None = None,
     ) -> list[Answer]:
         """One answer for each action, in order; Refused with INVALID_ARGUMENT if any action is not well formed.
 
         `batch` is the place of a single action in the exchange that it is of; by default its place among `actions`.
+        `max_rows` is a limit that people have set: a grant lets no more rows change, whatever the policies say.
         """
         documents = []
         for index, action in enumerate(actions):
@@ -117,13 +120,18 @@ class Decider:
                 log.exception("input document invalid", session=asker.session)
                 raise Refused(grpc.StatusCode.INTERNAL, "the input document could not be built") from None
         if len(documents) == 1:
-            return [await self._ask(asker, documents[0], actions[0].ByteSize())]
+            return [await self._ask(asker, documents[0], actions[0].ByteSize(), max_rows)]
         async with asyncio.TaskGroup() as tasks:
             asked = [
-                tasks.create_task(self._ask(asker, document, action.ByteSize()))
+                tasks.create_task(self._ask(asker, document, action.ByteSize(), max_rows))
                 for document, action in zip(documents, actions, strict=True)
             ]
         return [task.result() for task in asked]
+
+    async def foresee(self, asker: Asker, action: access_pb2.Action, approval: Mapping[str, Any]) -> PolicyResult:
+        """What the policies would say then. Nobody acts on it, so it is no decision, and in no log."""
+        async with self._turns.of(asker.subject.share):
+            return await self._engine.decide(self._document(asker, action, approval, (0, 1)))
 
     def deny(self, asker: Asker | None, code: str, message: str, *, action: str, retry: bool = False) -> Answer:
         """A denial of this service itself, logged like every other."""
@@ -147,17 +155,18 @@ class Decider:
             batch=batch,
             supported_obligations=asker.supported,
             labels=asker.labels or {},
+            facts=_facts(action),
             approval=approval,
         )
         return policy_input.build_input(action, asker.subject.document(), self._resources[asker.resource], context)
 
-    async def _ask(self, asker: Asker, document: Mapping[str, Any], size: int) -> Answer:
+    async def _ask(self, asker: Asker, document: Mapping[str, Any], size: int, max_rows: int | None = None) -> Answer:
         async with self._turns.of(asker.subject.share):
             began = time.perf_counter_ns()
             with self._tracer.span("opa", {"resource": asker.resource}) as span:
                 result = await self._engine.decide(document)
                 span.set("verdict", result.verdict.value)
-        result = expired(result, self._now())
+        result = narrowed(expired(result, self._now()), max_rows)
         answer = self._logged(asker, document, result, time.perf_counter_ns() - began, size)
         if result.verdict in (Verdict.ALLOW, Verdict.MASK):
             classified = self._engine.classified(asker.resource, result.revision)
@@ -195,3 +204,9 @@ class Decider:
             )
         )
         return Answer(decision, result)
+
+
+def _facts(action: access_pb2.Action) -> dict[str, Any] | None:
+    """What the proxy found out because policies asked for it, as they read it."""
+    known = estimate_document(action.facts.estimate)
+    return None if known is None else {"estimate": known}

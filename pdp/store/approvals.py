@@ -44,6 +44,7 @@ class Assent:
     groups: tuple[str, ...]
     at: datetime.datetime
     counts_for: tuple[int, ...]
+    max_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Approval:
     comment: str = ""
     # What the target's planner expects: {"rows": n} or {"unavailable": why}. For people's eyes alone.
     estimate: Mapping[str, Any] | None = None
+    # The most rows that it may change: the policies' limit when it was asked, or the least that somebody agreed to.
+    max_rows: int | None = None
     assents: tuple[Assent, ...] = ()
 
 
@@ -178,8 +181,14 @@ def add_assent(connection: Connection, approval_id: str, assent: Assent) -> None
         "groups": list(assent.groups),
         "at": assent.at,
         "counts_for": list(assent.counts_for),
+        "max_rows": assent.max_rows,
     }
     connection.execute(tables.assents.insert().values(approval_id=approval_id, **values))
+
+
+def narrow(connection: Connection, id: str, max_rows: int) -> None:
+    """It may change so many rows at most, from now on."""
+    connection.execute(tables.approvals.update().where(_t.id == id).values(max_rows=max_rows))
 
 
 def expire(connection: Connection, now: datetime.datetime) -> list[tuple[str, ApprovalState]]:
@@ -264,7 +273,15 @@ def redeem(
 def _approval(connection: Connection, row: Row[Any]) -> Approval:
     wanted = select(tables.assents).where(tables.assents.c.approval_id == row.id).order_by(tables.assents.c.at)
     assents = tuple(
-        Assent(each.person, tuple(each.names), each.subject_id, tuple(each.groups), each.at, tuple(each.counts_for))
+        Assent(
+            each.person,
+            tuple(each.names),
+            each.subject_id,
+            tuple(each.groups),
+            each.at,
+            tuple(each.counts_for),
+            each.max_rows,
+        )
         for each in connection.execute(wanted)
     )
     return Approval(
@@ -289,5 +306,6 @@ def _approval(connection: Connection, row: Row[Any]) -> Approval:
         grant_expires_at=row.grant_expires_at,
         comment=row.comment,
         estimate=row.estimate,
+        max_rows=row.max_rows,
         assents=assents,
     )

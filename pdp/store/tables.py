@@ -116,6 +116,8 @@ approvals = Table(
     Column("uses_left", Integer, nullable=False),
     # What the target's planner expects: {"rows": n} or {"unavailable": why}; null where nobody asked it.
     Column("estimate", JSON(none_as_null=True)),
+    # The most rows that it may change, by policy and by who agreed so far; null where nobody limits them.
+    Column("max_rows", BigInteger),
     Column("comment", String(1000), nullable=False),
     UniqueConstraint("session_id", "idempotency_key", name="approvals_once"),
     Index("approvals_by_state", "state"),
@@ -136,6 +138,8 @@ assents = Table(
     Column("at", Instant, nullable=False),
     # Positions of the requirements that the yes counts for.
     Column("counts_for", JSON, nullable=False),
+    # The most rows that the person agreed to; null where they named no number.
+    Column("max_rows", BigInteger),
 )
 
 redemptions = Table(

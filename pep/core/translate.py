@@ -121,8 +121,8 @@ def decision(message: decision_pb2.Decision) -> Decision:
         case "deny":
             return Deny(*identity, reasons, message.deny.retry)
         case "incomplete":
-            words = "policy asks for facts about it that cannot be found out here; send it again"
-            return Deny(*identity, (Reason("facts-unavailable", words),))
+            words = "policy asks for facts about it that cannot be found out here"
+            return Deny(*identity, reasons or (Reason("facts-unavailable", words),))
         case _:
             return Deny(*identity, (Reason("no-verdict", "the decision service gave no verdict that is known here"),))
 

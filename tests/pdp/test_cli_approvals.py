@@ -11,7 +11,7 @@ from pdp.commands import approval_view as view
 from pdp.commands.approvals import _must_be_what_is_shown
 from pdp.commands.failure import Failure
 from pdp.identity.subject import Party
-from pdp.v1 import access_pb2, admin_service_pb2, approval_service_pb2, decision_pb2
+from pdp.v1 import access_pb2, admin_service_pb2, decision_pb2
 from pdp.v1.approval_service_pb2 import APPROVAL_STATE_PENDING
 from pdp.v1.digests import action_digest
 from tests.pdp.commanding import OWNER, as_, pdp
@@ -37,7 +37,7 @@ def test_an_approver_sees_everything_and_the_yes_is_taken():
                 proxy = await service.proxy()
                 opened = await proxy.open()
                 acting = action(WIDE, HIDDEN, binding=access_pb2.Binding(path=["public"], definitions=["trigger t: x"]))
-                estimate = approval_service_pb2.Estimate(rows=12400)
+                estimate = access_pb2.Estimate(rows=12400)
                 asked = await proxy.ask(opened, acting, in_transaction=True, estimate=estimate)
                 listed, shown, refused = await asyncio.gather(
                     as_(service, OWNER, "approvals", "list"),

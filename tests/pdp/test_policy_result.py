@@ -29,6 +29,7 @@ from pdp.policy_result import (
     Verdict,
     denied,
     expired,
+    narrowed,
     parse_result,
 )
 from pdp.v1 import decision_pb2 as pb
@@ -223,11 +224,28 @@ def test_a_deny_says_why_and_what_is_allowed_instead():
     assert to_proto(denied("decision-unavailable", "x", retry=True), "d").deny.retry
 
 
-def test_a_fact_that_cannot_be_had_is_a_deny():
+def test_facts_that_are_missing_are_named_and_grant_nothing():
     result = parse_result({**EMPTY, "verdict": "incomplete", "reasons": [], "needs": ["estimate"]}, "r")
     message = to_proto(result, "d")
-    assert message.WhichOneof("verdict") == "deny"
-    assert (message.reasons[0].code, message.deny.retry) == ("facts-unavailable", False)
+    assert message.WhichOneof("verdict") == "incomplete"
+    assert list(message.incomplete.needs) == ["estimate"]
+    assert message.reasons[0].code == "facts-unavailable"
+
+
+def test_a_limit_that_people_set_holds_whatever_the_policies_say():
+    def limits(document, most):
+        duties = to_proto(narrowed(parse_result(document, "r"), most), "d").allow.obligations
+        return [(each.WhichOneof("duty"), each.limit_affected.max) for each in duties]
+
+    limited = {**ALLOW, "obligations": {"limit_affected": {"max": 7}, "read_only": True}}
+    assert limits(ALLOW, None) == []
+    assert limits(ALLOW, 5) == [("limit_affected", 5)]
+    assert limits(limited, 5) == [("limit_affected", 5), ("read_only", 0)]
+    assert limits(limited, 9) == [("limit_affected", 7), ("read_only", 0)]
+    for other in (DENY, HOLD):
+        assert narrowed(parse_result(other, "r"), 5) == parse_result(other, "r")
+    masked = to_proto(narrowed(parse_result(MASK, "r"), 5), "d").mask.obligations
+    assert [each.limit_affected.max for each in masked if each.HasField("limit_affected")] == [5]
 
 
 def test_numbers_that_a_message_cannot_hold_are_as_strict_as_it_can_say():

@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.Column("grant_expires_at", sa.BigInteger),
         sa.Column("uses_left", sa.Integer, nullable=False),
         sa.Column("estimate", sa.JSON),
+        sa.Column("max_rows", sa.BigInteger),
         sa.Column("comment", sa.String(1000), nullable=False),
         sa.UniqueConstraint("session_id", "idempotency_key", name="approvals_once"),
     )
@@ -84,6 +85,7 @@ def upgrade() -> None:
         sa.Column("groups", sa.JSON, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("counts_for", sa.JSON, nullable=False),
+        sa.Column("max_rows", sa.BigInteger),
     )
     op.create_table(
         "redemptions",
