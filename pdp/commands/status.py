@@ -14,14 +14,18 @@ from rich.text import Text
 
 from pdp.commands.connection import Reach, connected, reaching
 from pdp.commands.failure import Failure, Status
-from pdp.commands.screen import clock, console, facts, line, show
+from pdp.commands.screen import clock, console, facts, line, show, span
 from pdp.shown import shown
 from pdp.v1 import admin_service_pb2 as pb
+from pdp.v1.decision_service_pb2 import SpoolState
 from pdp.v1.strict_yaml import parse_duration
 
 T = TypeVar("T")
 
 _AGAIN_SECONDS: Final = 0.2
+_MIB: Final = 1 << 20
+_NEARLY_FULL: Final = 0.8
+_BEHIND: Final = datetime.timedelta(minutes=1)
 
 
 @reaching
@@ -51,7 +55,7 @@ async def status(
         line(screen, shown(answer.policy_error, limit=None, gutter="  "))
     for note in answer.notes:
         line(screen, shown(note), "yellow")
-    if not _fine(answer):
+    if not _fine(answer) or any(proxy.spool.trouble for proxy in answer.proxies):
         raise typer.Exit(Status.WRONG)
 
 
@@ -104,6 +108,20 @@ def _settled(answer: pb.GetStatusResponse) -> bool:
     return not answer.policies_changing and (_fine(answer) or bool(answer.policy_error))
 
 
+def in_words(spool: SpoolState) -> Text | None:
+    """What is to be said of a proxy's records that are not here yet; None where they are on their way."""
+    age = spool.age.ToTimedelta()
+    depth = f"{spool.bytes / _MIB:,.1f} of {spool.limit / _MIB:,.1f} MiB in its spool, the oldest for {span(age)}"
+    if spool.trouble:
+        what = "can put nothing on record until it is restarted" if spool.failed else "could not write its last record"
+        return Text(f"{what}: {shown(spool.trouble)}; {depth}", "bold red")
+    if spool.bytes > spool.limit * _NEARLY_FULL:
+        return Text(f"its spool is nearly full: {depth}", "yellow")
+    if age > _BEHIND:
+        return Text(f"its records are behind: {depth}", "yellow")
+    return None
+
+
 def _force(answer: pb.GetStatusResponse) -> Text:
     if answer.policies_changing:
         return Text("but the files have just changed and are being looked at", "yellow")
@@ -130,6 +148,8 @@ def _pairs(address: str, answer: pb.GetStatusResponse) -> Iterator[tuple[str, st
         current = proxy.policy_revision == answer.policy_revision
         place = "current" if current else f"at {shown(proxy.policy_revision or 'no revision')}"
         yield "Proxy", f"{shown(proxy.name)}, {place}"
+        if proxy.HasField("spool") and (said := in_words(proxy.spool)) is not None:
+            yield "", said
     if not answer.proxies:
         yield "Proxies", "none is connected"
     yield "Sessions", f"{answer.open_sessions} open"

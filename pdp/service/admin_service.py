@@ -228,7 +228,10 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             policy_error=engine.policy_error,
             opa_ready=engine.ready,
             opa_restarts=engine.restarts,
-            proxies=[pb.ProxyStatus(name=each.name, policy_revision=each.revision) for each in self._watchers.leases()],
+            proxies=[
+                pb.ProxyStatus(name=each.name, policy_revision=each.revision, spool=each.spool)
+                for each in self._watchers.leases()
+            ],
             open_sessions=await self._sessions.count_open(),
             pending_approvals=await self._approvals.pending_count(),
             policies_changing=changing,

@@ -243,6 +243,8 @@ class DecisionService(decision_service_pb2_grpc.DecisionServiceServicer):
     async def _acknowledge(self, requests: AsyncIterator[pb.WatchRequest], watcher: Watcher) -> None:
         async for request in requests:
             self._watchers.acknowledge(watcher, request.acknowledged)
+            if request.HasField("spool"):
+                self._watchers.reported(watcher, request.spool)
         watcher.news.set()
 
     async def _snapshot(self, peer: Peer) -> pb.Snapshot:

@@ -13,12 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from pdp.identity.tokens import Clock
 from pdp.service.peers import Peer
 from pdp.v1 import decision_service_pb2 as pb
 
+log = structlog.get_logger("pdp.watch")
+
 # A proxy that reads nothing for so long is cut off; the snapshot of its next stream tells it everything.
 _MOST_WAITING: Final = 4096
+_LONGEST_TROUBLE: Final = 200
 LEASE: Final = datetime.timedelta(seconds=3)
 HEARTBEAT: Final = 1.0
 
@@ -33,6 +38,7 @@ class Watcher:
     overrun: bool = False
     number: int = 0
     revision: str = ""
+    spool: pb.SpoolState | None = None
     waiting: deque[pb.WatchResponse] = field(default_factory=deque)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     # Revisions sent and not acknowledged yet, with the number of their message.
@@ -68,6 +74,8 @@ class Lease:
 
     name: str
     revision: str
+    # How its process stands with its records, as it says.
+    spool: pb.SpoolState | None = None
 
 
 class Watchers:
@@ -89,6 +97,16 @@ class Watchers:
         while watcher.unacknowledged and watcher.unacknowledged[0][0] <= number:
             watcher.revision = watcher.unacknowledged.popleft()[1]
 
+    def reported(self, watcher: Watcher, spool: pb.SpoolState) -> None:
+        """How a proxy says that its records stand; the log says when it can write none, and when it can again."""
+        before = watcher.spool.trouble if watcher.spool is not None else ""
+        spool.trouble = spool.trouble[:_LONGEST_TROUBLE]
+        watcher.spool = spool
+        if spool.trouble and not before:
+            log.error("a proxy cannot put on record", proxy=watcher.peer.name, why=spool.trouble, bytes=spool.bytes)
+        elif before and not spool.trouble:
+            log.info("a proxy can put on record again", proxy=watcher.peer.name)
+
     def revision(self, revision: str) -> None:
         for watcher in self._connected():
             watcher.push(pb.WatchResponse(policy_revision=revision))
@@ -103,7 +121,8 @@ class Watchers:
         """Every live lease; a proxy that only just went away may still decide by what it has."""
         oldest = self._forget()
         live = [each for each in self._watchers if each.seen_at > oldest]
-        return sorted((Lease(each.peer.name, each.revision) for each in live), key=lambda lease: lease.name)
+        found = (Lease(each.peer.name, each.revision, each.spool) for each in live)
+        return sorted(found, key=lambda lease: lease.name)
 
     def _forget(self) -> datetime.datetime:
         """Drops ended streams whose leases have run out; returns since when a lease lives."""

@@ -27,9 +27,10 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from pdp.v1 import access_pb2 as pdp_dot_v1_dot_access__pb2
 from pdp.v1 import approval_service_pb2 as pdp_dot_v1_dot_approval__service__pb2
 from pdp.v1 import decision_pb2 as pdp_dot_v1_dot_decision__pb2
+from pdp.v1 import decision_service_pb2 as pdp_dot_v1_dot_decision__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apdp/v1/admin_service.proto\x12\x06pdp.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13pdp/v1/access.proto\x1a\x1dpdp/v1/approval_service.proto\x1a\x15pdp/v1/decision.proto\"\xd4\x05\n\x08\x41pproval\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.pdp.v1.ApprovalState\x12 \n\x07subject\x18\x03 \x01(\x0b\x32\x0f.pdp.v1.Subject\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x1e\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x0e.pdp.v1.Action\x12)\n\x0crequirements\x18\x06 \x03(\x0b\x32\x13.pdp.v1.Requirement\x12\x1f\n\x07\x61ssents\x18\x07 \x03(\x0b\x32\x0e.pdp.v1.Assent\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\raction_digest\x18\n \x01(\x0c\x12\x16\n\x0ein_transaction\x18\x0b \x01(\x08\x12\x12\n\nsession_id\x18\x0c \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\r \x01(\t\x12\x0f\n\x07\x63omment\x18\x0e \x01(\t\x12\r\n\x05\x61like\x18\x0f \x01(\r\x12\x10\n\x08sentence\x18\x10 \x01(\t\x12\"\n\x08\x65stimate\x18\x11 \x01(\x0b\x32\x10.pdp.v1.Estimate\x12%\n\x06owners\x18\x12 \x03(\x0b\x32\x15.pdp.v1.DatasetOwners\x12/\n\x0bwaits_until\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tgrant_for\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ngrant_uses\x18\x15 \x01(\r\x12\x11\n\tuses_left\x18\x16 \x01(\r\x12\x0e\n\x06hidden\x18\x17 \x01(\t\x12\x15\n\x08max_rows\x18\x18 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_max_rows\"0\n\rDatasetOwners\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0e\n\x06owners\x18\x02 \x03(\t\"\x80\x01\n\x0cRecentAction\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x10\n\x08sentence\x18\x03 \x01(\t\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x05 \x01(\t\"\x83\x01\n\x06\x41ssent\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11requirement_codes\x18\x03 \x03(\t\x12\x15\n\x08max_rows\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_max_rows\"O\n\x14ListApprovalsRequest\x12%\n\x06states\x18\x01 \x03(\x0e\x32\x15.pdp.v1.ApprovalState\x12\x10\n\x08unfolded\x18\x02 \x01(\x08\"<\n\x15ListApprovalsResponse\x12#\n\tapprovals\x18\x01 \x03(\x0b\x32\x10.pdp.v1.Approval\")\n\x12GetApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\"_\n\x13GetApprovalResponse\x12\"\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x10.pdp.v1.Approval\x12$\n\x06recent\x18\x02 \x03(\x0b\x32\x14.pdp.v1.RecentAction\"\x84\x01\n\x16ResolveApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x15\n\raction_digest\x18\x02 \x01(\x0c\x12\x1a\n\x03yes\x18\x03 \x01(\x0b\x32\x0b.pdp.v1.YesH\x00\x12\x18\n\x02no\x18\x04 \x01(\x0b\x32\n.pdp.v1.NoH\x00\x42\x08\n\x06\x61nswer\")\n\x03Yes\x12\x15\n\x08max_rows\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_max_rows\"\x15\n\x02No\x12\x0f\n\x07\x63omment\x18\x01 \x01(\t\"=\n\x17ResolveApprovalResponse\x12\"\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x10.pdp.v1.Approval\"\xff\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12 \n\x07subject\x18\x02 \x01(\x0b\x32\x0f.pdp.v1.Subject\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t\x12\r\n\x05proxy\x18\x05 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x06 \x01(\t\x12\r\n\x05state\x18\x07 \x01(\t\x12-\n\topened_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63lose_reason\x18\n \x01(\t\x12\x0e\n\x06\x65vents\x18\x0b \x01(\x04\x12/\n\x08verdicts\x18\x0c \x03(\x0b\x32\x1d.pdp.v1.Session.VerdictsEntry\x1a/\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"D\n\x13ListSessionsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\x0b\n\x03run\x18\x03 \x01(\t\"9\n\x14ListSessionsResponse\x12!\n\x08sessions\x18\x01 \x03(\x0b\x32\x0f.pdp.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"h\n\x12GetSessionResponse\x12\"\n\x07session\x18\x01 \x01(\x0b\x32\x0f.pdp.v1.SessionH\x00\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.pdp.v1.RecordedEventH\x00\x42\x06\n\x04item\"\x8a\x02\n\rRecordedEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\r\n\x05\x65vent\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\x12\x31\n\x06\x62odies\x18\x04 \x03(\x0b\x32!.pdp.v1.RecordedEvent.BodiesEntry\x12/\n\x05salts\x18\x05 \x03(\x0b\x32 .pdp.v1.RecordedEvent.SaltsEntry\x12\x0e\n\x06\x65rased\x18\x06 \x03(\r\x1a-\n\x0b\x42odiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a,\n\nSaltsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"8\n\x12KillSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x15\n\x13KillSessionResponse\"\xa9\x02\n\x10MintTokenRequest\x12\x14\n\x0csubject_type\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\x10\n\x08\x61udience\x18\x04 \x01(\t\x12#\n\x0con_behalf_of\x18\x05 \x01(\x0b\x32\r.pdp.v1.Party\x12\x38\n\x08workflow\x18\x06 \x03(\x0b\x32&.pdp.v1.MintTokenRequest.WorkflowEntry\x12+\n\x08lifetime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04once\x18\x08 \x01(\x08\x1a/\n\rWorkflowEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x11MintTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x12\n\x10GetStatusRequest\"\xc6\x02\n\x11GetStatusResponse\x12\x17\n\x0fpolicy_revision\x18\x01 \x01(\t\x12\x30\n\x0c\x61\x63tivated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08in_force\x18\x03 \x01(\x08\x12\x14\n\x0cpolicy_error\x18\x04 \x01(\t\x12\x11\n\topa_ready\x18\x05 \x01(\x08\x12\x14\n\x0copa_restarts\x18\x06 \x01(\r\x12$\n\x07proxies\x18\x07 \x03(\x0b\x32\x13.pdp.v1.ProxyStatus\x12\x15\n\ropen_sessions\x18\x08 \x01(\r\x12\x19\n\x11pending_approvals\x18\t \x01(\r\x12\x19\n\x11policies_changing\x18\n \x01(\x08\x12\x13\n\x0brolled_back\x18\x14 \x01(\t\x12\r\n\x05notes\x18\x15 \x03(\t\"4\n\x0bProxyStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x02 \x01(\t2\xd6\x04\n\x0c\x41\x64minService\x12L\n\rListApprovals\x12\x1c.pdp.v1.ListApprovalsRequest\x1a\x1d.pdp.v1.ListApprovalsResponse\x12\x46\n\x0bGetApproval\x12\x1a.pdp.v1.GetApprovalRequest\x1a\x1b.pdp.v1.GetApprovalResponse\x12R\n\x0fResolveApproval\x12\x1e.pdp.v1.ResolveApprovalRequest\x1a\x1f.pdp.v1.ResolveApprovalResponse\x12I\n\x0cListSessions\x12\x1b.pdp.v1.ListSessionsRequest\x1a\x1c.pdp.v1.ListSessionsResponse\x12\x45\n\nGetSession\x12\x19.pdp.v1.GetSessionRequest\x1a\x1a.pdp.v1.GetSessionResponse0\x01\x12\x46\n\x0bKillSession\x12\x1a.pdp.v1.KillSessionRequest\x1a\x1b.pdp.v1.KillSessionResponse\x12@\n\tMintToken\x12\x18.pdp.v1.MintTokenRequest\x1a\x19.pdp.v1.MintTokenResponse\x12@\n\tGetStatus\x12\x18.pdp.v1.GetStatusRequest\x1a\x19.pdp.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apdp/v1/admin_service.proto\x12\x06pdp.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13pdp/v1/access.proto\x1a\x1dpdp/v1/approval_service.proto\x1a\x15pdp/v1/decision.proto\x1a\x1dpdp/v1/decision_service.proto\"\xd4\x05\n\x08\x41pproval\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.pdp.v1.ApprovalState\x12 \n\x07subject\x18\x03 \x01(\x0b\x32\x0f.pdp.v1.Subject\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x1e\n\x06\x61\x63tion\x18\x05 \x01(\x0b\x32\x0e.pdp.v1.Action\x12)\n\x0crequirements\x18\x06 \x03(\x0b\x32\x13.pdp.v1.Requirement\x12\x1f\n\x07\x61ssents\x18\x07 \x03(\x0b\x32\x0e.pdp.v1.Assent\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\raction_digest\x18\n \x01(\x0c\x12\x16\n\x0ein_transaction\x18\x0b \x01(\x08\x12\x12\n\nsession_id\x18\x0c \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\r \x01(\t\x12\x0f\n\x07\x63omment\x18\x0e \x01(\t\x12\r\n\x05\x61like\x18\x0f \x01(\r\x12\x10\n\x08sentence\x18\x10 \x01(\t\x12\"\n\x08\x65stimate\x18\x11 \x01(\x0b\x32\x10.pdp.v1.Estimate\x12%\n\x06owners\x18\x12 \x03(\x0b\x32\x15.pdp.v1.DatasetOwners\x12/\n\x0bwaits_until\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\tgrant_for\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ngrant_uses\x18\x15 \x01(\r\x12\x11\n\tuses_left\x18\x16 \x01(\r\x12\x0e\n\x06hidden\x18\x17 \x01(\t\x12\x15\n\x08max_rows\x18\x18 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_max_rows\"0\n\rDatasetOwners\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0e\n\x06owners\x18\x02 \x03(\t\"\x80\x01\n\x0cRecentAction\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08resource\x18\x02 \x01(\t\x12\x10\n\x08sentence\x18\x03 \x01(\t\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x05 \x01(\t\"\x83\x01\n\x06\x41ssent\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11requirement_codes\x18\x03 \x03(\t\x12\x15\n\x08max_rows\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_max_rows\"O\n\x14ListApprovalsRequest\x12%\n\x06states\x18\x01 \x03(\x0e\x32\x15.pdp.v1.ApprovalState\x12\x10\n\x08unfolded\x18\x02 \x01(\x08\"<\n\x15ListApprovalsResponse\x12#\n\tapprovals\x18\x01 \x03(\x0b\x32\x10.pdp.v1.Approval\")\n\x12GetApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\"_\n\x13GetApprovalResponse\x12\"\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x10.pdp.v1.Approval\x12$\n\x06recent\x18\x02 \x03(\x0b\x32\x14.pdp.v1.RecentAction\"\x84\x01\n\x16ResolveApprovalRequest\x12\x13\n\x0b\x61pproval_id\x18\x01 \x01(\t\x12\x15\n\raction_digest\x18\x02 \x01(\x0c\x12\x1a\n\x03yes\x18\x03 \x01(\x0b\x32\x0b.pdp.v1.YesH\x00\x12\x18\n\x02no\x18\x04 \x01(\x0b\x32\n.pdp.v1.NoH\x00\x42\x08\n\x06\x61nswer\")\n\x03Yes\x12\x15\n\x08max_rows\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_max_rows\"\x15\n\x02No\x12\x0f\n\x07\x63omment\x18\x01 \x01(\t\"=\n\x17ResolveApprovalResponse\x12\"\n\x08\x61pproval\x18\x01 \x01(\x0b\x32\x10.pdp.v1.Approval\"\xff\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12 \n\x07subject\x18\x02 \x01(\x0b\x32\x0f.pdp.v1.Subject\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t\x12\r\n\x05proxy\x18\x05 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x06 \x01(\t\x12\r\n\x05state\x18\x07 \x01(\t\x12-\n\topened_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tclosed_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63lose_reason\x18\n \x01(\t\x12\x0e\n\x06\x65vents\x18\x0b \x01(\x04\x12/\n\x08verdicts\x18\x0c \x03(\x0b\x32\x1d.pdp.v1.Session.VerdictsEntry\x1a/\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"D\n\x13ListSessionsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x11\n\topen_only\x18\x02 \x01(\x08\x12\x0b\n\x03run\x18\x03 \x01(\t\"9\n\x14ListSessionsResponse\x12!\n\x08sessions\x18\x01 \x03(\x0b\x32\x0f.pdp.v1.Session\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"h\n\x12GetSessionResponse\x12\"\n\x07session\x18\x01 \x01(\x0b\x32\x0f.pdp.v1.SessionH\x00\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.pdp.v1.RecordedEventH\x00\x42\x06\n\x04item\"\x8a\x02\n\rRecordedEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\r\n\x05\x65vent\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\x12\x31\n\x06\x62odies\x18\x04 \x03(\x0b\x32!.pdp.v1.RecordedEvent.BodiesEntry\x12/\n\x05salts\x18\x05 \x03(\x0b\x32 .pdp.v1.RecordedEvent.SaltsEntry\x12\x0e\n\x06\x65rased\x18\x06 \x03(\r\x1a-\n\x0b\x42odiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a,\n\nSaltsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"8\n\x12KillSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x15\n\x13KillSessionResponse\"\xa9\x02\n\x10MintTokenRequest\x12\x14\n\x0csubject_type\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0e\n\x06groups\x18\x03 \x03(\t\x12\x10\n\x08\x61udience\x18\x04 \x01(\t\x12#\n\x0con_behalf_of\x18\x05 \x01(\x0b\x32\r.pdp.v1.Party\x12\x38\n\x08workflow\x18\x06 \x03(\x0b\x32&.pdp.v1.MintTokenRequest.WorkflowEntry\x12+\n\x08lifetime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04once\x18\x08 \x01(\x08\x1a/\n\rWorkflowEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\x11MintTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x12\n\x10GetStatusRequest\"\xc6\x02\n\x11GetStatusResponse\x12\x17\n\x0fpolicy_revision\x18\x01 \x01(\t\x12\x30\n\x0c\x61\x63tivated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08in_force\x18\x03 \x01(\x08\x12\x14\n\x0cpolicy_error\x18\x04 \x01(\t\x12\x11\n\topa_ready\x18\x05 \x01(\x08\x12\x14\n\x0copa_restarts\x18\x06 \x01(\r\x12$\n\x07proxies\x18\x07 \x03(\x0b\x32\x13.pdp.v1.ProxyStatus\x12\x15\n\ropen_sessions\x18\x08 \x01(\r\x12\x19\n\x11pending_approvals\x18\t \x01(\r\x12\x19\n\x11policies_changing\x18\n \x01(\x08\x12\x13\n\x0brolled_back\x18\x14 \x01(\t\x12\r\n\x05notes\x18\x15 \x03(\t\"W\n\x0bProxyStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x02 \x01(\t\x12!\n\x05spool\x18\x03 \x01(\x0b\x32\x12.pdp.v1.SpoolState2\xd6\x04\n\x0c\x41\x64minService\x12L\n\rListApprovals\x12\x1c.pdp.v1.ListApprovalsRequest\x1a\x1d.pdp.v1.ListApprovalsResponse\x12\x46\n\x0bGetApproval\x12\x1a.pdp.v1.GetApprovalRequest\x1a\x1b.pdp.v1.GetApprovalResponse\x12R\n\x0fResolveApproval\x12\x1e.pdp.v1.ResolveApprovalRequest\x1a\x1f.pdp.v1.ResolveApprovalResponse\x12I\n\x0cListSessions\x12\x1b.pdp.v1.ListSessionsRequest\x1a\x1c.pdp.v1.ListSessionsResponse\x12\x45\n\nGetSession\x12\x19.pdp.v1.GetSessionRequest\x1a\x1a.pdp.v1.GetSessionResponse0\x01\x12\x46\n\x0bKillSession\x12\x1a.pdp.v1.KillSessionRequest\x1a\x1b.pdp.v1.KillSessionResponse\x12@\n\tMintToken\x12\x18.pdp.v1.MintTokenRequest\x1a\x19.pdp.v1.MintTokenResponse\x12@\n\tGetStatus\x12\x18.pdp.v1.GetStatusRequest\x1a\x19.pdp.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,64 +45,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDEDEVENT_SALTSENTRY']._serialized_options = b'8\001'
   _globals['_MINTTOKENREQUEST_WORKFLOWENTRY']._loaded_options = None
   _globals['_MINTTOKENREQUEST_WORKFLOWENTRY']._serialized_options = b'8\001'
-  _globals['_APPROVAL']._serialized_start=179
-  _globals['_APPROVAL']._serialized_end=903
-  _globals['_DATASETOWNERS']._serialized_start=905
-  _globals['_DATASETOWNERS']._serialized_end=953
-  _globals['_RECENTACTION']._serialized_start=956
-  _globals['_RECENTACTION']._serialized_end=1084
-  _globals['_ASSENT']._serialized_start=1087
-  _globals['_ASSENT']._serialized_end=1218
-  _globals['_LISTAPPROVALSREQUEST']._serialized_start=1220
-  _globals['_LISTAPPROVALSREQUEST']._serialized_end=1299
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=1301
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=1361
-  _globals['_GETAPPROVALREQUEST']._serialized_start=1363
-  _globals['_GETAPPROVALREQUEST']._serialized_end=1404
-  _globals['_GETAPPROVALRESPONSE']._serialized_start=1406
-  _globals['_GETAPPROVALRESPONSE']._serialized_end=1501
-  _globals['_RESOLVEAPPROVALREQUEST']._serialized_start=1504
-  _globals['_RESOLVEAPPROVALREQUEST']._serialized_end=1636
-  _globals['_YES']._serialized_start=1638
-  _globals['_YES']._serialized_end=1679
-  _globals['_NO']._serialized_start=1681
-  _globals['_NO']._serialized_end=1702
-  _globals['_RESOLVEAPPROVALRESPONSE']._serialized_start=1704
-  _globals['_RESOLVEAPPROVALRESPONSE']._serialized_end=1765
-  _globals['_SESSION']._serialized_start=1768
-  _globals['_SESSION']._serialized_end=2151
-  _globals['_SESSION_VERDICTSENTRY']._serialized_start=2104
-  _globals['_SESSION_VERDICTSENTRY']._serialized_end=2151
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=2153
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=2221
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2223
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2280
-  _globals['_GETSESSIONREQUEST']._serialized_start=2282
-  _globals['_GETSESSIONREQUEST']._serialized_end=2321
-  _globals['_GETSESSIONRESPONSE']._serialized_start=2323
-  _globals['_GETSESSIONRESPONSE']._serialized_end=2427
-  _globals['_RECORDEDEVENT']._serialized_start=2430
-  _globals['_RECORDEDEVENT']._serialized_end=2696
-  _globals['_RECORDEDEVENT_BODIESENTRY']._serialized_start=2605
-  _globals['_RECORDEDEVENT_BODIESENTRY']._serialized_end=2650
-  _globals['_RECORDEDEVENT_SALTSENTRY']._serialized_start=2652
-  _globals['_RECORDEDEVENT_SALTSENTRY']._serialized_end=2696
-  _globals['_KILLSESSIONREQUEST']._serialized_start=2698
-  _globals['_KILLSESSIONREQUEST']._serialized_end=2754
-  _globals['_KILLSESSIONRESPONSE']._serialized_start=2756
-  _globals['_KILLSESSIONRESPONSE']._serialized_end=2777
-  _globals['_MINTTOKENREQUEST']._serialized_start=2780
-  _globals['_MINTTOKENREQUEST']._serialized_end=3077
-  _globals['_MINTTOKENREQUEST_WORKFLOWENTRY']._serialized_start=3030
-  _globals['_MINTTOKENREQUEST_WORKFLOWENTRY']._serialized_end=3077
-  _globals['_MINTTOKENRESPONSE']._serialized_start=3079
-  _globals['_MINTTOKENRESPONSE']._serialized_end=3161
-  _globals['_GETSTATUSREQUEST']._serialized_start=3163
-  _globals['_GETSTATUSREQUEST']._serialized_end=3181
-  _globals['_GETSTATUSRESPONSE']._serialized_start=3184
-  _globals['_GETSTATUSRESPONSE']._serialized_end=3510
-  _globals['_PROXYSTATUS']._serialized_start=3512
-  _globals['_PROXYSTATUS']._serialized_end=3564
-  _globals['_ADMINSERVICE']._serialized_start=3567
-  _globals['_ADMINSERVICE']._serialized_end=4165
+  _globals['_APPROVAL']._serialized_start=210
+  _globals['_APPROVAL']._serialized_end=934
+  _globals['_DATASETOWNERS']._serialized_start=936
+  _globals['_DATASETOWNERS']._serialized_end=984
+  _globals['_RECENTACTION']._serialized_start=987
+  _globals['_RECENTACTION']._serialized_end=1115
+  _globals['_ASSENT']._serialized_start=1118
+  _globals['_ASSENT']._serialized_end=1249
+  _globals['_LISTAPPROVALSREQUEST']._serialized_start=1251
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=1330
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=1332
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=1392
+  _globals['_GETAPPROVALREQUEST']._serialized_start=1394
+  _globals['_GETAPPROVALREQUEST']._serialized_end=1435
+  _globals['_GETAPPROVALRESPONSE']._serialized_start=1437
+  _globals['_GETAPPROVALRESPONSE']._serialized_end=1532
+  _globals['_RESOLVEAPPROVALREQUEST']._serialized_start=1535
+  _globals['_RESOLVEAPPROVALREQUEST']._serialized_end=1667
+  _globals['_YES']._serialized_start=1669
+  _globals['_YES']._serialized_end=1710
+  _globals['_NO']._serialized_start=1712
+  _globals['_NO']._serialized_end=1733
+  _globals['_RESOLVEAPPROVALRESPONSE']._serialized_start=1735
+  _globals['_RESOLVEAPPROVALRESPONSE']._serialized_end=1796
+  _globals['_SESSION']._serialized_start=1799
+  _globals['_SESSION']._serialized_end=2182
+  _globals['_SESSION_VERDICTSENTRY']._serialized_start=2135
+  _globals['_SESSION_VERDICTSENTRY']._serialized_end=2182
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=2184
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=2252
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=2254
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=2311
+  _globals['_GETSESSIONREQUEST']._serialized_start=2313
+  _globals['_GETSESSIONREQUEST']._serialized_end=2352
+  _globals['_GETSESSIONRESPONSE']._serialized_start=2354
+  _globals['_GETSESSIONRESPONSE']._serialized_end=2458
+  _globals['_RECORDEDEVENT']._serialized_start=2461
+  _globals['_RECORDEDEVENT']._serialized_end=2727
+  _globals['_RECORDEDEVENT_BODIESENTRY']._serialized_start=2636
+  _globals['_RECORDEDEVENT_BODIESENTRY']._serialized_end=2681
+  _globals['_RECORDEDEVENT_SALTSENTRY']._serialized_start=2683
+  _globals['_RECORDEDEVENT_SALTSENTRY']._serialized_end=2727
+  _globals['_KILLSESSIONREQUEST']._serialized_start=2729
+  _globals['_KILLSESSIONREQUEST']._serialized_end=2785
+  _globals['_KILLSESSIONRESPONSE']._serialized_start=2787
+  _globals['_KILLSESSIONRESPONSE']._serialized_end=2808
+  _globals['_MINTTOKENREQUEST']._serialized_start=2811
+  _globals['_MINTTOKENREQUEST']._serialized_end=3108
+  _globals['_MINTTOKENREQUEST_WORKFLOWENTRY']._serialized_start=3061
+  _globals['_MINTTOKENREQUEST_WORKFLOWENTRY']._serialized_end=3108
+  _globals['_MINTTOKENRESPONSE']._serialized_start=3110
+  _globals['_MINTTOKENRESPONSE']._serialized_end=3192
+  _globals['_GETSTATUSREQUEST']._serialized_start=3194
+  _globals['_GETSTATUSREQUEST']._serialized_end=3212
+  _globals['_GETSTATUSRESPONSE']._serialized_start=3215
+  _globals['_GETSTATUSRESPONSE']._serialized_end=3541
+  _globals['_PROXYSTATUS']._serialized_start=3543
+  _globals['_PROXYSTATUS']._serialized_end=3630
+  _globals['_ADMINSERVICE']._serialized_start=3633
+  _globals['_ADMINSERVICE']._serialized_end=4231
 # @@protoc_insertion_point(module_scope)

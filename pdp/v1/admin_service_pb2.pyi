@@ -5,6 +5,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from pdp.v1 import access_pb2 as _access_pb2
 from pdp.v1 import approval_service_pb2 as _approval_service_pb2
 from pdp.v1 import decision_pb2 as _decision_pb2
+from pdp.v1 import decision_service_pb2 as _decision_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -332,9 +333,11 @@ class GetStatusResponse(_message.Message):
     def __init__(self, policy_revision: _Optional[str] = ..., activated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_force: _Optional[bool] = ..., policy_error: _Optional[str] = ..., opa_ready: _Optional[bool] = ..., opa_restarts: _Optional[int] = ..., proxies: _Optional[_Iterable[_Union[ProxyStatus, _Mapping]]] = ..., open_sessions: _Optional[int] = ..., pending_approvals: _Optional[int] = ..., policies_changing: _Optional[bool] = ..., rolled_back: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ProxyStatus(_message.Message):
-    __slots__ = ("name", "policy_revision")
+    __slots__ = ("name", "policy_revision", "spool")
     NAME_FIELD_NUMBER: _ClassVar[int]
     POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
+    SPOOL_FIELD_NUMBER: _ClassVar[int]
     name: str
     policy_revision: str
-    def __init__(self, name: _Optional[str] = ..., policy_revision: _Optional[str] = ...) -> None: ...
+    spool: _decision_service_pb2.SpoolState
+    def __init__(self, name: _Optional[str] = ..., policy_revision: _Optional[str] = ..., spool: _Optional[_Union[_decision_service_pb2.SpoolState, _Mapping]] = ...) -> None: ...

@@ -150,10 +150,26 @@ class DecideResponse(_message.Message):
     def __init__(self, decisions: _Optional[_Iterable[_Union[_decision_pb2.Decision, _Mapping]]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("acknowledged",)
+    __slots__ = ("acknowledged", "spool")
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    SPOOL_FIELD_NUMBER: _ClassVar[int]
     acknowledged: int
-    def __init__(self, acknowledged: _Optional[int] = ...) -> None: ...
+    spool: SpoolState
+    def __init__(self, acknowledged: _Optional[int] = ..., spool: _Optional[_Union[SpoolState, _Mapping]] = ...) -> None: ...
+
+class SpoolState(_message.Message):
+    __slots__ = ("bytes", "limit", "age", "trouble", "failed")
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    AGE_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    bytes: int
+    limit: int
+    age: _duration_pb2.Duration
+    trouble: str
+    failed: bool
+    def __init__(self, bytes: _Optional[int] = ..., limit: _Optional[int] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., trouble: _Optional[str] = ..., failed: _Optional[bool] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
     __slots__ = ("number", "snapshot", "policy_revision", "session_ended", "heartbeat")

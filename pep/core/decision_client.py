@@ -34,7 +34,7 @@ from pep.core.errors import DecisionUnavailable, RequestRefused, ShareExhausted
 from pep.core.model import Action, Allow, Answer, Decision, Deny, Estimate, Mask, Reason, RequireApproval
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
 from pep.core.signer import Signed
-from pep.core.spool import Acknowledged, Countersign, Mark, Shipment
+from pep.core.spool import Acknowledged, Countersign, Mark, Shipment, Spooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +183,7 @@ class GrpcDecisionClient:
         turns: Turns | None = None,
         tracer: Tracer | None = None,
     ) -> None:
+        self._spooled: Callable[[], Spooled] | None = None
         self._turns = turns or Turns(sys.maxsize, sys.maxsize)
         self._openings = Turns(_OPENINGS, _OPENINGS_PER_ADDRESS)
         self._tracer = tracer or NoTracer()
@@ -346,6 +347,19 @@ class GrpcDecisionClient:
             answer = await self._call(calls, request, self._decide_timeout)
         return translate.decision(answer.decision)
 
+    def report(self, spooled: Callable[[], Spooled]) -> None:
+        """From now on the decision service is told how the records stand, with each acknowledgement."""
+        self._spooled = spooled
+
+    def _acknowledgement(self, number: int) -> decision_service_pb2.WatchRequest:
+        request = decision_service_pb2.WatchRequest(acknowledged=number)
+        if self._spooled is not None:
+            stands = self._spooled()
+            request.spool.bytes, request.spool.limit = stands.size, stands.limit
+            request.spool.trouble, request.spool.failed = stands.trouble, stands.failed
+            request.spool.age.CopyFrom(translate.duration(stands.age))
+        return request
+
     async def watch(self) -> AsyncGenerator[WatchNews, None]:
         while True:
             connections = self._connections
@@ -353,10 +367,10 @@ class GrpcDecisionClient:
                 call = decision_service_pb2_grpc.DecisionServiceStub(channel).Watch(wait_for_ready=True)
                 try:
                     with translated_errors():
-                        await call.write(decision_service_pb2.WatchRequest(acknowledged=0))
+                        await call.write(self._acknowledgement(0))
                         async for answer in answers(call, connections.retired):
                             yield _news(_whole(answer))
-                            await call.write(decision_service_pb2.WatchRequest(acknowledged=answer.number))
+                            await call.write(self._acknowledgement(answer.number))
                     return
                 except Retired:
                     # The next stream begins with a snapshot, so nothing is missed in between.

@@ -8,7 +8,7 @@ no value is ever among them. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pep.core.model import FieldLabels, Grant
@@ -23,16 +23,21 @@ Field = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Disclosed:
-    """The fields of one response. One that is in both came back in clear somewhere."""
+    """The fields of one response. One that is in both came back in clear somewhere.
+
+    `labels` are of fields that the decision's labels do not name as they are named here; others are found by their
+    names.
+    """
 
     clear: frozenset[Field] = frozenset()
     masked: frozenset[Field] = frozenset()
     rows: int = 0
+    labels: Mapping[Field, frozenset[str]] = field(default_factory=dict)
 
 
 def disclosure(grant: Grant, said: Disclosed) -> Mapping[str, Any]:
     """The facts of the response's event: {clear, masked} as dataset -> field -> labels, and rows."""
-    labels = _Labels(grant.labels)
+    labels = _Labels(grant.labels, said.labels)
     facts: dict[str, Any] = {"rows": said.rows}
     for name, fields in (("clear", said.clear), ("masked", said.masked - said.clear)):
         if len(fields) > MOST_FIELDS:
@@ -50,20 +55,23 @@ def _shortened(fields: Iterable[Field]) -> frozenset[Field]:
 class _Labels:
     """What the decision said of the fields that it was about."""
 
-    def __init__(self, told: Iterable[FieldLabels]) -> None:
+    def __init__(self, told: Iterable[FieldLabels], found: Mapping[Field, frozenset[str]]) -> None:
         self._told = tuple(told)
+        self._found = found
         self._named: dict[Field, set[str]] = {}
         for each in self._told:
             self._named.setdefault((each.dataset, each.field), set()).update(each.labels)
 
     def of(self, fields: Iterable[Field]) -> dict[str, dict[str, list[str]]]:
         found: dict[str, dict[str, list[str]]] = {}
-        for dataset, field in sorted(fields):
-            found.setdefault(dataset, {})[field] = sorted(self._field(dataset, field))
+        for dataset, name in sorted(fields):
+            found.setdefault(dataset, {})[name] = sorted(self._field(dataset, name))
         return found
 
-    def _field(self, dataset: str, field: str) -> set[str]:
-        if field != ANY:
-            return self._named.get((dataset, field), set()) | self._named.get((ANY, ANY), set())
+    def _field(self, dataset: str, name: str) -> Iterable[str]:
+        if (known := self._found.get((dataset, name))) is not None:
+            return known
+        if name != ANY:
+            return self._named.get((dataset, name), set()) | self._named.get((ANY, ANY), set())
         mine = (each for each in self._told if dataset == ANY or each.dataset in (dataset, ANY))
         return {label for each in mine for label in each.labels}

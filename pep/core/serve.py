@@ -43,7 +43,7 @@ from pep.core.renewal import Renewal
 from pep.core.sessions import SessionHandle, Sessions
 from pep.core.shipper import Shipper, Signing
 from pep.core.signer import Signer
-from pep.core.spool import Spool
+from pep.core.spool import Spool, Spooled
 from pep.core.tls import channel_credentials
 from pep.core.wire import PolicyChanged, Revoked
 from pep.core.worktime import Worktime
@@ -113,6 +113,11 @@ class Runtime:
             spool_age=spool_age,
             heard_of=self.sessions.leased,
         )
+
+    def spooled(self, age: float) -> Spooled:
+        """The same of its records, for the decision service."""
+        trouble = self.spool.failed or self.meters.trouble
+        return Spooled(self.spool.size, self.spool.limit, age, trouble, failed=bool(self.spool.failed))
 
     async def readiness(self) -> Readiness:
         """A proxy is ready when it can answer, even by denying: so also while no decision can be had."""
@@ -354,6 +359,7 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
         signer = Signer(tls.cert, tls.key)
         shipper = Shipper(spool, decisions, signing=Signing(signer, recorder.session, lambda: runtime.begun))
         meters.watch(lambda: runtime.standing(shipper.age))
+        decisions.report(lambda: runtime.spooled(shipper.age))
         recorder.record(_process_event("started", proxy))
         async with asyncio.TaskGroup() as background:
             renewal = Renewal(tls, decisions.renew)

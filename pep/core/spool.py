@@ -51,6 +51,18 @@ class Shipment:
 
 
 @dataclass(frozen=True, slots=True)
+class Spooled:
+    """How a spool stands. `age` is that of the oldest record which is not stored yet, in seconds; `trouble` says why
+    the last record could not be written, `failed` that none can be any more."""
+
+    size: int
+    limit: int
+    age: float
+    trouble: str = ""
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Up to when (epoch seconds) everything on record here has been acknowledged; for the chain of the process."""
 

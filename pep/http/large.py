@@ -101,7 +101,8 @@ def rewritten(answer: bytes, rewriter: Rewriter) -> bytes | Failed:
     if "failed" in found:
         return Failed(found["failed"])
     used = tuple((number, place, count) for number, place, count in found.pop("used"))
-    rewriter.resume(Counts(**found, used=used))
+    seen = tuple((path, clear, masked) for path, clear, masked in found.pop("seen"))
+    rewriter.resume(Counts(**found, used=used, seen=seen))
     return data
 
 
@@ -174,6 +175,7 @@ def _whole(rewriter: Rewriter, data: bytes) -> bytes:
         "truncated": counts.truncated,
         "redacted": counts.redacted,
         "used": counts.used,
+        "seen": counts.seen,
     }
     return _joined(head, data)
 

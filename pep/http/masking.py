@@ -19,6 +19,7 @@ from pep.http import documents
 from pep.http.coding import CannotMask
 from pep.http.documents import MOST_NESTED, Number, Value
 from pep.http.jsonpaths import AnyMember, Name, Path, Paths, Segment, States, Step, floating, parse
+from pep.http.places import Place, Places, Seen
 from pep.http.redaction import Redactor
 from pep.http.scalars import Scalar, scalar_mask
 
@@ -55,6 +56,7 @@ class Counts:
     truncated: bool = False
     redacted: int = 0
     used: tuple[tuple[int, str, int], ...] = ()
+    seen: tuple[Seen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Rewriter:
         self.rows = 0
         self.arrays = 0
         self.truncated = False
+        self.places = Places()
         self._redactor = rule.redactor
         self._limits = rule.limits
         self._used: dict[tuple[int, str], int] = {}
@@ -100,20 +103,26 @@ class Rewriter:
         out: list[str] = []
         step = self._paths.start()
         try:
-            _Walk(self, self._paths, out).value(documents.read(data), step, None, 0)
+            _Walk(self, self._paths, out).value(documents.read(data), step, None, 0, self.places.root)
         except RecursionError:
             raise documents.too_deep() from None
         return documents.encoded("".join(out))
 
     def redacted(self, data: bytes) -> bytes:
         """A text without a structure, in which only a redactor finds anything."""
+        self.places.anywhere().clear = True
         return data if self._redactor is None else documents.encoded(self._redactor.text(data.decode()))
 
     @property
     def counts(self) -> Counts:
         used = tuple((number, place, count) for (number, place), count in self._used.items())
         redacted = self._redactor.count if self._redactor else 0
-        return Counts(self.masked, self.rows, self.arrays, self.truncated, redacted, used)
+        return Counts(self.masked, self.rows, self.arrays, self.truncated, redacted, used, self.places.seen())
+
+    @property
+    def aliases(self) -> Mapping[str, frozenset[str]]:
+        """The other names of members, folded."""
+        return self._aliases
 
     def resume(self, counts: Counts) -> None:
         """Goes on from what another rewriter of the same rule has done."""
@@ -122,6 +131,7 @@ class Rewriter:
         self._used = {(number, place): count for number, place, count in counts.used}
         if self._redactor is not None:
             self._redactor.count = counts.redacted
+        self.places.add(counts.seen)
 
     def admits_record(self) -> bool:
         """Counts a record of a stream that is itself a row: whether it may be shown. Raises CannotMask."""
@@ -175,7 +185,7 @@ class Rewriter:
             scalar = self._scalars[method] = scalar_mask(method, self._keys)
         return None if isinstance(value, dict | list) else scalar(value)
 
-    def text(self, text: str, name: str | None, depth: int) -> str | None:
+    def text(self, text: str, name: str | None, depth: int, place: Place) -> str | None:
         """A string that no mask selects, with what stands inside it rewritten; None where it must not be shown."""
         if not self._looks_inside:
             return text
@@ -183,7 +193,7 @@ class Rewriter:
         if documents.begins_like_json(text):
             values, rest = documents.embedded(text)
             if values:
-                pieces = [self._embedded(value, name, depth + 1) for value in values]
+                pieces = [self._embedded(value, name, depth + 1, place) for value in values]
                 if any(changed for _, changed in pieces):
                     # What follows the JSON was written by one who did not mean it as JSON: it is not known what it is.
                     return "\n".join(piece for piece, _ in pieces) if not rest else None
@@ -199,10 +209,10 @@ class Rewriter:
             raise CannotMask("a document whose names of members hold other documents cannot be masked")
         return name if self._redactor is None else self._redactor.text(name)
 
-    def _embedded(self, value: Value, name: str | None, depth: int) -> tuple[str, bool]:
+    def _embedded(self, value: Value, name: str | None, depth: int, place: Place) -> tuple[str, bool]:
         before = self._changes()
         out: list[str] = []
-        _Walk(self, self._inner, out).value(value, self._inner.start(), name, depth)
+        _Walk(self, self._inner, out).value(value, self._inner.start(), name, depth, place)
         return "".join(out), self._changes() != before
 
     def _changes(self) -> int:
@@ -219,7 +229,7 @@ class _Walk:
         self._paths = paths
         self._out = out
 
-    def value(self, value: Value, step: Step, name: str | None, depth: int) -> None:
+    def value(self, value: Value, step: Step, name: str | None, depth: int, place: Place) -> None:
         if depth > MOST_NESTED:
             raise documents.too_deep()
         rewriter = self._rewriter
@@ -227,20 +237,28 @@ class _Walk:
         if step.ended or rewriter.everything:
             method = rewriter.method(step, name, scalar=not isinstance(value, dict | list))
             if method is not None:
+                place.masked = True
                 value = rewriter.mask(method, value)
+        if isinstance(value, dict):
+            self._object(value, step.states, depth, place)
+            return
+        if isinstance(value, list):
+            self._array(value, step, name, depth, place)
+            return
+        shown: str | None = ""
         if isinstance(value, Number):
             self._out.append(value)
         elif isinstance(value, str):
-            shown = value if method is not None else rewriter.text(value, name, depth)
+            shown = value if method is not None else rewriter.text(value, name, depth, place)
             self._out.append("null" if shown is None else documents.string(shown))
-        elif isinstance(value, dict):
-            self._object(value, step.states, depth)
-        elif isinstance(value, list):
-            self._array(value, step, name, depth)
         else:
             self._out.append(_WORDS[value])
+        if shown is None:
+            place.masked = True
+        elif method is None:
+            place.clear = True
 
-    def _array(self, values: list[Value], step: Step, name: str | None, depth: int) -> None:
+    def _array(self, values: list[Value], step: Step, name: str | None, depth: int, place: Place) -> None:
         length = len(values)
         limits = self._rewriter.limits_ended(step) if step.ended else ()
         shown = min((self._rewriter.allowed(number, name or "", length) for number in limits), default=length)
@@ -248,13 +266,17 @@ class _Walk:
             self._rewriter.rows += shown
             self._rewriter.arrays += 1
         out, descend, before = self._out, self.value, "["
+        element = self._rewriter.places.element(place)
         for value, below in zip(values[:shown], self._paths.elements(step.states, length), strict=False):
             out.append(before)
             before = ","
-            descend(value, below, name, depth + 1)
+            descend(value, below, name, depth + 1, element)
+        if not shown:
+            place.clear = True
         out.append("]" if shown else "[]")
 
-    def _object(self, members: Mapping[str, Value], states: States, depth: int) -> None:
+    def _object(self, members: Mapping[str, Value], states: States, depth: int, place: Place) -> None:
+        known = place.members
         rewriter, member, out, descend = self._rewriter, self._paths.member, self._out, self.value
         written: set[str] = set()
         before = "{"
@@ -266,7 +288,10 @@ class _Walk:
                 written.add(shown)
             out.append(f"{before}{documents.string(shown)}:")
             before = ","
-            descend(value, member(states, name), name, depth + 1)
+            below = known.get(name) or rewriter.places.member(place, name)
+            descend(value, member(states, name), name, depth + 1, below)
+        if not members:
+            place.clear = True
         out.append("}" if members else "{}")
 
 

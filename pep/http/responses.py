@@ -19,6 +19,7 @@ from pep.http import work as work_module
 from pep.http.classify import Request
 from pep.http.codec import chunk, encode_response, last_chunk
 from pep.http.connection import Connection
+from pep.http.disclosed import disclosed
 from pep.http.large import Failed
 from pep.http.mcp_sessions import Place
 from pep.http.messages import (
@@ -124,6 +125,7 @@ class _Response:
         self._tools = ShownTools(connection, request, place) if place is not None else None
         self._collected: list[bytes] = []
         self._size = 0
+        self._told = False  # whether any of the body went to the client
         # The end of the message: it is sent once the response is on record.
         self._last = b""
         self._left = 0  # of a body of a known length, what is still to be sent
@@ -282,6 +284,7 @@ class _Response:
                 connection.emit(ResumeUpstream())
 
     def _emit(self, data: bytes) -> None:
+        self._told = True
         if kept := self._kept.lines(data):
             self._sample.append(kept)
         if isinstance(self._framing, Length):
@@ -341,6 +344,11 @@ class _Response:
             facts["interim"] = self._interim
         if self._plan is not None:
             facts |= self._plan.body.summary()
+        if self._told:
+            rewriter = None if self._plan is None else self._plan.body.rewriter
+            seen = () if rewriter is None else rewriter.places.seen()
+            aliases = {} if rewriter is None else rewriter.aliases
+            facts |= disclosed(self._request, self._grant, seen, facts.get("rows", 0), aliases)
         facts |= self._kept.facts()
         bodies = (Body("response", b"".join(self._sample)),) if self._sample else ()
         grant = self._grant
@@ -376,7 +384,7 @@ class _Response:
         if connection.settings.response is not None:
             connection.timer("response", None)
         connection.unfinished = None
-        connection.raw = self.tunnel = Tunnel(connection, self._grant, wanted, self._kept)
+        connection.raw = self.tunnel = Tunnel(connection, self._request, self._grant, wanted, self._kept)
         self.over = True
         # What either side has sent behind its head belongs to the new protocol.
         if rest := connection.responses.rest():

@@ -54,6 +54,10 @@ class Transform(Protocol):
 
     def summary(self) -> dict[str, Any]: ...
 
+    @property
+    def rewriter(self) -> Rewriter | None:
+        """What looks into the documents, where anything does."""
+
 
 class Cleaning(Protocol):
     """The part of `scrub.Scrub` that is used here."""
@@ -101,6 +105,10 @@ class Identity:
 
     def summary(self) -> dict[str, Any]:
         return {}
+
+    @property
+    def rewriter(self) -> None:
+        return None
 
 
 class Searched:
@@ -211,6 +219,10 @@ class Rewritten:
             spent += len(piece) if any(each in piece for each in _ESCAPES) else len(piece) // _LIGHT
             out.append(scrubbing.feed(piece))
         return b"".join(out)
+
+    @property
+    def rewriter(self) -> Rewriter | None:
+        return self._rewriter
 
     def summary(self) -> dict[str, Any]:
         """For the record: how much was done, never what with."""

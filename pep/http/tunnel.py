@@ -7,13 +7,15 @@ control frames are a stream of their own, because they may stand between the fra
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from pep.core.keeping import Kept
 from pep.core.model import Grant
 from pep.core.records import Body, Event, EventType
 from pep.core.wire import Continuation
+from pep.http.classify import Request
 from pep.http.connection import Connection
+from pep.http.disclosed import disclosed
 from pep.http.stepping import Cut
 
 _SIZES: Final = {126: 2, 127: 8}
@@ -25,8 +27,9 @@ _MOST_SHOWN: Final = 5
 class Tunnel:
     """One upgraded connection."""
 
-    def __init__(self, connection: Connection, grant: Grant, protocol: str, kept: Kept) -> None:
+    def __init__(self, connection: Connection, request: Request, grant: Grant, protocol: str, kept: Kept) -> None:
         self._connection = connection
+        self._request = request
         self._grant = grant
         self._protocol = protocol
         self._sent = self._received = 0
@@ -56,13 +59,15 @@ class Tunnel:
 
     def event(self) -> Event:
         """What goes on record when it ends."""
-        facts = {
+        facts: dict[str, Any] = {
             "execution_id": self._grant.execution_id,
             "bytes": self._received,
             "bytes_sent": self._sent,
             "tags": [self._protocol],
             **self._record.facts(),
         }
+        if self._received:
+            facts |= disclosed(self._request, self._grant, (), 0, {})
         bodies = (Body("response", b"".join(self._sample)),) if self._sample else ()
         grant = self._grant
         return Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts, bodies)

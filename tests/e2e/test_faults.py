@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.clients import OnLock, Refusal, refusal
 from tests.fix_postgres import PostgresServer, _account, _run
-from tests.fix_stack import OPERATOR, Stack, installed, seed
+from tests.fix_stack import OPERATOR, Done, Stack, installed, seed
 
 ORDERS = "select id, status, total from orders order by id limit 3"
 
@@ -42,6 +42,10 @@ def goes_on(connection: psycopg.Connection[Any]) -> Callable[[], bool]:
             return for_good(error)
 
     return asks
+
+
+def status(stack: Stack) -> Done:
+    return stack.pdp("status", token=stack.person(OPERATOR))
 
 
 def lets_in(stack: Stack) -> Callable[[], bool]:
@@ -174,5 +178,10 @@ def test_what_does_not_fit_the_spool_is_denied_and_what_fits_goes_on(service: St
         assert told.sqlstate == "42501"
         assert told.detail["code"] == "record-unavailable"
         assert told.detail["retry"] is True
+        # The proxy says so to the service, and the service to whoever asks, until something is written again.
+        trouble = "could not write its last record: the spool is full; "
+        service.until(lambda: trouble in status(service).out)
+        assert status(service).status == 1
         service.until(goes_on(connection))
+        service.until(lambda: trouble not in status(service).out)
     assert "xxxxx" not in service.server.log_after(position)

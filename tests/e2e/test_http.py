@@ -1,5 +1,6 @@
 """The HTTP proxy as it is deployed: real processes, the shipped policies, an agent's token, a real API."""
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -104,6 +105,16 @@ def test_the_four_verdicts_records_and_a_kill(pay: Api, api: HttpApi):
     assert "GET /customers" in replayed
     assert not [value for value in clear if value in replayed]
     assert SECRET not in pay.stack.logs() + replayed
+
+    shown = [
+        json.loads(each) for each in pay.stack.as_(OPERATOR, "records", "who", "--label", "pii", "--json").splitlines()
+    ]
+    mine = {
+        (each["dataset"].split(" ")[0], each["field"], each["shown"]) for each in shown if each["session"] == session
+    }
+    assert ("GET", "$[*].ssn", "masked") in mine
+    # What was not looked into may have held it.
+    assert ("GET", "*", "clear") in mine
 
     pay.stack.as_(OPERATOR, "sessions", "kill", session, "--reason", "enough")
     # The token itself is good: the next request is another session, and on record as one.

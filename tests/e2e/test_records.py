@@ -1,6 +1,7 @@
 """What stands on record: what was asked, decided and seen, before it runs, whatever dies meanwhile."""
 
 import contextlib
+import json
 import re
 import threading
 import time
@@ -45,9 +46,19 @@ def test_a_session_can_be_listed_shown_replayed_and_verified(stack: Stack):
     assert "intent" in shown
     assert "the chains hold" in stack.as_(OPERATOR, "sessions", "verify", session)
     assert "the chains hold" in stack.as_(OPERATOR, "records", "verify")
+    shown = [json.loads(each) for each in who(stack, "public.customers.email")]
+    assert {(each["session"], each["shown"], tuple(each["labels"])) for each in shown if each["run"] == run} == {
+        (session, "masked", ("email",))
+    }
+    named = [json.loads(each) for each in who(stack, "public.customers.name")]
+    assert {each["shown"] for each in named if each["run"] == run} == {"clear"}
     # Without the service, on what it has stored.
     store = f"sqlite:///{stack.state / 'pdp.db'}"
     assert "the chains hold" in stack.as_(OPERATOR, "records", "verify", "--store", store)
+
+
+def who(stack: Stack, field: str) -> list[str]:
+    return stack.as_(OPERATOR, "records", "who", field, "--json").splitlines()
 
 
 def test_an_approval_is_on_record_with_who_was_asked_and_what_became_of_it(stack: Stack):

@@ -1,16 +1,24 @@
 """What proxies are told unasked, and when a revision is in force."""
 
 import asyncio
+import datetime
 import time
+from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
+from pdp.commands.status import in_words
+from pdp.service import watch
 from pdp.service.peers import Peer
 from pdp.service.watch import Watchers
 from pdp.v1 import admin_service_pb2
 from pdp.v1 import decision_service_pb2 as pb
+from tests.pdp.commanding import OWNER, as_
 from tests.pdp.serving import SELECT, Clock, Proxy, Script, action, folder, serving, status_of
+
+PATIENCE = 60.0
 
 pytestmark = pytest.mark.usefixtures("each_store")
 
@@ -112,6 +120,51 @@ def test_a_revision_is_in_force_when_every_leased_proxy_has_it():
                     pass
                 assert [each.name for each in got.proxies] == ["shop"]
                 assert got.in_force
+
+    asyncio.run(scenario())
+
+
+def test_a_proxy_says_how_its_records_stand_and_status_shows_what_is_wrong(monkeypatch: pytest.MonkeyPatch):
+    # Nobody acknowledges in this test's place while it looks.
+    monkeypatch.setattr(watch, "LEASE", datetime.timedelta(minutes=10))
+    full = "the spool could not be written: the disk is full\x1b[2J" + "x" * 500
+    mib = 1 << 20
+
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                watching = Watching(await service.proxy())
+                operator = await service.person("olga")
+
+                async def told(**spool: Any) -> pb.SpoolState:
+                    state = pb.SpoolState(limit=100 * mib, age=Duration(seconds=spool.pop("age", 0)), **spool)
+                    await watching.call.write(pb.WatchRequest(acknowledged=0, spool=state))
+                    async with asyncio.timeout(PATIENCE):
+                        while True:
+                            answer = await operator.call("GetStatus", admin_service_pb2.GetStatusRequest())
+                            if [each.spool.bytes for each in answer.proxies] == [state.bytes]:
+                                return answer.proxies[0].spool
+                            await asyncio.sleep(0.01)
+
+                for spool, words in (
+                    ({"bytes": mib}, None),
+                    ({"bytes": 2 * mib, "age": 50}, None),
+                    (
+                        {"bytes": 3 * mib, "age": 200},
+                        "its records are behind: 3.0 of 100.0 MiB in its spool, the oldest for 3m 20s",
+                    ),
+                    ({"bytes": 90 * mib}, "its spool is nearly full"),
+                    ({"bytes": 4 * mib, "trouble": full}, "could not write its last record: the spool could not be"),
+                    ({"bytes": 5 * mib, "trouble": "x", "failed": True}, "nothing on record until it is restarted: x"),
+                ):
+                    line = in_words(await told(**spool))
+                    assert (line is None) if words is None else (words in str(line))
+                assert len((await told(bytes=6 * mib, trouble=full)).trouble) == 200
+                shown = await as_(service, OWNER, "status")
+                assert shown.status == 1
+                assert "the disk is full" in shown.out
+                assert "6.0 of 100.0 MiB" in shown.out
+                assert "\x1b" not in shown.out
 
     asyncio.run(scenario())
 

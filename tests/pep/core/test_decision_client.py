@@ -42,7 +42,7 @@ from pep.core.records import Body, Event, EventType
 from pep.core.segments import EventEntry, decode
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
 from pep.core.shipper import Shipper
-from pep.core.spool import Shipment, Spool
+from pep.core.spool import Shipment, Spool, Spooled
 from pep.core.tls import channel_credentials
 from tests.certificates import make_authority
 from tests.pep.core.scripted import action, session_handle
@@ -62,6 +62,7 @@ class Service(
     streamed: list[Any] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
+    spools: list[Any] = field(default_factory=list)
     stored: dict[str, list[bytes]] = field(default_factory=dict)
     bodies: dict[tuple[str, int, int], bytes] = field(default_factory=dict)
     # After so many records the stream breaks; 0 for never.
@@ -96,10 +97,14 @@ class Service(
             yield answer
 
     async def Watch(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        assert (await anext(requests)).acknowledged == 0
+        begun = await anext(requests)
+        assert begun.acknowledged == 0
+        self.spools.append(begun.spool)
         for answer in self.streamed:
             yield answer
-            self.acknowledged.append((await anext(requests)).acknowledged)
+            request = await anext(requests)
+            self.acknowledged.append(request.acknowledged)
+            self.spools.append(request.spool)
 
     async def Record(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         count = 0
@@ -323,6 +328,22 @@ def test_news_is_acknowledged_when_the_next_is_asked_for(tmp_path: Path):
         WatchNews(),
     ]
     assert service.acknowledged == [1, 2, 3]
+
+
+def test_the_service_hears_with_each_acknowledgement_how_the_records_stand(tmp_path: Path):
+    snapshot = decision_service_pb2.Snapshot(policy_revision="r-1")
+    service = Service(streamed=[decision_service_pb2.WatchResponse(number=1, snapshot=snapshot)])
+    stands = iter([Spooled(5, 100, 0.0), Spooled(90, 100, 61.5, "the disk is full", failed=True)])
+
+    async def watch(decisions: GrpcDecisionClient) -> None:
+        decisions.report(lambda: next(stands))
+        assert [news.policy_revision async for news in decisions.watch()] == ["r-1"]
+
+    with_service(tmp_path, service, watch)
+    first, second = service.spools
+    assert (first.bytes, first.limit, first.trouble) == (5, 100, "")
+    assert (second.bytes, second.trouble, second.failed) == (90, "the disk is full", True)
+    assert second.age.ToTimedelta().total_seconds() == 61.5
 
 
 def test_an_answer_of_another_kind_is_no_answer(tmp_path: Path):
