@@ -139,6 +139,10 @@ class Searched:
     def summary(self) -> dict[str, Any]:
         return {}
 
+    @property
+    def rewriter(self) -> None:
+        return None
+
 
 class Rewritten:
     """Decoded, rewritten by `body`, and with the secrets taken out, in this order."""
