@@ -7,6 +7,8 @@
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,3 +127,10 @@ def test_a_breach_is_found(importer: str, source: str):
 )
 def test_what_is_needed_is_permitted(importer: str, source: str):
     assert breaches(importer, source) == []
+
+
+def test_a_command_starts_without_what_only_some_need():
+    """People wait for the start of each, and scripts call them often."""
+    loaded = "import pdp.cli, sys; print(*{'alembic', 'opa_client', 'requests', 'sqlalchemy'} & set(sys.modules))"
+    started = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert started.stdout == "\n"

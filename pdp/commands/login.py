@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -18,11 +18,12 @@ from pdp.commands.connection import Connection, Reach, acting, address_of, reach
 from pdp.commands.failure import Failure, Status
 from pdp.commands.screen import clock, console, facts, line, show
 from pdp.config import Issuer, load_config
-from pdp.identity.device_flow import Client, LoginFailed, Prompt
-from pdp.identity.device_flow import login as sign_in
 from pdp.shown import shown
 from pdp.v1 import approval_admin_service_pb2 as pb
 from pdp.v1.approval_admin_service_pb2_grpc import ApprovalAdminServiceStub
+
+if TYPE_CHECKING:
+    from pdp.identity.device_flow import Client, Prompt
 
 
 @reaching
@@ -34,6 +35,10 @@ async def login(
     ] = None,
 ) -> None:
     """Sign in on a page of the issuer's, and keep the token for the commands that follow."""
+    # Brings an HTTP client along, which no other command needs.
+    from pdp.identity.device_flow import LoginFailed
+    from pdp.identity.device_flow import login as sign_in
+
     screen = console()
     client = _client(reach, issuer)
 
@@ -89,6 +94,8 @@ def _client(reach: Reach, name: str | None) -> Client:
 
 
 def _of(issuer: Issuer) -> Client:
+    from pdp.identity.device_flow import Client
+
     assert issuer.login is not None
     assert issuer.issuer is not None
     login = issuer.login

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
 import typer
@@ -21,15 +21,18 @@ from rich.console import Console
 
 from pdp.commands.archive import ERASE_EXAMPLE, erase
 from pdp.commands.connection import Reach, connected, reaching
-from pdp.commands.copies import Copy, ServiceCopy, StoreCopy, public_key
 from pdp.commands.disclosures import WHO_EXAMPLE, who
 from pdp.commands.failure import Failure, Status
-from pdp.commands.proof import ChainProof, Finding, Ledger
 from pdp.commands.screen import clock, console, line, show, table
 from pdp.config import load_config
 from pdp.shown import shown
 from pdp.v1.digests import canonical_json
 from pdp.v1.strict_yaml import ConfigError
+
+# What reads and judges a copy brings the store's libraries along, and most of a second before every command.
+if TYPE_CHECKING:
+    from pdp.commands.copies import Copy
+    from pdp.commands.proof import Finding
 
 app = typer.Typer(
     no_args_is_help=True, help="Prove the records; see whether anything is missing, and who was shown what; erase."
@@ -145,6 +148,8 @@ async def keys_(reach: Reach, store: StoreOption = None) -> None:
 @asynccontextmanager
 async def copy_of(reach: Reach, store: str | None) -> AsyncIterator[Copy]:
     """The store that is named, or the service."""
+    from pdp.commands.copies import ServiceCopy, StoreCopy
+
     if store is not None:
         with contextlib.closing(StoreCopy(store, datetime.datetime.now(datetime.UTC))) as copy:
             yield copy
@@ -159,6 +164,8 @@ def bring(reach: Reach, keys: Path | None, anchors: Sequence[Path] | None, autho
 
 
 def _keys(file: Path | None) -> Mapping[str, Ed25519PublicKey] | None:
+    from pdp.commands.copies import public_key
+
     if file is None:
         return None
     try:
@@ -186,6 +193,8 @@ def _authorities(reach: Reach, file: Path | None) -> Sequence[x509.Certificate] 
 
 async def prove(copy: Copy, trusted: Trusted, found: Callable[[Finding], None], only: str = "") -> Found:
     """Judges every chain, or only one; each finding is handed over as it is made."""
+    from pdp.commands.proof import ChainProof, Ledger
+
     result = Found()
 
     def note(findings: Iterator[Finding]) -> None:
