@@ -9,7 +9,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,8 +21,8 @@ import pytest
 from psycopg import sql
 
 from tests.certificates import Authority, make_authority
+from tests.ports import HOST, free_port
 
-HOST = "127.0.0.1"
 PROXY_ROLE = "checkrein_proxy"  # SCRAM-SHA-256; not a superuser
 PROXY_PASSWORD = "proxy's secret äß"
 CLEARTEXT_ROLE = "checkrein_cleartext"  # the server asks for the password in the clear
@@ -222,9 +221,7 @@ def _configure(data_dir: Path, socket_dir: Path, account: Account | None, author
 def _start(control: Command, log_path: Path, account: Account | None) -> int:
     """Start on a free port. Somebody else may take the port between looking and listening, so there are three tries."""
     for _ in range(3):
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port: int = probe.getsockname()[1]
+        port = free_port()
         if _attempt([*control, "-l", log_path, "-o", f"-p {port}", "start"], account).returncode == 0:
             return port
     pytest.fail(f"PostgreSQL does not start:\n{log_path.read_text()}", pytrace=False)

@@ -30,6 +30,7 @@ import yaml
 from pdp.commands.connection import Reach, connected
 from pdp.commands.failure import Failure
 from tests.fix_postgres import HOST, PROXY_PASSWORD, PROXY_ROLE, PostgresServer
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 RESOURCE = "shop"
@@ -324,7 +325,7 @@ def installed(server: PostgresServer, opa: Path, database: str, edit: Edit | Non
         password = folder / "upstream.password"
         password.touch(0o600)
         password.write_text(PROXY_PASSWORD, "utf-8")
-        stack = Stack(folder, server, database, _free_port())
+        stack = Stack(folder, server, database, free_port())
         document = _configuration(stack, opa, password)
         if edit is not None:
             edit(document)
@@ -375,12 +376,6 @@ async def _serving(config: Path) -> bool:
         with contextlib.suppress(Failure):
             return await connection.serving()
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _environment() -> dict[str, str]:

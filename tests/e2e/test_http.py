@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.fix_stack import HOST, OPERATOR, PATIENCE, Stack, _free_port
+from tests.fix_stack import HOST, OPERATOR, PATIENCE, Stack
 from tests.http_api import CUSTOMERS, HttpApi
 from tests.http_relay import SECRET
+from tests.ports import free_port
 
 OWNER = ("user:petra", ("payments-owners",))
 
@@ -33,7 +34,7 @@ class Api:
 
 @pytest.fixture
 def pay(private_stack: Callable[..., Stack], api: HttpApi) -> Iterator[Api]:
-    port = _free_port()
+    port = free_port()
 
     def edit(document: dict[str, Any]) -> None:
         secret = Path(document["state"]).parent / "api.token"

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pdp.commands.children import Children, Ended, Interrupted
 from tests.pdp.commanding import environment, pdp
 from tests.pdp.serving import folder
 from tests.pdp.test_cli_check import write
+from tests.ports import free_port
 
 
 @dataclass
@@ -91,11 +91,8 @@ async def ended(process: int) -> None:
 
 @contextlib.asynccontextmanager
 async def up(path: Path, opa: Path) -> AsyncIterator[Up]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     file = write(path, opa)
-    file.write_text(file.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    file.write_text(file.read_text().replace("127.0.0.1:0", f"127.0.0.1:{free_port()}"))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "pdp", "up", "-c", str(file)),

@@ -20,7 +20,7 @@ import yaml
 from tests.e2e.chaos.link import Link
 from tests.e2e.chaos.people import TEAM
 from tests.e2e.chaos.targets import Api, Postgres
-from tests.fix_stack import HOST, Stack, _below, _free_port
+from tests.fix_stack import HOST, Stack, _below
 
 SHOP, PAY, SERVICE = "proxy-shop", "proxy-pay", "service"
 SECRET = "the-api's-token"
@@ -205,7 +205,3 @@ def small_disk(where: Path) -> Iterator[bool]:
     finally:
         if mounted:
             subprocess.run(["umount", "-l", str(where)], capture_output=True, check=False)
-
-
-def free_port() -> int:
-    return _free_port()

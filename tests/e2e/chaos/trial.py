@@ -28,6 +28,7 @@ from tests.e2e.chaos.targets import api, postgres
 from tests.e2e.chaos.told import Ledger, Outcome
 from tests.fix_postgres import PostgresServer
 from tests.fix_stack import HOST, OPERATOR, Stack, installed
+from tests.ports import free_port
 
 # A call of a client that takes longer hangs: held statements end after 20 s, decisions after seconds, and no fault
 # lasts longer than six.
@@ -254,7 +255,7 @@ def run(programs: PostgresServer, opa: Path, folder: Path, seed: int, seconds: f
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
-    port = installation.free_port()
+    port = free_port()
     with contextlib.ExitStack() as open_:
         target = open_.enter_context(postgres(programs, "ledger"))
         web = open_.enter_context(api(folder))

@@ -97,6 +97,7 @@ def test_a_killed_opa_denies_until_it_is_back(engine_of, repository):
     asyncio.run(run())
 
 
+@pytest.mark.alone
 def test_a_stopped_opa_denies_within_the_time_out(engine_of, repository):
     async def run():
         async with engine_of(repository, timeout=0.2) as engine:

@@ -285,6 +285,7 @@ def test_a_stream_holds_no_more_for_having_run_long(target: Target):
         assert relay.rss - full < 4 * MIB, "40 MB later a stream holds what it held"
 
 
+@pytest.mark.alone
 def test_clients_with_half_a_head_hold_little_and_are_sent_away(target: Target, many: int):
     with RelayProcess(target.url, limits={"head": "2s"}) as relay, connections(relay.port, many) as clients:
         before = relay.rss
@@ -368,6 +369,7 @@ def test_a_stream_goes_on_without_the_decision_service_and_no_other_request_does
         until(stream, b"still here")
 
 
+@pytest.mark.alone
 def test_a_revoked_stream_is_cut_within_a_second(target: Target):
     with RelayProcess(target.url) as relay, connections(relay.port, 1) as (stream,):
         open_streams(relay.port, [stream])

@@ -101,6 +101,7 @@ class Neighbours:
                     client.send(Query("select 1"))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", HEAVY)
 @pytest.mark.parametrize("way", ["simple", "extended"])
 def test_a_statement_made_to_kill(team: Relay, name: str, way: str) -> None:
