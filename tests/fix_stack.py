@@ -379,7 +379,9 @@ async def _serving(config: Path) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PDP_", "CHECKREIN_", "PG"))}
+    """Without what is set for others, and run as it is deployed: coverage is not measured in these processes."""
+    others = ("PDP_", "CHECKREIN_", "PG", "COVERAGE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return {**kept, "NO_COLOR": "1"}
 
 
