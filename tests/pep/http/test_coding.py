@@ -131,6 +131,7 @@ BOMBS["br"] = brotli.compress(bytes(20 * LIMIT), quality=2)
 
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("total", [True, False])
+@pytest.mark.untraced
 def test_a_bomb_stops_at_the_limit(name, total):
     bomb = BOMBS[name]
     begin = time.process_time()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import httptools
 import orjson
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -625,6 +626,7 @@ def number_of(action: Action) -> int:
     return int(action.properties["segments"][-1])
 
 
+@pytest.mark.untraced
 def test_what_reaches_the_target_is_what_was_granted() -> None:
     run_state_machine_as_test(
         SessionMachine,

@@ -143,6 +143,7 @@ HARD = {
 
 
 @pytest.mark.parametrize("name", HARD)
+@pytest.mark.untraced
 def test_what_is_hard_for_the_parser_is_answered_in_process_and_in_time(name: str) -> None:
     text, reason = HARD[name]
     began = time.thread_time()
@@ -166,6 +167,7 @@ def test_what_is_hard_for_the_parser_is_answered_in_process_and_in_time(name: st
         fill("select 1", "/*"),
     ],
 )
+@pytest.mark.untraced
 def test_a_run_of_operator_characters_costs_its_square_and_does_not_reach_the_scanner(text: str) -> None:
     assert not fits_in_process(text)
     began = time.thread_time()

@@ -152,6 +152,7 @@ def test_a_text_that_cannot_be_scanned_leaves_nothing() -> None:
         "$a$",
     ],
 )
+@pytest.mark.untraced
 def test_the_time_grows_with_the_length_and_not_with_its_square(piece: str) -> None:
     literal = (piece * (32_000 // len(piece))).replace("'", "")
     began = time.thread_time()

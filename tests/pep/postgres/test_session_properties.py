@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -728,6 +729,7 @@ def run(setting: Setting, examples: int, steps: int, **more: object) -> None:
     )
 
 
+@pytest.mark.untraced
 def test_no_play_with_names_shows_a_masked_value(session_setting: Setting) -> None:
     machine = type("Machine", (SessionMachine,), {"setting": session_setting})
 
@@ -741,5 +743,6 @@ def test_no_play_with_names_shows_a_masked_value(session_setting: Setting) -> No
     play()
 
 
+@pytest.mark.untraced
 def test_what_reaches_the_upstream_is_what_was_granted(session_setting: Setting) -> None:
     run(session_setting, examples=100, steps=50)
