@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final
 
 AT_LEAST: Final = (1, 19)
-PINNED: Final = "1.22.2"
+KEPT: Final = ("1.22.2", "1.21.1")
+"""What the set-up builds, and what it downloads."""
 
 # http.send posts the input to anybody, a name can be looked up to the same end, opa.runtime shows the environment
 # and the configuration, and what signs can mint credentials.
@@ -53,8 +54,9 @@ def find_opa(named: Path | None = None) -> Path:
 
     Raises OpaMissing, with every place that was tried and why it was not taken.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "checkrein" / "bin" / f"opa-{PINNED}"
-    places = [str(named)] if named else [*filter(None, [os.environ.get("OPA")]), "opa", str(cache)]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "checkrein" / "bin"
+    kept = [str(cache / f"opa-{version}") for version in KEPT]
+    places = [str(named)] if named else [*filter(None, [os.environ.get("OPA")]), "opa", *kept]
     refused = []
     for place in places:
         path = shutil.which(place)

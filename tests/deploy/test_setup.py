@@ -43,6 +43,10 @@ class Machine:
     def cached(self) -> Path:
         return self.root / "cache" / "checkrein" / "bin" / "opa-1.22.2"
 
+    @property
+    def downloaded(self) -> Path:
+        return self.cached.with_name("opa-1.21.1")
+
     def setup(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": f"{self.root / 'bin'}:/bin",
@@ -69,7 +73,7 @@ def machine(tmp_path: Path) -> Machine:
 @pytest.fixture
 def release(tmp_path: Path, machine: Machine) -> Iterator[Path]:
     """A server on this machine that has the release files of every platform; they are one and the same program."""
-    program = write_program(tmp_path / "releases" / "v1.22.2" / "program", "1.22.2")
+    program = write_program(tmp_path / "releases" / "v1.21.1" / "program", "1.21.1")
     digest = hashlib.sha256(program.read_bytes()).hexdigest()
     for system in ("linux", "darwin"):
         for name in ("amd64", "arm64", "amd64_static", "arm64_static"):
@@ -118,7 +122,7 @@ def test_the_error_names_every_way_and_why_it_failed(machine: Machine):
     assert "the environment: $OPA names /nowhere/opa, which is not a program" in done.stderr
     assert "is 0.70.0, and 1.19 or later is needed" in done.stderr
     assert f"the cache: {machine.cached} does not exist" in done.stderr
-    assert "the official release: no digest is pinned" in done.stderr
+    assert "the official release: http://127.0.0.1:9/" in done.stderr
     assert "a build from source: no go on the PATH" in done.stderr
 
 
@@ -126,15 +130,16 @@ def test_find_obtains_nothing(machine: Machine, release: Path):
     machine.pin(hashlib.sha256(release.read_bytes()).hexdigest())
     done = machine.setup("find", "opa")
     assert (done.returncode, done.stdout) == (3, "")
-    assert not machine.cached.exists()
+    assert not machine.downloaded.exists()
 
 
 def test_the_release_is_used_if_its_digest_is_the_pinned_one(machine: Machine, release: Path):
     machine.pin(hashlib.sha256(release.read_bytes()).hexdigest())
     done = machine.setup("get", "opa")
-    assert done.stdout == f"{machine.cached}\n", done.stderr
-    assert machine.cached.read_bytes() == release.read_bytes()
-    assert os.access(machine.cached, os.X_OK)
+    assert done.stdout == f"{machine.downloaded}\n", done.stderr
+    assert machine.downloaded.read_bytes() == release.read_bytes()
+    assert os.access(machine.downloaded, os.X_OK)
+    assert machine.setup("find", "opa").stdout == f"{machine.downloaded}\n"
 
 
 def test_a_release_with_another_digest_is_not_used_and_leaves_nothing(machine: Machine, release: Path):
@@ -148,13 +153,13 @@ def test_a_release_with_another_digest_is_not_used_and_leaves_nothing(machine: M
 def test_a_release_that_cannot_be_reached_is_an_answer_not_a_hang(machine: Machine):
     machine.pin("0" * 64)
     done = machine.setup("get", "opa")
-    assert "the official release: http://127.0.0.1:9/v1.22.2/opa_" in done.stderr
+    assert "the official release: http://127.0.0.1:9/v1.21.1/opa_" in done.stderr
     assert "Connection refused" in done.stderr
 
 
 def test_pin_writes_what_the_release_publishes(machine: Machine, release: Path):
     assert machine.setup("pin", "opa").returncode == 0
-    assert machine.setup("get", "opa").stdout == f"{machine.cached}\n"
+    assert machine.setup("get", "opa").stdout == f"{machine.downloaded}\n"
 
 
 def test_a_failed_build_says_so_and_leaves_nothing(machine: Machine):
