@@ -15,9 +15,9 @@ import asyncio
 import contextlib
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, assert_never
+from typing import Any, Final, Protocol, assert_never
 
 import structlog
 
@@ -291,7 +291,7 @@ class _Driver:
                 assert enforcer is not None, "nothing can be asked for nobody"
                 self._enforcers.add(enforcer)
                 self._asked[exchange] = enforcer
-                self._wait(exchange, lambda: self._ask(enforcer, effect))
+                self._wait(exchange, self._ask(enforcer, effect))
             case wire.LookUp(exchange, question):
                 self._fetch(exchange, question)
             case wire.CancelAsk(exchange, reason):
@@ -300,7 +300,7 @@ class _Driver:
                 self._timers.set(name, seconds)
             case wire.CancelUpstream():
                 self._cancels += 1
-                self._start(self._cancel_upstream_now)
+                self._tasks.create_task(self._cancel_upstream_now())
             case wire.PauseUpstream():
                 self._upstream.pause("session")
             case wire.ResumeUpstream():
@@ -348,9 +348,9 @@ class _Driver:
             return str(error) if first else ""
         return ""
 
-    def _wait(self, exchange: int, work: Callable[[], Awaitable[None]]) -> None:
+    def _wait(self, exchange: int, work: Coroutine[Any, Any, None]) -> None:
         assert exchange not in self._waiting, "an exchange waits for one answer at a time"
-        self._waiting[exchange] = self._start(work)
+        self._waiting[exchange] = self._tasks.create_task(work)
 
     async def _ask(self, enforcer: Enforcer, ask: wire.Ask) -> None:
         task = asyncio.current_task()
@@ -369,7 +369,7 @@ class _Driver:
         self._flush_upstream()
         facts = self._at_once(question)
         if facts is None:
-            self._wait(exchange, lambda: self._look_up(exchange, question))
+            self._wait(exchange, self._look_up(exchange, question))
         else:
             self._found.append(wire.LookedUp(exchange, facts[0]))
 
@@ -384,7 +384,7 @@ class _Driver:
         # Beside a pending approval, which the task itself withdraws, there may be one that was given and not used.
         enforcer = self._asked.pop(exchange, None)
         if enforcer is not None:
-            self._start(lambda: enforcer.withdraw(exchange, reason))
+            self._tasks.create_task(enforcer.withdraw(exchange, reason))
 
     async def _cancel_upstream_now(self) -> None:
         try:
@@ -401,9 +401,6 @@ class _Driver:
         if self._to_upstream and not self._cancels:
             self._upstream.write(b"".join(self._to_upstream))
             self._to_upstream.clear()
-
-    def _start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        return self._tasks.create_task(_begun(work))
 
     # --- the client's presence ----------------------------------------------------------------------------------------
 
@@ -423,11 +420,6 @@ class _Driver:
             if self._client.paused_for("backlog") and self._client.gone():
                 self._mailbox.post(wire.ClientClosed())
                 return
-
-
-async def _begun(work: Callable[[], Awaitable[None]]) -> None:
-    """Called inside the task: one that is cancelled before its first step leaves nothing behind that nobody awaits."""
-    await work()
 
 
 def _described(error: BaseException) -> tuple[str, str]:

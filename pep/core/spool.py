@@ -27,7 +27,7 @@ from pep.core.recorder import PROCESS_PREFIX, SpoolError, is_final, utc_now
 from pep.core.records import Chain, Event, EventType, Sealed
 from pep.core.segments import BodyEntry, Entry, EventEntry, OpenEntry, body_bytes, decode, encode, event_bytes
 from pep.core.signer import Signed
-from pep.core.spool_folder import is_at, orphans, own_folder, remove_folder, sync_and_close, sync_folder
+from pep.core.spool_folder import Place, orphans, own_folder, remove_folder, sync_and_close, sync_folder
 
 SEGMENT_BYTES: Final = 4 << 20
 _SUFFIX: Final = ".segment"
@@ -152,6 +152,7 @@ class Spool:
         self.changed = asyncio.Event()
         self._ordinal = 0
         self._file = -1
+        self._place: Place | None = None
 
     @classmethod
     def open(
@@ -350,13 +351,13 @@ class Spool:
             except OSError:
                 self._fail(f"the spool is damaged: {error}")
             raise SpoolError(f"the spool could not be written: {error}")
-        self._keep(segment.path)
+        self._keep()
         self._trouble = ""
         self._unsynced = True
 
-    def _keep(self, path: Path) -> None:
+    def _keep(self) -> None:
         """Sees that what was just written stays: its file is still in its place, and synced where that is asked for."""
-        if not is_at(self._file, path):
+        if self._place is None or not self._place.holds():
             self._fail("a file of the spool has been removed")
             raise SpoolError(self._failed)
         if not self._fsync_seconds:
@@ -420,7 +421,7 @@ class Spool:
             os.close(file)
             path.unlink(missing_ok=True)
             raise
-        self._file, self._unsynced = file, True
+        self._file, self._place, self._unsynced = file, Place(file, path), True
         self._register(path).size = len(notes)
         self._total += len(notes)
 

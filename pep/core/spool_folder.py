@@ -51,13 +51,25 @@ def _locked(folder: Path, create: int = 0) -> int | None:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name: it may have been deleted, or its folder moved away."""
-    try:
-        named = path.stat()
-    except OSError:
-        return False
-    opened = os.fstat(descriptor)
-    return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
+    """Whether the open file is the one of that name."""
+    return Place(descriptor, path).holds()
+
+
+class Place:
+    """Where an open file is. What that file is does not change as long as it is open, so the name alone is asked."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        opened = os.fstat(descriptor)
+        self._file = (opened.st_dev, opened.st_ino)
+        self._path = os.fspath(path)
+
+    def holds(self) -> bool:
+        """Whether the file is still there: it may have been deleted, or its folder moved away."""
+        try:
+            named = os.stat(self._path)  # noqa: PTH116 - a path's own costs half as much again
+        except OSError:
+            return False
+        return (named.st_dev, named.st_ino) == self._file
 
 
 def remove_folder(folder: Path, lock: int) -> None:
