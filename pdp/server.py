@@ -12,7 +12,7 @@ import fcntl
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -64,7 +64,7 @@ from pdp.service.revocation_service import RevocationService
 from pdp.service.session_tokens import PURPOSE, SessionTokens
 from pdp.service.sessions import LiveSession, Sessions, every
 from pdp.service.watch import Watchers
-from pdp.store.database import Database
+from pdp.store.database import Database, StoreUnavailable
 from pdp.store.keys import rotate, signing_keys
 from pdp.store.sessions import SessionState
 from pdp.v1 import (
@@ -237,8 +237,12 @@ async def serve(config: Config, engine: PolicyEngine | None = None, stop: asynci
     ready = config.state / "pdp.ready"
     ready.unlink(missing_ok=True)
     try:
-        async with running(config, engine) as service:
-            ready.write_text(f"{os.getpid()} {service.address}\n", "utf-8")
+        async with AsyncExitStack() as open_:
+            try:
+                service = await open_.enter_async_context(running(config, engine))
+                ready.write_text(f"{os.getpid()} {service.address}\n", "utf-8")
+            except (OSError, StoreUnavailable) as error:
+                raise ConfigError(f"the service cannot start: {error}") from error
             log.info("listening", address=service.address, revision=engine.revision, pid=os.getpid())
             await stop.wait()
             log.info("stopping")

@@ -108,7 +108,8 @@ class OpaChild:
         await self.client.__aenter__()
         try:
             async with asyncio.timeout(timeout):
-                await self._spawn(tasks)
+                while not await self._spawned(tasks):  # noqa: ASYNC110 - there is no event to wait for
+                    await asyncio.sleep(_FIRST_PAUSE)
         except TimeoutError as error:
             await self.stop()
             raise OpaFailed(f"OPA did not answer within {timeout:g} s{self._last_words()}") from error
@@ -136,6 +137,17 @@ class OpaChild:
         if self._listening is not None:
             await asyncio.wait([self._listening])  # ends with the process
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _spawned(self, tasks: asyncio.TaskGroup) -> bool:
+        """Whether it answers; not where somebody has killed it, which says nothing about the next one."""
+        try:
+            await self._spawn(tasks)
+        except OpaFailed as error:
+            if self._process is None or (self._process.returncode or 0) >= 0:
+                raise
+            log.warning("OPA ended while it started", error=str(error))
+            return False
+        return True
 
     async def _spawn(self, tasks: asyncio.TaskGroup) -> None:
         """Starts a process and returns when it answers. Raises OpaFailed when it ends instead."""

@@ -184,6 +184,23 @@ def test_what_cannot_start_ends_with_the_reason(opa_path: Path):
     asyncio.run(scenario())
 
 
+def test_a_service_that_can_write_nothing_says_so_and_ends(opa_path: Path):
+    async def scenario():
+        with folder() as path:
+            command = (sys.executable, "-m", "pdp", "serve", "-c", str(write(path, opa_path)))
+            process = await asyncio.create_subprocess_exec(
+                *("/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command),
+                stderr=asyncio.subprocess.PIPE,
+                env=environment(),
+            )
+            _, said = await process.communicate()
+            assert process.returncode == 1
+            assert b"File too large" in said
+            assert b"Traceback" not in said
+
+    asyncio.run(scenario())
+
+
 # ---- children, without a service ----
 
 WAITING = "import signal, sys; print('here', flush=True); signal.pause()"

@@ -137,7 +137,8 @@ class Parts:
             if running is not None and running.process.poll() is not None:
                 said = running.said()[-1500:]
                 # One that begins while its disk is full says so and ends; by now the disk may be empty again.
-                cannot_begin = "listening" not in said and "the spool" in said.strip().rpartition("\n")[2]
+                last = said.strip().rpartition("\n")[2]
+                cannot_begin = "listening" not in said and ("the spool" in last or "cannot start: " in last)
                 if not self.full and not cannot_begin and name not in self.away:
                     self.ended.append((name, said))
                 del self.stack.running[name]

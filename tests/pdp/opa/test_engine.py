@@ -336,6 +336,22 @@ def test_opa_sees_nothing_of_the_environment_and_its_socket_is_private(engine_of
     assert asyncio.run(run()) == (b"GOGC=400\0", 0, 0)
 
 
+def test_an_opa_that_is_killed_while_it_starts_is_started_again(engine_of, repository, opa_path, tmp_path):
+    first = tmp_path / "killed"
+    program = tmp_path / "opa"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = run ] && [ ! -e {first} ]; then : > {first}; kill -9 $$; fi\nexec {opa_path} "$@"\n'
+    )
+    program.chmod(0o700)
+
+    async def run():
+        async with engine_of(repository, opa=program) as engine:
+            assert first.exists()
+            assert (await engine.decide(connect())).verdict is Verdict.ALLOW
+
+    asyncio.run(run())
+
+
 def test_opa_dies_with_the_process_that_started_it(opa_path, repository, state):
     program = f"""
 import asyncio, sys
