@@ -30,10 +30,13 @@ def dataset(request: Request) -> str:
 
 
 def disclosed(
-    request: Request, grant: Grant, seen: Iterable[Seen], rows: int, aliases: Mapping[str, frozenset[str]]
+    of: str, grant: Grant, seen: Iterable[Seen], rows: int, aliases: Mapping[str, frozenset[str]]
 ) -> Mapping[str, Any]:
-    """The facts of a response of which something came back; `seen` empty: it was not looked into."""
-    of, found = dataset(request), tuple(seen) or ((ANY, True, False),)
+    """The facts of a response, of that dataset, of which something came back; `seen` empty: it was not looked into."""
+    found = tuple(seen)
+    if not found and not grant.labels:
+        return {"disclosed": {"rows": rows, "clear": {of: {ANY: []}}}}
+    found = found or ((ANY, True, False),)
     labels = labels_at([place for place, _, _ in found], grant.labels, aliases)
     said = Disclosed(
         frozenset((of, place) for place, clear, _ in found if clear),

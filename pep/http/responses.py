@@ -19,7 +19,7 @@ from pep.http import work as work_module
 from pep.http.classify import Request
 from pep.http.codec import chunk, encode_response, last_chunk
 from pep.http.connection import Connection
-from pep.http.disclosed import disclosed
+from pep.http.disclosed import dataset, disclosed
 from pep.http.large import Failed
 from pep.http.mcp_sessions import Place
 from pep.http.messages import (
@@ -348,7 +348,8 @@ class _Response:
             rewriter = None if self._plan is None else self._plan.body.rewriter
             seen = () if rewriter is None else rewriter.places.seen()
             aliases = {} if rewriter is None else rewriter.aliases
-            facts |= disclosed(self._request, self._grant, seen, facts.get("rows", 0), aliases)
+            of = self._connection.known("dataset", dataset, self._request)
+            facts |= disclosed(of, self._grant, seen, facts.get("rows", 0), aliases)
         facts |= self._kept.facts()
         bodies = (Body("response", b"".join(self._sample)),) if self._sample else ()
         grant = self._grant

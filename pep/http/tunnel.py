@@ -15,7 +15,7 @@ from pep.core.records import Body, Event, EventType
 from pep.core.wire import Continuation
 from pep.http.classify import Request
 from pep.http.connection import Connection
-from pep.http.disclosed import disclosed
+from pep.http.disclosed import dataset, disclosed
 from pep.http.stepping import Cut
 
 _SIZES: Final = {126: 2, 127: 8}
@@ -67,7 +67,7 @@ class Tunnel:
             **self._record.facts(),
         }
         if self._received:
-            facts |= disclosed(self._request, self._grant, (), 0, {})
+            facts |= disclosed(dataset(self._request), self._grant, (), 0, {})
         bodies = (Body("response", b"".join(self._sample)),) if self._sample else ()
         grant = self._grant
         return Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts, bodies)

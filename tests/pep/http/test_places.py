@@ -102,9 +102,11 @@ def test_the_dataset_is_what_was_asked_for():
 
 def test_what_was_not_looked_into_may_have_shown_any_field():
     of = "GET pay.example/v1/customers/{}/notes"
-    facts = disclosed(asked(), with_labels(), (), 0, {})
+    facts = disclosed(dataset(asked()), with_labels(), (), 0, {})
     assert facts == {"disclosed": {"rows": 0, "clear": {of: {"*": ["email", "odd", "pii"]}}}}
-    facts = disclosed(asked(), with_labels(), (("$.ssn", False, True), ("$.id", True, False)), 3, {})
+    unclassified = disclosed(of, replace(grant(), labels=()), (), 2, {})
+    assert unclassified == {"disclosed": {"rows": 2, "clear": {of: {"*": []}}}}
+    facts = disclosed(dataset(asked()), with_labels(), (("$.ssn", False, True), ("$.id", True, False)), 3, {})
     assert facts == {
         "disclosed": {"rows": 3, "clear": {of: {"$.id": ["odd"]}}, "masked": {of: {"$.ssn": ["odd", "pii"]}}}
     }
