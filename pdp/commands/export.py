@@ -12,6 +12,7 @@ import typer
 from pdp.commands.connection import Connection, acting
 from pdp.commands.failure import Failure, Status
 from pdp.commands.ocsf import Export, refused_login
+from pdp.commands.ocsf_approvals import approval_change
 from pdp.commands.recorded import read
 from pdp.v1 import archive_service_pb2 as pb
 from pdp.v1.archive_service_pb2_grpc import ArchiveServiceStub
@@ -33,7 +34,7 @@ async def export(
     until: Annotated[str, typer.Option(metavar="TIME", help="And before.")] = "",
     format: Annotated[_Format, typer.Option(help="The schema of the events.")] = "ocsf",  # noqa: ARG001
 ) -> None:
-    """Print records as OCSF events, one JSON object a line: logins, statements, requests, what was decided.
+    """Print records as OCSF events, one JSON object a line: logins, statements, requests, decisions, approvals.
 
     Parameters and results are not among them.
     """
@@ -56,6 +57,8 @@ async def export(
                 _print(*story.feed(read(answer.event)))
             case "refused_login":
                 _print(refused_login(read(answer.refused_login), version))
+            case "approval":
+                _print(approval_change(read(answer.approval), version))
             case _:
                 pass
     _print(*(story.end() if story is not None else ()))

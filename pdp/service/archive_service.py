@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from pdp.service.refusal import Refused
 from pdp.service.session_message import session_messages
 from pdp.service.sessions import Sessions
 from pdp.service.times import instant, timestamp
-from pdp.store import records, retention
+from pdp.store import approval_events, records, retention
 from pdp.store import sessions as stored
 from pdp.store.checkpoints import process_chains
 from pdp.store.database import Database
@@ -79,11 +79,8 @@ class ArchiveService(archive_service_pb2_grpc.ArchiveServiceServicer):
         self, request: pb.ExportRecordsRequest, context: Context
     ) -> AsyncIterator[pb.ExportRecordsResponse]:
         if request.session_id:
-            session, who, decision_id = await self._one(context, EXPORT, request.session_id)
-            facts = {"by": who.subject.key, "session": session.id}
-            await self._chain.append(EXPORTED, facts, decision_id=decision_id)
-            async for message, event in self._told([session]):
-                yield pb.ExportRecordsResponse(session=message, event=event)
+            async for answer in self._export_session(request, context):
+                yield answer
             return
         if not request.HasField("since"):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "neither a session nor since when")
@@ -101,6 +98,36 @@ class ArchiveService(archive_service_pb2_grpc.ArchiveServiceServicer):
             after = page[-1].id
         async for refused in self._refused_logins(since, until):
             yield pb.ExportRecordsResponse(refused_login=refused)
+        async for event in self._changed(context, since, until):
+            yield pb.ExportRecordsResponse(approval=event)
+
+    async def _export_session(
+        self, request: pb.ExportRecordsRequest, context: Context
+    ) -> AsyncIterator[pb.ExportRecordsResponse]:
+        session, who, decision_id = await self._one(context, EXPORT, request.session_id)
+        facts = {"by": who.subject.key, "session": session.id}
+        await self._chain.append(EXPORTED, facts, decision_id=decision_id)
+        async for message, event in self._told([session]):
+            yield pb.ExportRecordsResponse(session=message, event=event)
+        asked = await self._database.short.run(lambda connection: approval_events.of_session(connection, session.id))
+        if not asked:
+            return
+        async for change in self._approvals(session.opened_at, None):
+            if _facts(change).get("approval") in asked:
+                yield pb.ExportRecordsResponse(approval=change)
+
+    async def _changed(
+        self, context: Context, since: datetime.datetime, until: datetime.datetime
+    ) -> AsyncIterator[admin.RecordedEvent]:
+        """What became of approvals in that time; their sessions may have been opened before."""
+        permitted: set[str] = set()
+        async for event in self._approvals(since, until):
+            facts = _facts(event)
+            about = str(facts.get("session") or facts.get("approval"))
+            if about not in permitted:
+                await self._people.permitted(context, EXPORT, about)
+                permitted.add(about)
+            yield event
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:  # noqa: N802
         await self._people.permitted(context, READING)
@@ -137,8 +164,20 @@ class ArchiveService(archive_service_pb2_grpc.ArchiveServiceServicer):
             async for event in self._events(each.id):
                 yield None, event
 
-    async def _events(self, chain: str) -> AsyncIterator[admin.RecordedEvent]:
-        start = 0
+    async def _approvals(
+        self, since: datetime.datetime, until: datetime.datetime | None
+    ) -> AsyncIterator[admin.RecordedEvent]:
+        """What became of approvals in that time, chain by chain."""
+        chains = await self._database.bulk.run(lambda connection: approval_events.beginnings(connection, since))
+        for chain, start in chains:
+            async for event in self._events(chain, start):
+                document = orjson.loads(event.event)
+                if until is not None and _time(document["time"]) >= until:
+                    break
+                if document["type"].startswith("approval."):
+                    yield event
+
+    async def _events(self, chain: str, start: int = 0) -> AsyncIterator[admin.RecordedEvent]:
         while page := await self._database.bulk.run(
             partial(records.page, session_id=chain, start=start, limit=_EVENTS)
         ):
@@ -246,6 +285,11 @@ def _opened(
     connection: Connection, since: datetime.datetime, until: datetime.datetime, after: str
 ) -> list[StoredSession]:
     return stored.opened_between(connection, since, until, after, _SESSIONS)
+
+
+def _facts(event: admin.RecordedEvent) -> Mapping[str, Any]:
+    facts = orjson.loads(event.event).get("facts")
+    return facts if isinstance(facts, dict) else {}
 
 
 def _time(text: str) -> datetime.datetime:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from pdp.v1 import admin_service_pb2 as pdp_dot_v1_dot_admin__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpdp/v1/archive_service.proto\x12\x06pdp.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apdp/v1/admin_service.proto\"\\\n\x13\x45raseRecordsRequest\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12\x11\n\x07subject\x18\x02 \x01(\tH\x00\x12\x13\n\x0b\x62odies_only\x18\x03 \x01(\x08\x42\x07\n\x05whose\"f\n\x14\x45raseRecordsResponse\x12\x10\n\x08sessions\x18\x01 \x01(\x04\x12\x0e\n\x06\x62odies\x18\x02 \x01(\x04\x12\r\n\x05texts\x18\x03 \x01(\x04\x12\x0c\n\x04open\x18\x04 \x03(\t\x12\x0f\n\x07refused\x18\x05 \x03(\t\"\x80\x01\n\x14\x45xportRecordsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9b\x01\n\x15\x45xportRecordsResponse\x12\"\n\x07session\x18\x01 \x01(\x0b\x32\x0f.pdp.v1.SessionH\x00\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.pdp.v1.RecordedEventH\x00\x12.\n\rrefused_login\x18\x03 \x01(\x0b\x32\x15.pdp.v1.RecordedEventH\x00\x42\x06\n\x04item\" \n\x0fListRunsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"-\n\x10ListRunsResponse\x12\x19\n\x04runs\x18\x01 \x03(\x0b\x32\x0b.pdp.v1.Run\"\x8a\x02\n\x03Run\x12\x0b\n\x03run\x18\x01 \x01(\t\x12)\n\x05\x66irst\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04last\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sessions\x18\x04 \x01(\r\x12\x0c\n\x04open\x18\x05 \x01(\r\x12\x11\n\tresources\x18\x06 \x03(\t\x12\x10\n\x08subjects\x18\x07 \x03(\t\x12+\n\x08verdicts\x18\x08 \x03(\x0b\x32\x19.pdp.v1.Run.VerdictsEntry\x1a/\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x1c\n\rGetRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"d\n\x0eGetRunResponse\x12\"\n\x07session\x18\x01 \x01(\x0b\x32\x0f.pdp.v1.SessionH\x00\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.pdp.v1.RecordedEventH\x00\x42\x06\n\x04item2\xa5\x02\n\x0e\x41rchiveService\x12I\n\x0c\x45raseRecords\x12\x1b.pdp.v1.EraseRecordsRequest\x1a\x1c.pdp.v1.EraseRecordsResponse\x12N\n\rExportRecords\x12\x1c.pdp.v1.ExportRecordsRequest\x1a\x1d.pdp.v1.ExportRecordsResponse0\x01\x12=\n\x08ListRuns\x12\x17.pdp.v1.ListRunsRequest\x1a\x18.pdp.v1.ListRunsResponse\x12\x39\n\x06GetRun\x12\x15.pdp.v1.GetRunRequest\x1a\x16.pdp.v1.GetRunResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpdp/v1/archive_service.proto\x12\x06pdp.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apdp/v1/admin_service.proto\"\\\n\x13\x45raseRecordsRequest\x12\x14\n\nsession_id\x18\x01 \x01(\tH\x00\x12\x11\n\x07subject\x18\x02 \x01(\tH\x00\x12\x13\n\x0b\x62odies_only\x18\x03 \x01(\x08\x42\x07\n\x05whose\"f\n\x14\x45raseRecordsResponse\x12\x10\n\x08sessions\x18\x01 \x01(\x04\x12\x0e\n\x06\x62odies\x18\x02 \x01(\x04\x12\r\n\x05texts\x18\x03 \x01(\x04\x12\x0c\n\x04open\x18\x04 \x03(\t\x12\x0f\n\x07refused\x18\x05 \x03(\t\"\x80\x01\n\x14\x45xportRecordsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc6\x01\n\x15\x45xportRecordsResponse\x12\"\n\x07session\x18\x01 \x01(\x0b\x32\x0f.pdp.v1.SessionH\x00\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.pdp.v1.RecordedEventH\x00\x12.\n\rrefused_login\x18\x03 \x01(\x0b\x32\x15.pdp.v1.RecordedEventH\x00\x12)\n\x08\x61pproval\x18\x04 \x01(\x0b\x32\x15.pdp.v1.RecordedEventH\x00\x42\x06\n\x04item\" \n\x0fListRunsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"-\n\x10ListRunsResponse\x12\x19\n\x04runs\x18\x01 \x03(\x0b\x32\x0b.pdp.v1.Run\"\x8a\x02\n\x03Run\x12\x0b\n\x03run\x18\x01 \x01(\t\x12)\n\x05\x66irst\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04last\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sessions\x18\x04 \x01(\r\x12\x0c\n\x04open\x18\x05 \x01(\r\x12\x11\n\tresources\x18\x06 \x03(\t\x12\x10\n\x08subjects\x18\x07 \x03(\t\x12+\n\x08verdicts\x18\x08 \x03(\x0b\x32\x19.pdp.v1.Run.VerdictsEntry\x1a/\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x1c\n\rGetRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"d\n\x0eGetRunResponse\x12\"\n\x07session\x18\x01 \x01(\x0b\x32\x0f.pdp.v1.SessionH\x00\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.pdp.v1.RecordedEventH\x00\x42\x06\n\x04item2\xa5\x02\n\x0e\x41rchiveService\x12I\n\x0c\x45raseRecords\x12\x1b.pdp.v1.EraseRecordsRequest\x1a\x1c.pdp.v1.EraseRecordsResponse\x12N\n\rExportRecords\x12\x1c.pdp.v1.ExportRecordsRequest\x1a\x1d.pdp.v1.ExportRecordsResponse0\x01\x12=\n\x08ListRuns\x12\x17.pdp.v1.ListRunsRequest\x1a\x18.pdp.v1.ListRunsResponse\x12\x39\n\x06GetRun\x12\x15.pdp.v1.GetRunRequest\x1a\x16.pdp.v1.GetRunResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,19 +42,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORTRECORDSREQUEST']._serialized_start=300
   _globals['_EXPORTRECORDSREQUEST']._serialized_end=428
   _globals['_EXPORTRECORDSRESPONSE']._serialized_start=431
-  _globals['_EXPORTRECORDSRESPONSE']._serialized_end=586
-  _globals['_LISTRUNSREQUEST']._serialized_start=588
-  _globals['_LISTRUNSREQUEST']._serialized_end=620
-  _globals['_LISTRUNSRESPONSE']._serialized_start=622
-  _globals['_LISTRUNSRESPONSE']._serialized_end=667
-  _globals['_RUN']._serialized_start=670
-  _globals['_RUN']._serialized_end=936
-  _globals['_RUN_VERDICTSENTRY']._serialized_start=889
-  _globals['_RUN_VERDICTSENTRY']._serialized_end=936
-  _globals['_GETRUNREQUEST']._serialized_start=938
-  _globals['_GETRUNREQUEST']._serialized_end=966
-  _globals['_GETRUNRESPONSE']._serialized_start=968
-  _globals['_GETRUNRESPONSE']._serialized_end=1068
-  _globals['_ARCHIVESERVICE']._serialized_start=1071
-  _globals['_ARCHIVESERVICE']._serialized_end=1364
+  _globals['_EXPORTRECORDSRESPONSE']._serialized_end=629
+  _globals['_LISTRUNSREQUEST']._serialized_start=631
+  _globals['_LISTRUNSREQUEST']._serialized_end=663
+  _globals['_LISTRUNSRESPONSE']._serialized_start=665
+  _globals['_LISTRUNSRESPONSE']._serialized_end=710
+  _globals['_RUN']._serialized_start=713
+  _globals['_RUN']._serialized_end=979
+  _globals['_RUN_VERDICTSENTRY']._serialized_start=932
+  _globals['_RUN_VERDICTSENTRY']._serialized_end=979
+  _globals['_GETRUNREQUEST']._serialized_start=981
+  _globals['_GETRUNREQUEST']._serialized_end=1009
+  _globals['_GETRUNRESPONSE']._serialized_start=1011
+  _globals['_GETRUNRESPONSE']._serialized_end=1111
+  _globals['_ARCHIVESERVICE']._serialized_start=1114
+  _globals['_ARCHIVESERVICE']._serialized_end=1407
 # @@protoc_insertion_point(module_scope)

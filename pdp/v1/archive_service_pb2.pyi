@@ -45,14 +45,16 @@ class ExportRecordsRequest(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ExportRecordsResponse(_message.Message):
-    __slots__ = ("session", "event", "refused_login")
+    __slots__ = ("session", "event", "refused_login", "approval")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     REFUSED_LOGIN_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_FIELD_NUMBER: _ClassVar[int]
     session: _admin_service_pb2.Session
     event: _admin_service_pb2.RecordedEvent
     refused_login: _admin_service_pb2.RecordedEvent
-    def __init__(self, session: _Optional[_Union[_admin_service_pb2.Session, _Mapping]] = ..., event: _Optional[_Union[_admin_service_pb2.RecordedEvent, _Mapping]] = ..., refused_login: _Optional[_Union[_admin_service_pb2.RecordedEvent, _Mapping]] = ...) -> None: ...
+    approval: _admin_service_pb2.RecordedEvent
+    def __init__(self, session: _Optional[_Union[_admin_service_pb2.Session, _Mapping]] = ..., event: _Optional[_Union[_admin_service_pb2.RecordedEvent, _Mapping]] = ..., refused_login: _Optional[_Union[_admin_service_pb2.RecordedEvent, _Mapping]] = ..., approval: _Optional[_Union[_admin_service_pb2.RecordedEvent, _Mapping]] = ...) -> None: ...
 
 class ListRunsRequest(_message.Message):
     __slots__ = ("limit",)

@@ -1,6 +1,7 @@
 """Records as OCSF events, held against the published schema; runs over several resources; who read is on record."""
 
 import asyncio
+import datetime
 import functools
 import json
 from collections.abc import Sequence
@@ -12,18 +13,22 @@ import pytest
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from pdp.commands.ocsf import VERSION, Export, refused_login
+from pdp.commands.ocsf_approvals import approval_change
 from pdp.commands.recorded import read
 from pdp.identity.subject import Party
 from pdp.v1 import access_pb2
 from pdp.v1 import admin_service_pb2 as pb
 from pdp.v1 import archive_service_pb2 as archive
+from pdp.v1.digests import canonical_json
 from pep.core.records import Body, Chain, Event, EventType
 from tests.pdp.commanding import as_, record
 from tests.pdp.serving import folder, serving, status_of
+from tests.pdp.test_approvals import Asked, owner
 from tests.pdp.test_cli_sessions import STORY, message
 from tests.pdp.test_retention import archive as archive_of
 from tests.pdp.test_retention import bearer, service_events
 
+COMMENT = Body("comment", b"not today")
 ROOT = Party("user", "root", ())
 
 
@@ -167,6 +172,82 @@ def test_the_export_of_a_service_is_decided_and_recorded_and_so_is_reading():
                 assert len([each async for each in stream]) == len(STORY) + 1
                 (event,) = await service_events(service, "records.read")
                 assert event.facts == {"by": "user:root", "session": opened.session_id}
+
+    asyncio.run(scenario())
+
+
+CHANGES = {
+    "requested": (1, "Create", "Delayed", "Success"),
+    "assented": (3, "Update", "Delayed", "Success"),
+    "approved": (10, "Activate", "Allowed", "Success"),
+    "denied": (11, "Deactivate", "Blocked", "Success"),
+    "expired": (11, "Deactivate", "Blocked", "Success"),
+    "cancelled": (11, "Deactivate", "Blocked", "Success"),
+    "withdrawn": (9, "Disable", "Blocked", "Success"),
+    "refused": (3, "Update", "Blocked", "Failure"),
+    "of another kind": (99, "Other", "Unknown", "Success"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"by": "user:olga", "session": "s-1", "requirements": ["owners/code"], "uses": 1},
+        {"by": ["user:a", "user:olga"], "until": "2030-01-31T10:00:00Z"},
+        {"subject": "agent:planner", "root": "user:alice"},
+        {"by": 7, "subject": ["x"], "requirements": [{}], "verdict": 3},
+    ],
+)
+def test_each_change_of_an_approval(what: str, facts: dict[str, Any]):
+    document = {
+        "v": 1,
+        "session": "pdp-1",
+        "seq": 3,
+        "time": "2030-01-31T10:00:00Z",
+        "type": f"approval.{what}",
+        "decision_id": "d-1",
+        "facts": {"approval": "a-1", **facts},
+        "bodies": [{"kind": "comment", "size": 9, "sha256": COMMENT.digest.hex()}],
+    }
+    event = pb.RecordedEvent(seq=3, event=canonical_json(document), hash=bytes(32))
+    event.bodies[0], event.salts[0] = COMMENT.content, COMMENT.salt
+    made = approval_change(read(event), "1")
+    conforms(made)
+    assert (made["activity_id"], made["activity_name"], made["disposition"], made["status"]) == CHANGES[what]
+    assert (made["entity"]["uid"], made["comment"]) == ("a-1", "not today")
+    if facts.get("by") and facts["by"] != 7:
+        assert made["actor"]["user"]["uid"] == "user:olga"
+
+
+@pytest.mark.usefixtures("each_store")
+def test_what_became_of_approvals_is_exported_with_their_session_and_with_the_time():
+    async def scenario() -> None:
+        with folder() as path:
+            async with serving(path) as service:
+                first, second = await Asked.by(service), await Asked.by(service, key="k2")
+                await first.say(await owner(service))
+                await first.redeem()
+                await second.say(await owner(service), no="archive them")
+                stub, who = await archive_of(service), bearer(service, ROOT)
+
+                async def changes(**asked: Any) -> list[tuple[str, str]]:
+                    answers = stub.ExportRecords(archive.ExportRecordsRequest(**asked), metadata=who)
+                    events = [read(each.approval) async for each in answers if each.HasField("approval")]
+                    for each in events:
+                        conforms(json.loads(json.dumps(approval_change(each, "1"))))
+                    return [(each.text("approval"), each.type.removeprefix("approval.")) for each in events]
+
+                mine = [(first.id, each) for each in ("requested", "assented", "approved", "redeemed")]
+                others = [(second.id, each) for each in ("requested", "denied")]
+                assert await changes(session_id=first.opened.session_id) == mine
+                assert await changes(session_id=second.opened.session_id) == others
+                now = service.clock()
+                hour = datetime.timedelta(hours=1)
+                assert sorted(await changes(since=now - hour, until=now + hour)) == sorted(mine + others)
+                assert await changes(since=now + hour, until=now + 2 * hour) == []
+                assert await changes(since=now - 2 * hour, until=now - hour) == []
 
     asyncio.run(scenario())
 
