@@ -73,3 +73,17 @@ def test_over_the_limit_is_a_denial_that_says_so_and_a_neighbour_is_answered():
                 assert neighbours.session_id
 
     asyncio.run(scenario())
+
+
+def test_a_session_remembers_so_many_decisions_that_were_held():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                for _ in range(2):
+                    await proxy.decide(opened.token, *[action()] * 200)
+                (session,) = service.inside.sessions.all_open()
+                assert len(session.held) == 256
+
+    asyncio.run(scenario())

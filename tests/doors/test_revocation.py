@@ -332,6 +332,19 @@ async def _to_the_end(call) -> None:
         pass
 
 
+def test_whoever_is_revoked_does_nothing_in_person_either():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                guard = await Guard.of(service)
+                assert await guard.list() == []
+                await guard.revoke("subject", "user:olga")
+                code, _ = await status_of(guard.list())
+                assert code is UNAUTHENTICATED
+
+    asyncio.run(scenario())
+
+
 def test_revoking_is_decided_and_recorded():
     async def scenario():
         with folder() as path:

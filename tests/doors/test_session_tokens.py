@@ -15,7 +15,7 @@ from pdp.store.database import Database
 from pdp.store.keys import AHEAD, SigningKey, rotate, signing_keys
 from pdp.v1 import decision_service_pb2 as pb
 from tests.doors.calling import Guard
-from tests.pdp.serving import SELECT, Clock, action, folder, serving, status_of
+from tests.pdp.serving import SELECT, Clock, action, folder, result, serving, status_of
 
 MINUTE = datetime.timedelta(minutes=1)
 DAY = datetime.timedelta(days=1)
@@ -150,5 +150,20 @@ def test_a_key_of_the_identities_signs_no_session():
                 forged = jwt.encode(claims, service.issuer._key, algorithm="EdDSA", headers=header)
                 code, _ = await status_of(proxy.decide(forged, action(SELECT)))
                 assert code is grpc.StatusCode.UNAUTHENTICATED
+
+    asyncio.run(scenario())
+
+
+def test_a_session_is_not_renewed_for_whom_policy_lets_in_no_more():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                service.engine.policy = lambda _: result("deny")
+                answer = await proxy.decisions.RefreshSession(pb.RefreshSessionRequest(token=opened.token))
+                assert (answer.token, answer.ended_because) == ("", "the policy no longer lets it connect")
+                code, _ = await status_of(proxy.decide(opened.token, action(SELECT)))
+                assert code is grpc.StatusCode.FAILED_PRECONDITION
 
     asyncio.run(scenario())
