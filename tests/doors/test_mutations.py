@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.doors.mutations import MUTATIONS, ROOT, Mutation
+from tests.doors.mutations import MUTATIONS, ROOT, Mutation, table
 from tests.syntax import parse
 
 
@@ -13,3 +13,7 @@ def test_the_check_and_its_test_are_there(mutation: Mutation):
     parse(text.replace(mutation.old, mutation.new))
     file, _, name = mutation.test.partition("::")
     assert f"def {name}(" in (ROOT / file).read_text("utf-8")
+
+
+def test_the_page_has_each_of_them():
+    assert (ROOT / "docs" / "doors.md").read_text("utf-8").endswith(table())
