@@ -31,6 +31,13 @@ def binds(draw: st.DrawFn) -> m.Bind:
     return m.Bind(draw(strings), draw(strings), draw(several), parameters, draw(tuples(int16s)))
 
 
+@st.composite
+def function_calls(draw: st.DrawFn) -> m.FunctionCall:
+    arguments = draw(tuples(cells))
+    several = st.just(()) | st.tuples(int16s) | st.tuples(*[int16s] * len(arguments))
+    return m.FunctionCall(draw(oids), draw(several), arguments, draw(int16s))
+
+
 kinds = st.sampled_from(m.Kind)
 startup_messages = st.builds(
     m.StartupMessage,
@@ -51,7 +58,7 @@ small_frontend_messages = st.one_of(
     st.builds(m.Close, kinds, strings),
     st.sampled_from((m.Flush(), m.Sync(), m.Terminate(), m.CopyDone())),
     st.builds(m.CopyFail, strings),
-    st.builds(m.FunctionCall, blobs),
+    function_calls(),
 )
 frontend_messages = small_frontend_messages | st.builds(m.CopyData, blobs)
 login_answers = st.one_of(
@@ -90,6 +97,7 @@ backend_messages = st.one_of(
             m.CopyDone(),
         )
     ),
+    st.builds(m.FunctionCallResponse, st.none() | cells),
     st.builds(m.ParameterDescription, tuples(oids)),
     st.builds(m.ErrorResponse, error_fields),
     st.builds(m.NoticeResponse, error_fields),

@@ -150,6 +150,23 @@ class DataRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionCallResponse:
+    """The value that a function call returned; None is NULL."""
+
+    value: bytes | None
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        fields = _fields(payload, "FunctionCallResponse")
+        (value,) = fields.values(1)
+        fields.end()
+        return cls(value)
+
+    def encode(self) -> bytes:
+        return frame(BackendTag.FUNCTION_CALL_RESPONSE, values((self.value,)))
+
+
+@dataclass(frozen=True, slots=True)
 class CommandComplete:
     tag: str
 
@@ -414,7 +431,7 @@ BackendMessage = (
     Authentication | ParameterStatus | BackendKeyData | ReadyForQuery | RowDescription | DataRow | CommandComplete
     | EmptyQueryResponse | ParseComplete | BindComplete | CloseComplete | NoData | PortalSuspended
     | ParameterDescription | ErrorResponse | NoticeResponse | NotificationResponse | CopyInResponse
-    | CopyOutResponse | CopyBothResponse | CopyData | CopyDone | NegotiateProtocolVersion
+    | CopyOutResponse | CopyBothResponse | CopyData | CopyDone | FunctionCallResponse | NegotiateProtocolVersion
 )  # fmt: skip
 
 _DECODERS: Final[Mapping[int, Callable[[bytes], BackendMessage]]] = {
@@ -431,6 +448,7 @@ _DECODERS: Final[Mapping[int, Callable[[bytes], BackendMessage]]] = {
     BackendTag.DATA_ROW: DataRow.decode,
     BackendTag.EMPTY_QUERY_RESPONSE: EmptyQueryResponse.decode,
     BackendTag.ERROR_RESPONSE: ErrorResponse.decode,
+    BackendTag.FUNCTION_CALL_RESPONSE: FunctionCallResponse.decode,
     BackendTag.NEGOTIATE_PROTOCOL_VERSION: NegotiateProtocolVersion.decode,
     BackendTag.NO_DATA: NoData.decode,
     BackendTag.NOTICE_RESPONSE: NoticeResponse.decode,
@@ -445,10 +463,7 @@ _DECODERS: Final[Mapping[int, Callable[[bytes], BackendMessage]]] = {
 
 
 def decode_backend(received: Frame) -> BackendMessage:
-    """The message in a server's frame. An unknown type raises `UpstreamProtocolError`.
-
-    So does FunctionCallResponse: no function call is ever forwarded.
-    """
+    """The message in a server's frame. An unknown type raises `UpstreamProtocolError`."""
     decoder = _DECODERS.get(received.tag)
     if decoder is None:
         raise UpstreamProtocolError(PROTOCOL_VIOLATION, f"unexpected backend message type {received.tag}")

@@ -14,7 +14,7 @@ from pep.postgres import owned, settings
 from pep.postgres.catalog import FIRST_USER_OID, Function, Relation
 from pep.postgres.classification import Change
 from pep.postgres.findings import Findings
-from pep.postgres.functions import Effect, effect
+from pep.postgres.functions import OUTSIDE, Effect, effect
 
 Node = Mapping[str, Any]
 
@@ -141,9 +141,9 @@ def _builtin(found: Findings, name: str, arguments: Sequence[Node]) -> None:
         case Effect.ADVISORY:
             if "unlock" not in name:
                 found.reaches.add("advisory lock")
-        case Effect.BEYOND:
+        case Effect.OUTSIDE | Effect.BEYOND:
             found.reaches.add(f"function {name}")
-            found.changes.add(Change.UNKNOWN)
+            found.changes |= {Change.UNKNOWN} if name not in OUTSIDE else set()
         case never:
             assert_never(never)
 

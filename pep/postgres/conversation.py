@@ -19,6 +19,7 @@ from pep.postgres.backend import (
     CommandComplete,
     DataRow,
     ErrorResponse,
+    FunctionCallResponse,
     NoticeResponse,
     NotificationResponse,
     ParameterDescription,
@@ -210,7 +211,7 @@ class Conversation:
             if not isinstance(item, Run):
                 raise _unexpected(item.tag)
             head.capture.rows += [DataRow.decode(row.payload).values for row in item.frames()]
-        elif head.execution is not None:
+        elif head.execution is not None and not head.function_call:
             self.send(head.execution.shown(head.execution.take(item)))
             if head.execution.take_cancel():
                 self.emit(CancelUpstream())
@@ -239,6 +240,8 @@ class Conversation:
             self._completed(frame)
         elif tag in (BackendTag.COPY_IN_RESPONSE, BackendTag.COPY_OUT_RESPONSE, BackendTag.COPY_DONE):
             self._copy(frame)
+        elif tag == BackendTag.FUNCTION_CALL_RESPONSE:
+            self._called(frame)
         else:
             raise _unexpected(tag)
 
@@ -282,7 +285,8 @@ class Conversation:
                 self.send(frame.encode())
             return
         described = RowDescription.decode(frame.payload) if frame.tag == BackendTag.ROW_DESCRIPTION else None
-        if head.owed is Owed.QUERY and head.execution is not None and described is not None:
+        expects_rows = head.owed is Owed.QUERY and not head.function_call
+        if expects_rows and head.execution is not None and described is not None:
             if head.execution.describe(described):
                 self.send(head.execution.shown(frame.encode()))
             return
@@ -321,7 +325,7 @@ class Conversation:
             if head.owed is Owed.EXECUTE:
                 self.replies.pop()
             return
-        if execution is None:
+        if execution is None or head.function_call:
             raise _unexpected(frame.tag)
         tag = _tag(frame)
         if frame.tag != BackendTag.PORTAL_SUSPENDED:
@@ -339,6 +343,16 @@ class Conversation:
             self.send(execution.shown(frame.encode()))
             if head.owed is Owed.EXECUTE:
                 self.send(execution.release())
+
+    def _called(self, frame: Frame) -> None:
+        head = self._expect_head(frame.tag)
+        execution = head.execution
+        if execution is None or not head.function_call or execution.index:
+            raise _unexpected(frame.tag)
+        execution.returned(FunctionCallResponse.decode(frame.payload).value)
+        execution.complete("")
+        self._took_effect(head, 0)
+        self.send(frame.encode())
 
     def _took_effect(self, head: Expected, index: int) -> None:
         """A statement was carried out: names, transaction and resolution change with it."""

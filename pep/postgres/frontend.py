@@ -20,8 +20,10 @@ from pep.postgres.frames import (
     c_string,
     counted,
     frame,
+    int16,
     int16s,
     int32,
+    oid,
     oids,
     values,
 )
@@ -343,16 +345,34 @@ class CopyFail:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """The fast path. It is recognised so that it can be refused by name; its payload is not read."""
+    """The fast path: a function by its OID. `formats` hold none (all text), one (for all) or one code for each."""
 
-    payload: bytes
+    oid: int
+    formats: tuple[int, ...] = ()
+    arguments: tuple[bytes | None, ...] = ()
+    result_format: int = 0
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        return cls(payload)
+        fields = _fields(payload, "FunctionCall")
+        function = fields.oid()
+        formats = fields.int16s(fields.count())
+        arguments = fields.values(fields.count())
+        if len(formats) > 1 and len(formats) != len(arguments):
+            raise fields.malformed("the number of formats is not the number of arguments")
+        message = cls(function, formats, arguments, fields.int16())
+        fields.end()
+        return message
 
     def encode(self) -> bytes:
-        return frame(FrontendTag.FUNCTION_CALL, self.payload)
+        return frame(
+            FrontendTag.FUNCTION_CALL,
+            oid(self.oid),
+            int16s(self.formats),
+            counted(len(self.arguments)),
+            values(self.arguments),
+            int16(self.result_format),
+        )
 
 
 FrontendMessage = (

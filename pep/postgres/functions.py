@@ -15,8 +15,9 @@ from pep.postgres.function_names import CATALOG, COLLECTING, PURE, SESSION
 class Effect(enum.Enum):
     """HARMLESS: nothing; COLLECTING: nothing, but one value may hold every row. The others name what is touched.
 
-    BEYOND: it may read tables, files, large objects, statistics or other sessions, run SQL hidden in a string, change
-    the server, or wait; or it is not known.
+    OUTSIDE: large objects and other sessions; but never what a name of this session means.
+    BEYOND: it may read tables, files, statistics or other sessions, run SQL hidden in a string, change the server, or
+    wait; or it is not known.
     """
 
     HARMLESS = "harmless"
@@ -25,6 +26,7 @@ class Effect(enum.Enum):
     SETS = "sets"
     SEQUENCE = "sequence"
     ADVISORY = "advisory"
+    OUTSIDE = "outside"
     BEYOND = "beyond"
 
 
@@ -46,6 +48,15 @@ ADVISORY: Final = frozenset(
 )
 """Locks that sessions of other subjects may wait for."""
 
+OUTSIDE: Final = frozenset(
+    {
+        *("lo_open", "lo_close", "loread", "lowrite", "lo_lseek", "lo_lseek64", "lo_tell", "lo_tell64", "lo_truncate"),
+        *("lo_truncate64", "lo_creat", "lo_create", "lo_unlink", "lo_get", "lo_put", "lo_from_bytea"),
+        "pg_notify",
+    }
+)
+"""They run no statement, define nothing and do not wait, so the session's names need not be read again after one."""
+
 _EFFECTS: Final = {
     **dict.fromkeys(PURE | SESSION | CATALOG, Effect.HARMLESS),
     **dict.fromkeys(COLLECTING, Effect.COLLECTING),
@@ -53,6 +64,7 @@ _EFFECTS: Final = {
     **dict.fromkeys(SETS, Effect.SETS),
     **dict.fromkeys(SEQUENCE, Effect.SEQUENCE),
     **dict.fromkeys(ADVISORY, Effect.ADVISORY),
+    **dict.fromkeys(OUTSIDE, Effect.OUTSIDE),
 }
 
 

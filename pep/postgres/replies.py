@@ -47,7 +47,8 @@ class Expected:
     """One frame on its way.
 
     `change` is confirmed by the reply; `barrier` is what the frame may change about resolution; `statement_changes` are
-    the changes of names that the statements of a simple Query make, by the index of their result.
+    the changes of names that the statements of a simple Query make, by the index of their result. A `function_call` is
+    answered like a Query, with one FunctionCallResponse for its result.
     """
 
     owed: Owed
@@ -61,6 +62,7 @@ class Expected:
     barrier: frozenset[Change] = frozenset()
     steps: tuple[Classification, ...] = ()
     error: ErrorResponse | None = None
+    function_call: bool = False
 
 
 class Replies:

@@ -15,7 +15,7 @@ from pep.core.disclosed import disclosure
 from pep.core.model import Grant
 from pep.core.records import Event, EventType
 from pep.postgres import affected, denial
-from pep.postgres.backend import Column, ErrorResponse, RowDescription
+from pep.postgres.backend import Column, DataRow, ErrorResponse, RowDescription
 from pep.postgres.classification import Classification
 from pep.postgres.codec import Partial, Run
 from pep.postgres.frames import BackendTag
@@ -164,6 +164,13 @@ class Execution:
         if isinstance(rows, Run):
             self._sample.rows(Run(rows.tag, rows.count, raw))
         return raw
+
+    def returned(self, value: bytes | None) -> None:
+        """A function call brought this back."""
+        row = DataRow((value,)).encode()
+        self.rows += 1
+        self.size += len(row)
+        self._sample.rows(Run(BackendTag.DATA_ROW, 1, row))
 
     def _within_limit(self, count: int, raw: bytes) -> bool:
         limit = self.duties.limit

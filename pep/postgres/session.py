@@ -46,6 +46,7 @@ from pep.postgres.codec import FrontendCodec, Oversized, Partial
 from pep.postgres.conversation import Conversation, Skipping, timer_of
 from pep.postgres.effects import Effects
 from pep.postgres.extended import ExtendedQuery
+from pep.postgres.fastpath import FastPath
 from pep.postgres.frames import Frame, FrontendTag
 from pep.postgres.names import Names
 from pep.postgres.permits import Permits
@@ -78,6 +79,7 @@ class PostgresSession:
         parts = (self._talk, names, self._resolution, resolver, self._permits, effects)
         self._simple = SimpleQuery(*parts)
         self._extended = ExtendedQuery(*parts)
+        self._fast_path = FastPath(self._talk, resolver, self._permits, effects)
         self._codec = FrontendCodec(max_statement=settings.max_statement)
         self._inbox: deque[Frame | Partial | Oversized] = deque()
         self._waiting_bytes = 0
@@ -317,9 +319,7 @@ class PostgresSession:
             case FrontendTag.FLUSH:
                 self._talk.flush()
             case FrontendTag.FUNCTION_CALL:
-                raise Refused(
-                    denial.error(denial.FEATURE_NOT_SUPPORTED, "function call messages are refused; use SELECT")
-                )
+                yield from self._fast_path.call(frame)
             case unknown:
                 raise ClientProtocolError(denial.PROTOCOL_VIOLATION, f"message type 0x{unknown:02X} is refused")
 

@@ -427,7 +427,7 @@ def test_copy_from_the_client_into_a_masked_table_goes_on(team: Relay, postgres1
 
 def test_a_function_call_and_a_text_in_no_encoding_are_refused_by_name(shipped: Relay) -> None:
     with Attacker(shipped.port, NAME) as client:
-        client.send(FunctionCall(b"\0\0\0\1\0\0\0\0\0\0"))
+        client.send(FunctionCall(1))
         assert client.read().codes == ["0A000"]
         client.send(b"Q\0\0\0\x0fselect '\xff'\0")
         assert client.read().codes == ["22021"]

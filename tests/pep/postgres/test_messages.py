@@ -6,7 +6,7 @@ from pep.core.errors import ClientProtocolError, ProtocolError, UpstreamProtocol
 from pep.postgres import messages as m
 from tests import strategies
 
-OPEN_ENDED = (m.CopyData, m.FunctionCall, m.AuthenticationSASLContinue, m.AuthenticationSASLFinal)
+OPEN_ENDED = (m.CopyData, m.AuthenticationSASLContinue, m.AuthenticationSASLFinal)
 
 
 def as_frame(encoded: bytes) -> m.Frame:
@@ -177,7 +177,7 @@ MALFORMED_FROM_SERVER = [
     (b"v", b"\0\x03\0\0\x7f\xff\xff\xff"),
     (b"v", b"\0\x03\0\0\xff\xff\xff\xff"),
     (b"c", b"x"),
-    (b"V", b"\xff\xff\xff\xff"),
+    (b"V", b"\xff\xff\xff\xff\0"),
     (b"~", b""),
 ]
 

@@ -225,8 +225,8 @@ def test_harmless_values_of_them(pair: Both) -> None:
 # --- messages that are refused ----------------------------------------------------------------------------------------
 
 
-def test_a_function_call_is_refused_by_name(wire: Wire) -> None:
-    call = FunctionCall(struct.pack(">IHHh", 1598, 0, 0, 0))
+def test_a_function_call_that_is_none_of_large_objects_is_refused_by_name(wire: Wire) -> None:
+    call = FunctionCall(1598)
     assert codes(wire.ask(call)) == ["ERROR 0A000"]
     assert usable(wire)
     wire.ask(BEGIN)
