@@ -91,13 +91,9 @@ class FastPath:
 
         grant, planned = yield from self._permits.permit(prepare, "query", values)
         execution = self._permits.execution(grant, planned.statements)
-        if execution.duties.masking:
-            raise Refused(
-                denial.error(
-                    denial.INSUFFICIENT_PRIVILEGE,
-                    "this call is refused: under a mask large objects are closed",
-                )
-            )
+        if execution.duties.masking or execution.duties.affected is not None:
+            closed = "this call is refused: under a mask or a limit of changed rows large objects are closed"
+            raise self._permits.not_executed(grant, denial.error(denial.INSUFFICIENT_PRIVILEGE, closed))
         execution.note((Column(function.name, 0, 0, function.result, -1, -1, message.result_format),))
         expected = Expected(
             Owed.QUERY,
