@@ -1,8 +1,8 @@
 """JSONPath, the part of it that says *where*: names, indices, slices, wildcards, descendants. RFC 9535.
 
 Filters (`?`) are not here: a mask whose place depends on a value can be evaded with the value. Names compare without
-case, because many a client reads them so. Paths are not evaluated one by one: all paths of a response are followed
-together while its document is walked once (`Paths`).
+case, because many a client reads them so, and however their characters are composed. Paths are not evaluated one by
+one: all paths of a response are followed together while its document is walked once (`Paths`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pep.http.coding import CannotMask
+from pep.http.mentions import folded
 
 _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "/": "/", "\\": "\\", "'": "'", '"': '"'}
 _BARE: Final = re.compile(r"[^\s$.\[\]*'\"()?@,:]+")
@@ -66,7 +67,7 @@ Path = tuple[Segment, ...]
 def parse(text: str) -> Path:
     """The path in `text`; a bare name stands for that name anywhere. Raises CannotMask for all else."""
     if _BARE.fullmatch(text):
-        return (Segment((Name(text.casefold()),), descendant=True),)
+        return (Segment((Name(folded(text)),), descendant=True),)
     return _Parser(text).path()
 
 
@@ -125,7 +126,7 @@ class _Parser:
         name = self._match(_SHORT)
         if name is None:
             raise self._wrong()
-        return Name(name.casefold())
+        return Name(folded(name))
 
     def _bracketed(self) -> tuple[Selector, ...]:
         selectors: list[Selector] = []
@@ -143,7 +144,7 @@ class _Parser:
             return Wildcard()
         for quote in ("'", '"'):
             if self._take(quote):
-                return Name(self._quoted(quote).casefold())
+                return Name(folded(self._quoted(quote)))
         start = self._number()
         self._skip()
         if not self._take(":"):
@@ -231,8 +232,8 @@ class Paths:
         if step is None:
             if len(self._members) >= _MOST_REMEMBERED:
                 self._members.clear()
-            folded = name.casefold()
-            step = self._members[key] = self._step(states, self._aliases.get(folded, frozenset()) | {folded}, -1, 0)
+            called = folded(name)
+            step = self._members[key] = self._step(states, self._aliases.get(called, frozenset()) | {called}, -1, 0)
         return step
 
     def elements(self, states: States, length: int) -> Iterator[Step]:

@@ -9,7 +9,6 @@ One `Rewriter` serves all documents of one response: its counts run over all of 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,6 +18,8 @@ from pep.http import documents
 from pep.http.coding import CannotMask
 from pep.http.documents import MOST_NESTED, Number, Value
 from pep.http.jsonpaths import AnyMember, Name, Path, Paths, Segment, States, Step, floating, parse
+from pep.http.mentions import Mentions, folded
+from pep.http.named_values import NamedValues
 from pep.http.places import Place, Places, Seen
 from pep.http.redaction import Redactor
 from pep.http.scalars import Scalar, scalar_mask
@@ -95,7 +96,9 @@ class Rewriter:
                 self._limited.append(number)
         self._paths = Paths(paths, self._aliases)
         self._inner = Paths([floating(path) for path, _ in named], self._aliases)
-        self._mentioned = _mentions(paths[: len(named)], self._aliases)
+        names = _named(paths[: len(named)], self._aliases)
+        self._mentions = Mentions(names) if names else None
+        self._named = NamedValues(names) if names else None
         self._looks_inside = bool(rule.masks or rule.redactor)
 
     def document(self, data: bytes) -> bytes:
@@ -174,7 +177,7 @@ class Rewriter:
         if name is None or name not in every.except_:
             return False
         # An alias does not make a field an excepted one.
-        return all(other in every.except_ for other in self._aliases.get(name.casefold(), ()))
+        return all(other in every.except_ for other in self._aliases.get(folded(name), ()))
 
     def mask(self, method: MaskMethod, value: Value) -> Value:
         if value is None:
@@ -197,15 +200,36 @@ class Rewriter:
                 if any(changed for _, changed in pieces):
                     # What follows the JSON was written by one who did not mean it as JSON: it is not known what it is.
                     return "\n".join(piece for piece, _ in pieces) if not rest else None
-        if self._mentioned is not None and self._mentioned.search(documents.unescaped(rest)):
+        if self._mentions is not None and self._mentions.within(rest):
             self.masked += 1
             return None
         return text if self._redactor is None else self._redactor.text(text)
 
+    def members(self, members: Mapping[str, Value]) -> Mapping[str, Value]:
+        """The members of an object, without the values of masked fields that one of them names."""
+        if self._named is None:
+            return members
+        shown = self._named.members(members)
+        self._count_named()
+        return shown
+
+    def element(self, value: Value) -> Value:
+        """An element of an array, which may be the name of a masked field and its value."""
+        if self._named is None or not isinstance(value, list):
+            return value
+        shown = self._named.pair(value)
+        self._count_named()
+        return shown
+
+    def _count_named(self) -> None:
+        if self._named is not None and self._named.count:
+            self.masked += self._named.count
+            self._named.count = 0
+
     def name(self, name: str) -> str:
         """The name of a member, which is text as well. Raises CannotMask where it holds a masked field itself."""
-        mentioned = self._mentioned
-        if mentioned is not None and not name.isidentifier() and mentioned.search(documents.unescaped(name)):
+        mentions = self._mentions
+        if mentions is not None and not name.isidentifier() and mentions.within(name):
             raise CannotMask("a document whose names of members hold other documents cannot be masked")
         return name if self._redactor is None else self._redactor.text(name)
 
@@ -265,11 +289,12 @@ class _Walk:
         if limits:
             self._rewriter.rows += shown
             self._rewriter.arrays += 1
-        out, descend, before = self._out, self.value, "["
+        out, descend, paired, before = self._out, self.value, self._rewriter.element, "["
         element = self._rewriter.places.element(place)
         for value, below in zip(values[:shown], self._paths.elements(step.states, length), strict=False):
             out.append(before)
             before = ","
+            value = paired(value) if isinstance(value, list) else value
             descend(value, below, name, depth + 1, element)
         if not shown:
             place.clear = True
@@ -279,6 +304,7 @@ class _Walk:
         known = place.members
         rewriter, member, out, descend = self._rewriter, self._paths.member, self._out, self.value
         written: set[str] = set()
+        members = rewriter.members(members)
         before = "{"
         for name, value in members.items():
             shown = rewriter.name(name)
@@ -312,24 +338,13 @@ def _other_names(aliases: Mapping[str, str]) -> dict[str, frozenset[str]]:
     """
     names: dict[str, frozenset[str]] = {}
     for shown, meant in aliases.items():
-        alias, schema = shown.rpartition(".")[2].casefold(), meant.rpartition(".")[2].casefold()
+        alias, schema = folded(shown.rpartition(".")[2]), folded(meant.rpartition(".")[2])
         names[alias] = names.get(alias, frozenset()) | {schema}
     return names
 
 
-def _mentions(paths: Iterable[Path], aliases: Mapping[str, frozenset[str]]) -> re.Pattern[str] | None:
-    """Finds a masked name with a value behind it, in text that is not JSON as a whole."""
+def _named(paths: Iterable[Path], aliases: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The last names of the masks' paths, folded, and what else they are called."""
     lasts = (floating(path)[:1] for path in paths)
     names = {s.folded for last in lasts for segment in last for s in segment.selectors if isinstance(s, Name)}
-    names |= {alias for alias, meant in aliases.items() if meant & names}
-    if not names:
-        return None
-    alternatives = "|".join(sorted(map(re.escape, names)))
-    forms = (
-        r"""["'](?:{})\\*["']\s*(?::|=>?)""",  # JSON, and what is like it
-        r"(?:^|[\n{{,\[(])[ \t]*(?:-[ \t]+)?(?:{})\s*:",  # JavaScript, YAML, header fields
-        r"(?<![\w-])(?:{}):[^\s/:]",  # how Go and Ruby show what they hold
-        r"</?(?:[\w.-]{{1,64}}:)?(?:{})[\s/>]",  # XML
-        r"(?<![\w-])(?:{})[\])]*\s*=",  # addresses, logs, attributes, a database's words
-    )
-    return re.compile("|".join(form.format(alternatives) for form in forms), re.IGNORECASE)
+    return frozenset(names | {alias for alias, meant in aliases.items() if meant & names})

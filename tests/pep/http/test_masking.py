@@ -218,7 +218,7 @@ def test_json_in_a_string_stays_json_in_a_string():
 
 
 @pytest.mark.parametrize(
-    "text", ['{ "a" : 1 }', "[1] x", "[draft] hello", "{x}", '"quoted" text', "", " ", "{}", "the ssn: none", '"', "[["]
+    "text", ['{ "a" : 1 }', "[1] x", "[draft] hello", "{x}", '"quoted" text', "", " ", "{}", "the ssn", '"', "[["]
 )
 def test_a_string_without_a_masked_field_stays_as_it_is(text):
     assert shown({"note": text}, mask("ssn")) == {"note": text}
