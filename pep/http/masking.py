@@ -209,13 +209,13 @@ class Rewriter:
         """The members of an object, without the values of masked fields that one of them names."""
         if self._named is None:
             return members
-        shown = self._named.members(members)
-        self._count_named()
+        if (shown := self._named.members(members)) is not members:
+            self._count_named()
         return shown
 
-    def element(self, value: Value) -> Value:
+    def element(self, value: list[Value]) -> Value:
         """An element of an array, which may be the name of a masked field and its value."""
-        if self._named is None or not isinstance(value, list):
+        if self._named is None:
             return value
         shown = self._named.pair(value)
         self._count_named()
@@ -294,8 +294,7 @@ class _Walk:
         for value, below in zip(values[:shown], self._paths.elements(step.states, length), strict=False):
             out.append(before)
             before = ","
-            value = paired(value) if isinstance(value, list) else value
-            descend(value, below, name, depth + 1, element)
+            descend(paired(value) if isinstance(value, list) else value, below, name, depth + 1, element)
         if not shown:
             place.clear = True
         out.append("]" if shown else "[]")

@@ -35,8 +35,9 @@ _ROWS: Final = re.compile(r"\n[^\n]*[^\s|:-]|\bvalues\b", re.IGNORECASE)
 # Databases say which key a value is double for, in whatever order.
 _DOUBLE: Final = "duplicate"
 
-# What begins like JSON in base64: {" and [{ and [" and so on.
-_PACKED: Final = re.compile(r"(?<![A-Za-z0-9+/_-])(?:e[yw]|W[13wyz])[A-Za-z0-9+/_-]{10,}")
+# What begins like JSON in base64: {" and [{ and [" and so on, also with white space.
+_BEGINNINGS: Final = ("eyJ", "eyA", "ewo", "ew0", "ewk", "W3s", "W1s", "WyJ", "WyA", "Wwo", "Ww0", "Wwk")
+_PACKED: Final = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:{'|'.join(_BEGINNINGS)})[A-Za-z0-9+/_-]{{9,}}")
 _MOST_PACKED: Final = 3  # one in the other
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 _MARKS: Final = str.maketrans("", "", "*`")
@@ -69,9 +70,9 @@ class Mentions:
             plain = unicodedata.normalize("NFKC", plain)
         if self._any.search(plain) is not None and self._named(plain.translate(_MARKS)):
             return True
-        return depth > 0 and any(
-            self._within(inner, depth - 1) for packed in _PACKED.findall(plain) if (inner := _unpacked(packed))
-        )
+        if depth == 0 or not any(map(plain.__contains__, _BEGINNINGS)):
+            return False
+        return any(self._within(_unpacked(packed), depth - 1) for packed in _PACKED.findall(plain))
 
     def _named(self, text: str) -> bool:
         if self._form.search(text) is not None or _DOUBLE in text.casefold():

@@ -37,7 +37,7 @@ class NamedValues:
                 for name, value in members.items()
             }
         for name, value in members.items():
-            if isinstance(value, list) and value and (places := self._columns(value)):
+            if type(value) is list and value and (places := self._columns(value)):
                 members = {
                     other: self._table(each, len(value), places) if other != name else each
                     for other, each in members.items()
@@ -62,12 +62,18 @@ class NamedValues:
 
     def _columns(self, values: list[Value]) -> list[int]:
         """The places of those names in what may be a table's columns: names, or objects that have them."""
-        if len(values) > _MOST_COLUMNS or not isinstance(values[0], str | dict):
+        first = values[0]
+        # Rows have no name, and columns are all of one kind.
+        if len(values) > _MOST_COLUMNS or not (type(first) is str or self._is_column(first)):
             return []
-        return [at for at, each in enumerate(values) if self._is_name(each) or self._names_column(each)]
+        return [
+            at
+            for at, each in enumerate(values)
+            if self._is_name(each) or (isinstance(each, dict) and self._is_name(each.get("name")))
+        ]
 
-    def _names_column(self, value: Value) -> bool:
-        return isinstance(value, dict) and self._is_name(value.get("name"))
+    def _is_column(self, value: Value) -> bool:
+        return isinstance(value, dict) and isinstance(value.get("name"), str)
 
     def _table(self, value: Value, width: int, places: list[int]) -> Value:
         """Rows of that many cells without those at the places."""
