@@ -180,6 +180,11 @@ class Decoder:
         self._total = total
         self._size = 0
 
+    @property
+    def size(self) -> int:
+        """How much came out: of everything where that is bounded, else of the last piece that was fed."""
+        return self._size
+
     def feed(self, data: bytes) -> bytes:
         return b"".join(self.pieces(data))
 

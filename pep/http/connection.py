@@ -39,6 +39,7 @@ class Connection:
         self.responses = ResponseCodec()
         self.session = ""  # whose request is served at the moment
         self.subject = ""  # who that is
+        self.payer = ""  # and who pays for it
         self.exchange = 0
         self.head: RequestHead | None = None
         self.answered = False  # something of the response has been sent

@@ -167,6 +167,7 @@ class _Exchange:
         if isinstance(known, Deny):
             raise Refused(denial.unauthenticated(known))
         self._connection.session, self._connection.subject = known.session, known.subject
+        self._connection.payer = known.payer
         return known  # type: ignore[no-any-return]
 
     def _own(self, known: Known) -> Step[None]:

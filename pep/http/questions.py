@@ -30,6 +30,7 @@ class Known:
     duties: tuple[Obligation, ...]
     input_paths: frozenset[str]
     subject: str = ""
+    payer: str = ""  # the one at the end of its chain, who pays for what all share
     keeping: Keeping = field(default_factory=Keeping, compare=False)
 
 

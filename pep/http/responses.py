@@ -20,6 +20,7 @@ from pep.http.classify import Request
 from pep.http.codec import chunk, encode_response, last_chunk
 from pep.http.connection import Connection
 from pep.http.disclosed import dataset, disclosed
+from pep.http.holding import TooMuchHeld
 from pep.http.large import Failed
 from pep.http.mcp_sessions import Place
 from pep.http.messages import (
@@ -80,6 +81,7 @@ def relay(
                     raise TimeoutError if takes_more else TargetStalls
     finally:
         body.stop()
+        response.let_go()
     if response.tunnel is not None:
         while True:
             yield Wait.EITHER
@@ -124,6 +126,7 @@ class _Response:
         self._framing: Framing = NoBody()
         self._tools = ShownTools(connection, request, place) if place is not None else None
         self._collected: list[bytes] = []
+        self._holding = 0
         self._size = 0
         self._told = False  # whether any of the body went to the client
         # The end of the message: it is sent once the response is on record.
@@ -151,6 +154,8 @@ class _Response:
                 case BodyData(data):
                     body = self._planned.body
                     fed = body.feed(data) if body.quick else (yield from self._worked(body.feeding(data)))
+                    if self._held:
+                        self._hold()
                     self._body((yield from self._tools.passing(fed)) if self._tools else fed)
                 case EndOfMessage(trailers):
                     yield from self._finish(trailers)
@@ -254,6 +259,18 @@ class _Response:
             self._collected.append(data)
             return
         self._emit(data)
+
+    def _hold(self) -> None:
+        """Counts what is held of the body until it is whole: here, or where it is rewritten. Raises CannotMask."""
+        connection = self._connection
+        holding = self._planned.body.holding + (self._size if self._held else 0)
+        connection.settings.holding.change(connection.payer, holding - self._holding)
+        self._holding = holding
+
+    def let_go(self) -> None:
+        """Nothing of the body is held any more."""
+        self._connection.settings.holding.change(self._connection.payer, -self._holding)
+        self._holding = 0
 
     def _worked(self, work: Work[bytes]) -> Step[bytes]:
         """What comes of the work, others having had their turns; meanwhile no more of the response is read."""
@@ -361,7 +378,8 @@ class _Response:
         if self._connection.answered:
             raise Cut(f"the response was cut: {error}")
         self._connection.closing = self._connection.closing or "the response could not be relayed"
-        deny = local_deny(self._grant.decision_ids[0], "cannot-mask", f"the response is withheld: {error}")
+        retry = isinstance(error, TooMuchHeld)
+        deny = local_deny(self._grant.decision_ids[0], "cannot-mask", f"the response is withheld: {error}", retry=retry)
         what = f"{self._request_head.method} {self._request_head.path}"[:120]
         raise Refused(denial.refused(deny, what))
 

@@ -162,7 +162,7 @@ class Directory:
         name = handle.session_id
         who = f"{handle.subject.name} for {handle.subject.root.name}"
         keeping = Keeping(handle.obligations, self._runtime.proxy.limits.recorded)
-        known = Known(name, handle.obligations, handle.input_paths, who, keeping)
+        known = Known(name, handle.obligations, handle.input_paths, who, handle.subject.root.name, keeping)
         entry = _Entry(admitted, digest, known, Gate(admitted.recorder, admitted.enforcer))
         self._by_digest[digest] = self._by_session[name] = entry
         if self._runtime.stopping.is_set():

@@ -8,6 +8,7 @@ from pep.http import openapi
 from pep.http.classify import ClassifySettings
 from pep.http.config import HttpListen, HttpProxy
 from pep.http.cors import Cors
+from pep.http.holding import Holding
 from pep.http.scrub import Scrub
 from pep.http.stepping import Settings
 
@@ -42,6 +43,7 @@ def settings_of(proxy: HttpProxy, scrub: Scrub, *, injects: bool, hash_keys: Map
         websocket=http.websocket,
         cors=cors_of(proxy.listen),
         hash_keys=hash_keys,
+        holding=Holding(http.decoded_limit),
     )
 
 

@@ -11,6 +11,7 @@ from pep.core.model import Deny, Held
 from pep.http.classify import ClassifySettings
 from pep.http.cors import Cors
 from pep.http.denial import Answer
+from pep.http.holding import Holding
 from pep.http.mcp_sessions import McpSessions
 from pep.http.scrub import Scrub
 
@@ -53,6 +54,7 @@ class Settings:
     cors: Cors = field(default_factory=Cors)
     hash_keys: Mapping[str, bytes] | None = None
     mcp_sessions: McpSessions = field(default_factory=McpSessions)
+    holding: Holding = field(default_factory=lambda: Holding(64 * 1024 * 1024))
 
 
 class Refused(Exception):

@@ -44,6 +44,10 @@ class Transform(Protocol):
     @property
     def quick(self) -> bool: ...
 
+    @property
+    def holding(self) -> int:
+        """How many bytes it holds until it is finished."""
+
     def feeding(self, data: bytes) -> Work[bytes]: ...
 
     def finishing(self) -> Work[bytes]: ...
@@ -88,6 +92,7 @@ class Body(Protocol):
 class Identity:
     held: Final = False
     quick: Final = True
+    holding: Final = 0
 
     def feeding(self, data: bytes) -> Work[bytes]:
         yield from ()
@@ -171,6 +176,10 @@ class Rewritten:
     @property
     def held(self) -> bool:
         return self._held
+
+    @property
+    def holding(self) -> int:
+        return self._decoder.size if self._held else 0
 
     def feed(self, data: bytes) -> bytes:
         return at_once(self.feeding(data))
