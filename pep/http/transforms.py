@@ -121,6 +121,7 @@ class Searched:
 
     held: Final = True
     quick: Final = True
+    holding: Final = 0  # little
 
     def __init__(self, scrubbing: Cleaning) -> None:
         self._scrubbing = scrubbing
