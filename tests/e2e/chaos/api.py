@@ -1,11 +1,14 @@
 """A small real API, a process of its own that may be killed: it writes every request that it executes to a file.
 
-Run as `api.py LEDGER`: it listens on a free port of the loopback and prints it. A line of the ledger is written with
-one write(2) before the answer, so that it is there whatever becomes of the process.
+Run as `api.py LEDGER SOCKET`: it listens on the unix socket and then says so. (A port would be anybody's while nobody
+listens there.) A line of the ledger is written with one write(2) before the answer, so that it is there whatever
+becomes of the process.
 """
 
 import json
 import os
+import socket
+import socketserver
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +18,6 @@ class Requests(BaseHTTPRequestHandler):
     """Answers every path; a request is executed by being written down."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
     ledger = -1
 
     def _execute(self) -> None:
@@ -43,8 +45,13 @@ class Requests(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     """One thread for each connection."""
 
+    address_family = socket.AF_UNIX
     daemon_threads = True
     request_queue_size = 128
+
+    def server_bind(self) -> None:
+        """Without the name and port that the library looks for in an address."""
+        socketserver.TCPServer.server_bind(self)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Connections are cut here on purpose."""
@@ -53,8 +60,8 @@ class Server(ThreadingHTTPServer):
 def main() -> None:
     """Serves until it is killed."""
     Requests.ledger = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    server = Server(("127.0.0.1", 0), Requests)
-    print(server.server_address[1], flush=True)  # noqa: T201 - how the test learns it
+    server = Server(sys.argv[2], Requests)  # type: ignore[arg-type]  # a path, of which the library's types know nothing
+    print("listening", flush=True)  # noqa: T201 - how the test learns it
     server.serve_forever()
 
 

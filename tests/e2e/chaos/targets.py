@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,11 +108,13 @@ class Api:
     process: subprocess.Popen[str] | None = field(default=None)
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, _API, str(self.ledger)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-        )
+        assert isinstance(self.link.target, Path)
+        # It is left where one was killed.
+        self.link.target.unlink(missing_ok=True)
+        command = [sys.executable, _API, str(self.ledger), str(self.link.target)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
         assert self.process.stdout is not None
-        self.link.target = int(self.process.stdout.readline())
+        assert self.process.stdout.readline() == "listening\n"
 
     def signal(self, number: int) -> None:
         assert self.process is not None
@@ -155,7 +158,7 @@ def postgres(programs: PostgresServer, database: str) -> Iterator[Postgres]:
 
 @contextlib.contextmanager
 def api(folder: Path) -> Iterator[Api]:
-    with Link(0, 0) as link:
+    with tempfile.TemporaryDirectory(prefix="cr-api-", dir="/tmp") as place, Link(0, Path(place) / "socket") as link:
         found = Api(folder / "api.ledger", link)
         found.start()
         try:
