@@ -251,8 +251,8 @@ class Enforcer:
             return (_deny("action-not-understood", "this proxy could not describe it to the decision service"),)
         if not sizes:
             return (_deny("action-not-understood", "it holds nothing that could be decided"),)
-        if sum(sizes) > LARGEST_ACTION:
-            return (_deny("action-too-large", f"its description is larger than {LARGEST_ACTION} bytes"),)
+        if sum(sizes) > LARGEST_ACTION and self._travels(ask) > LARGEST_ACTION:
+            return (_too_large(),)
         try:
             for _ in range(MOST_TRIES):
                 if self._reading.lacks(ask):
@@ -429,6 +429,10 @@ class Enforcer:
             known.digest = digest_of(action, self._session.subject.name, self._session.resource)
         return known.digest
 
+    def _travels(self, ask: Ask) -> int:
+        """Bytes that the service has to be told, which are few where no policy reads a long text or parameter."""
+        return sum(action_size(action, self._session.input_paths) for action in ask.actions)
+
     def _size(self, action: Action) -> int:
         """See `action_size`. A protocol may ask with the very same action again, so what is known of it is kept."""
         known = self._described.get(id(action))
@@ -442,6 +446,8 @@ class Enforcer:
         return size
 
     async def _request(self, ask: Ask, action: Action, decision: RequireApproval) -> PendingApproval | Deny:
+        if self._size(action) > LARGEST_ACTION:
+            return _too_large()  # people would be shown all of it
         digest = self._digest(action)
         estimate = action.estimate
         if estimate is None and self._estimates is not None:
@@ -572,6 +578,10 @@ def _labels(decision: Decision) -> tuple[FieldLabels, ...]:
 
 def _deny(code: str, message: str, *, retry: bool = False) -> Deny:
     return local_deny(f"local-{_new_id()}", code, message, retry=retry)
+
+
+def _too_large() -> Deny:
+    return _deny("action-too-large", f"its description is larger than {LARGEST_ACTION} bytes")
 
 
 def _new_id() -> str:

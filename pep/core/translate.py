@@ -88,11 +88,16 @@ def action_message(action: Action, paths: Iterable[str]) -> access_pb2.Action:
     return message
 
 
-def action_size(action: Action) -> int:
-    """Bytes of the action's JSON, text and parameters included. Raises TypeError or ValueError if it has none."""
-    properties = orjson.dumps(action.properties)
-    parameters = orjson.dumps(list(action.statement.parameters))
-    return len(properties) + len(parameters) + len(action.statement.text.encode())
+def action_size(action: Action, paths: Iterable[str] = EVERYTHING) -> int:
+    """Bytes of the action's JSON, with what travels of its text and parameters where policies read `paths`.
+
+    Raises TypeError or ValueError if it has none.
+    """
+    paths = tuple(paths)
+    size = len(orjson.dumps(action.properties))
+    if reads(paths, PARAMETERS_PATH):
+        size += len(orjson.dumps(list(action.statement.parameters)))
+    return size + (len(action.statement.text.encode()) if reads(paths, TEXT_PATH) else 0)
 
 
 def answer(message: decision_pb2.Decision) -> Answer:

@@ -24,7 +24,6 @@ from pep.postgres.frames import (
     int16s,
     int32,
     oid,
-    oids,
     values,
 )
 from pep.postgres.frontend import PROTOCOL_3_0, CopyData, CopyDone
@@ -247,19 +246,33 @@ class PortalSuspended:
         return frame(BackendTag.PORTAL_SUSPENDED)
 
 
+_COUNT_SIZE: Final = 2
+_COUNT_MASK: Final = 0xFFFF
+_OID_SIZE: Final = 4
+
+
 @dataclass(frozen=True, slots=True)
 class ParameterDescription:
+    """The types of a statement's parameters. A text may have more of them than can be counted in 16 bits.
+
+    No Bind can give them values, but the server describes them, with the count's lower bits before them.
+    """
+
     oids: tuple[int, ...]
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
         fields = _fields(payload, "ParameterDescription")
-        message = cls(fields.oids(fields.count()))
+        count = (len(payload) - _COUNT_SIZE) // _OID_SIZE
+        if fields.count() != count & _COUNT_MASK:
+            raise fields.malformed("the number of types is another than it says")
+        message = cls(fields.oids(count))
         fields.end()
         return message
 
     def encode(self) -> bytes:
-        return frame(BackendTag.PARAMETER_DESCRIPTION, oids(self.oids))
+        described = b"".join(map(oid, self.oids))
+        return frame(BackendTag.PARAMETER_DESCRIPTION, counted(len(self.oids) & _COUNT_MASK), described)
 
 
 class ErrorField(enum.StrEnum):

@@ -27,6 +27,7 @@ from pep.core.model import (
     digest_of,
 )
 from pep.core.recorder import Recorder
+from pep.core.translate import EVERYTHING
 from pep.core.wire import Approved, Ask, Decided
 from tests.pep.core.scripted import ALLOW, Scripted, Shelf, action, session_handle
 
@@ -41,10 +42,10 @@ PENDING = PendingApproval("a-1", "http://approve/a-1", None, ("group:owners",))
 class Gate:
     """An enforcer with a scripted service and a shelf for its records."""
 
-    def __init__(self, *, obligations: tuple[Any, ...] = (), **script: Any) -> None:
+    def __init__(self, *, obligations: tuple[Any, ...] = (), paths: frozenset[str] = EVERYTHING, **script: Any) -> None:
         self.service = Scripted(**script)
         self.shelf = Shelf()
-        self.session = session_handle(obligations=obligations)
+        self.session = session_handle(obligations=obligations, input_paths=paths)
         recorder = Recorder(self.shelf, "s-1", "user:ada", now=lambda: "2026-01-01T00:00:00Z")
         self.enforcer = Enforcer(self.service, self.session, recorder, supported=SUPPORTED)
 
@@ -147,6 +148,19 @@ def test_an_action_that_is_too_large_is_denied_without_asking():
     gate = Gate()
     assert code(gate.decide("x" * (LARGEST_ACTION + 1))) == "action-too-large"
     assert gate.service.asked == []
+
+
+def test_a_long_text_that_no_policy_reads_does_not_travel_and_is_decided_and_recorded():
+    text = "x" * (LARGEST_ACTION + 1)
+    gate = Gate(decisions=[ALLOW], paths=frozenset({"action.properties.postgres.limit"}))
+    assert isinstance(gate.decide(text), Grant)
+    assert gate.shelf.kept[1].bodies[0].content == text.encode()
+
+
+def test_people_are_not_asked_about_what_is_too_long_to_be_shown_to_them():
+    gate = Gate(decisions=[HELD], paths=frozenset())
+    assert code(gate.decide("x" * (LARGEST_ACTION + 1))) == "action-too-large"
+    assert gate.types == ["decision", "decision"]
 
 
 def test_nothing_to_decide_is_a_deny():

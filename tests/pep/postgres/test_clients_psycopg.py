@@ -1,6 +1,7 @@
 """psycopg 3 under a policy that allows everything: what it sees through the proxy is what it sees directly."""
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -456,6 +457,14 @@ def test_type_lookups(pair: Both) -> None:
     assert composite[2] == ["street", "number"]
     assert span[2] == 23
     assert nothing is None
+
+
+def test_a_large_parameter_passes(pair: Both) -> None:
+    """Where no policy reads parameters they do not travel, so only the limit of statements bounds them."""
+    with pair.relay.connect() as connection:
+        photo = bytes(range(256)) * 4000
+        returned = connection.execute("select md5(%b::bytea)", (photo,)).fetchone()
+        assert returned == (hashlib.md5(photo).hexdigest(),)
 
 
 def test_a_large_result_is_streamed(pair: Both) -> None:

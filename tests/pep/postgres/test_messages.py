@@ -257,3 +257,10 @@ def test_a_protocol_error_names_the_side():
     assert issubclass(ClientProtocolError, ProtocolError)
     assert issubclass(UpstreamProtocolError, ProtocolError)
     assert str(ClientProtocolError("08P01", "what")) == "08P01: what"
+
+
+def test_more_parameters_than_can_be_counted_are_described():
+    """As the server does: a client's Parse may name $65536, though nothing can be bound to it."""
+    message = m.ParameterDescription((25,) * 65_537)
+    assert message.encode()[5:7] == b"\0\1"
+    assert m.decode_backend(as_frame(message.encode())) == message
