@@ -12,6 +12,8 @@ SETUP := $(if $(PYTHON),$(PYTHON),python3) deploy/tools/setup
 UV := 0.13.9
 # The schemas are JSON beside the policies; read as data they would only collide.
 REGO := --ignore schemas rego
+# OPA gives one test five seconds, which a machine that does more than this may need.
+PATIENT := --timeout 120s
 
 .PHONY: help
 help: ## List what there is to make
@@ -62,7 +64,7 @@ types: venv-dev
 
 .PHONY: test-rego
 test-rego:
-	@opa="$$($(SETUP) get opa)" && "$$opa" test $(REGO)
+	@opa="$$($(SETUP) get opa)" && "$$opa" test $(PATIENT) $(REGO)
 
 # The schema is named as a file: given its folder, OPA checks only what is annotated, that is, nothing.
 .PHONY: check-rego
@@ -70,8 +72,8 @@ check-rego:
 	@opa="$$($(SETUP) get opa)" && set -x && \
 	"$$opa" fmt --list --fail rego && \
 	"$$opa" check --strict --schema rego/schemas/input.json $(REGO) && \
-	"$$opa" test $(REGO) && \
-	"$$opa" test --coverage $(REGO) | deploy/tools/uncovered
+	"$$opa" test $(PATIENT) $(REGO) && \
+	"$$opa" test $(PATIENT) --coverage $(REGO) | deploy/tools/uncovered
 
 .PHONY: lint-rego
 lint-rego:

@@ -24,6 +24,8 @@ from pdp.policies.snapshot import LOG_FOLDER, Snapshot, Source
 
 _PARSE: Final = "{name: rego.parse_module(name, text) | some name, text in input}"
 _PLACE: Final = re.compile(r"(?P<file>[^\s:]+\.rego):(?P<line>\d+): (?P<message>.*)", re.DOTALL)
+# OPA gives one test five seconds, which a busy machine may need for one that is in order.
+_PATIENT: Final = ("--timeout", "30s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Checks:
             beside = ["../log"] if snapshot.log else []
             checked, tested, parsed, checked_log = await asyncio.gather(
                 self._opa(work, "check", "--strict", "--schema", "../input.json"),
-                self._opa(work, "test", *beside),
+                self._opa(work, "test", *_PATIENT, *beside),
                 self._parse(work, files),
                 self._opa(work, "check", "--strict", *beside) if beside else _in_order(),
             )
@@ -89,7 +91,8 @@ class Checks:
             work = Path(folder)
             await asyncio.to_thread(_write, work, snapshot, data, self._capabilities)
             where = [".", *(["../log"] if snapshot.log else [])]
-            arguments = ["test", "--capabilities", "../capabilities.json", *(["-v"] if verbose else []), *where]
+            shown = ["-v"] if verbose else []
+            arguments = ["test", *_PATIENT, "--capabilities", "../capabilities.json", *shown, *where]
             return await run_opa(self._program, arguments, folder=work / "files")
 
     async def _opa(self, work: Path, command: str, *arguments: str) -> Finished:
