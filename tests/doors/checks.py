@@ -173,7 +173,7 @@ MUTATIONS = (
     Mutation("a session that was ended decides nothing", LIVE,
              "if session.state is not SessionState.OPEN:\n            raise Refused",
              "if False:\n            raise Refused",
-             "tests/pdp/test_watch.py::test_a_killed_session_is_announced_at_once_and_decides_nothing_more"),
+             f"{SESSIONS}test_nobody_is_asked_for_a_session_that_was_ended"),
     Mutation("a replica that cannot look decides nothing", LIVE,
              "self._monotonic() - self._looked_at > _TRUSTED:", "False:",
              "tests/pdp/test_replicas.py::"

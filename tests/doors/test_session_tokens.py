@@ -167,3 +167,20 @@ def test_a_session_is_not_renewed_for_whom_policy_lets_in_no_more():
                 assert code is grpc.StatusCode.FAILED_PRECONDITION
 
     asyncio.run(scenario())
+
+
+def test_nobody_is_asked_for_a_session_that_was_ended():
+    async def scenario():
+        with folder() as path:
+            async with serving(path) as service:
+                proxy = await service.proxy()
+                opened = await proxy.open()
+                await proxy.decisions.CloseSession(
+                    pb.CloseSessionRequest(token=opened.token, reason="done", last_seq=0)
+                )
+                asked = len(service.engine.asked)
+                code, _ = await status_of(proxy.decide(opened.token, action(SELECT)))
+                assert code is grpc.StatusCode.FAILED_PRECONDITION
+                assert len(service.engine.asked) == asked
+
+    asyncio.run(scenario())
