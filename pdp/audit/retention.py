@@ -54,10 +54,12 @@ class Retention:
         self._index = index
         self._approvals = approvals
         self._notifications = notifications
+        self._erased = False
 
     async def round(self) -> None:
         """Erases and takes out everything whose time is over."""
         run = self._database.bulk.run
+        self._erased = False
         while self._bodies is not None and await run(self._erase):
             pass
         after = True
@@ -69,6 +71,8 @@ class Retention:
             pass
         while await run(self._take_out_notifications):
             pass
+        if self._erased:
+            await self._database.forget()
 
     def _erase(self, connection: Connection) -> bool:
         """Some bodies; whether there may be more."""
@@ -78,6 +82,7 @@ class Retention:
         texts = stored.erase_texts(connection, before)
         if not found and not texts:
             return False
+        self._erased = True
         count = sum(found.values())
         facts: dict[str, object] = {"why": BY_RETENTION, "before": before.isoformat(), "bodies": count, "texts": texts}
         self._chain.write(connection, ERASED, {**facts, "chains": _named(found)})
@@ -93,6 +98,7 @@ class Retention:
         for each in gone:
             stored.take_out(connection, each)
         if gone:
+            self._erased = True
             facts = {"why": BY_RETENTION, "before": before.isoformat(), "sessions": gone}
             self._chain.write(connection, REMOVED, facts)
             log.info("sessions taken out", count=len(gone), before=before.isoformat())

@@ -148,6 +148,10 @@ class Replay:
         below: list[RenderableType] = []
         if masked := _values(event.facts.get("masked")):
             below.append(Text(f"masked: {', '.join(shown(str(each)) for each in masked)}", "cyan"))
+        kept, cut = event.text("kept"), event.text("truncated")
+        if kept or cut:
+            words = [*([f"policy: {shown(kept)}"] if kept else []), *([f"cut at: {shown(cut)}"] if cut else [])]
+            below.append(Text(f"kept of it: {', '.join(words)}", "dim"))
         for body in event.bodies:
             below += self._result(body) if body.kind == "result" else [Text("\n".join(_body(body)))]
         return Step(event.time, what, Group(*below) if below else None)

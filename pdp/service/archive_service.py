@@ -229,6 +229,7 @@ class ArchiveService(archive_service_pb2_grpc.ArchiveServiceServicer):
             raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "the session is open; what is to come would stay")
         answer = pb.EraseRecordsResponse()
         await self._erase(session.id, who.subject.key, decision_id, request, answer)
+        await self._database.forget()
         return answer
 
     async def _erase_subject(self, request: pb.EraseRecordsRequest, context: Context) -> pb.EraseRecordsResponse:
@@ -257,6 +258,7 @@ class ArchiveService(archive_service_pb2_grpc.ArchiveServiceServicer):
                     continue
                 await self._erase(each.id, who.subject.key, decision_id, request, answer)
             if not after:
+                await self._database.forget()
                 return answer
 
     async def _erase(

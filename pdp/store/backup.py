@@ -75,6 +75,8 @@ def copy_file(store: Path, target: Path, now: datetime.datetime) -> Settled:
         engine = create_engine(f"sqlite:///{unfinished}")
         try:
             with engine.begin() as connection:
+                # The keys that are taken out are overwritten, not only forgotten.
+                connection.exec_driver_sql("pragma secure_delete=on")
                 settled = settle(connection, now)
                 (found,) = connection.exec_driver_sql("pragma integrity_check").fetchall()[:1]
                 if found[0] != "ok":

@@ -65,6 +65,16 @@ _POSTGRES: Final = {
 }
 
 
+# What is erased is overwritten in the file; not every build of SQLite does so by itself.
+_PRAGMAS: Final = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "busy_timeout=10000",
+    "secure_delete=ON",
+)
+
+
 class StoreUnavailable(Exception):
     """The store does not answer, or not in time; whether the transaction took place is not known."""
 
@@ -105,6 +115,18 @@ class Lane:
                 if time.monotonic() > end:
                     raise StoreUnavailable("the store is too busy") from error
             time.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311 - only spreads those who collide
+
+    async def apart(self, statement: str) -> None:
+        """Runs a statement that may be in no transaction, behind those that have begun."""
+        async with self._turns.of(""):
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._apart, statement)
+
+    def _apart(self, statement: str) -> None:
+        connection = self._engine.raw_connection()
+        try:
+            connection.cursor().execute(statement)
+        finally:
+            connection.close()
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
@@ -184,6 +206,15 @@ class Database:
             if self.problem:
                 log.info("store available again", store=str(self))
             self.problem = ""
+
+    async def forget(self) -> None:
+        """Sees that what was erased stands in no file of the store any more; for one on a server this does nothing.
+
+        The log of writes keeps what was written until it is written over. Where somebody reads just then it may stay
+        until the next time.
+        """
+        if not self.shared:
+            await self.bulk.apart("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _read(self) -> StoreUrl:
         return read_url(self._url if isinstance(self._url, str) else self._url())
@@ -265,7 +296,7 @@ def migrate(connection: Connection, revision: str = "head") -> None:
 def _prepare(connection: Any, _: object) -> None:
     # The driver's own transaction control begins too late for a compare-and-set; `_begin` does it.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+    for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -21,10 +21,10 @@ OWNER = ("user:petra", ("payments-owners",))
 class Api:
     """The API through the proxy, for one agent."""
 
-    def __init__(self, stack: Stack, port: int) -> None:
+    def __init__(self, stack: Stack, port: int, run: str = "r-http") -> None:
         self.stack = stack
         self.session = requests.Session()
-        self.session.headers["Authorization"] = f"Bearer {stack.token(audience='pay', run='r-http')}"
+        self.session.headers["Authorization"] = f"Bearer {stack.token(audience='pay', run=run)}"
         self.url = f"http://{HOST}:{port}"
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
@@ -32,28 +32,29 @@ class Api:
         return self.session.request(method, self.url + path, timeout=4 * PATIENCE, **options)
 
 
+def pay_proxy(document: dict[str, Any], port: int, url: str) -> None:
+    """Puts the proxy of an API at that address into the configuration of a stack."""
+    secret = Path(document["state"]).parent / "api.token"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+    document["pdp"]["resources"]["pay"] = {"type": "http"}
+    document["proxies"].append(
+        {
+            "name": "pay",
+            "resource": "pay",
+            "protocol": "http",
+            "listen": {"address": f"{HOST}:{port}"},
+            "upstream": {"addresses": [url]},
+            "credentials": {"default": {"bearer": {"file": str(secret)}}},
+            "shutdown": {"drain": "1s"},
+        }
+    )
+
+
 @pytest.fixture
 def pay(private_stack: Callable[..., Stack], api: HttpApi) -> Iterator[Api]:
     port = free_port()
-
-    def edit(document: dict[str, Any]) -> None:
-        secret = Path(document["state"]).parent / "api.token"
-        secret.touch(0o600)
-        secret.write_text(SECRET)
-        document["pdp"]["resources"]["pay"] = {"type": "http"}
-        document["proxies"].append(
-            {
-                "name": "pay",
-                "resource": "pay",
-                "protocol": "http",
-                "listen": {"address": f"{HOST}:{port}"},
-                "upstream": {"addresses": [api.url]},
-                "credentials": {"default": {"bearer": {"file": str(secret)}}},
-                "shutdown": {"drain": "1s"},
-            }
-        )
-
-    stack = private_stack(edit)
+    stack = private_stack(lambda document: pay_proxy(document, port, api.url))
     stack.up()
     made = Api(stack, port)
     yield made
