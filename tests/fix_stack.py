@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 RESOURCE = "shop"
 ADMINISTRATION = "checkrein"
 # Generous: the machine may be busy with other tests. Nothing waits so long unless it fails.
-PATIENCE = 40.0
+PATIENCE = 90.0
 # Between two looks at something that another process changes and announces nowhere.
 GLANCE = 0.02
 

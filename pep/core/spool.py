@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +133,15 @@ class Spool:
     """Open with `Spool.open`. `run` syncs in the background, `close` leaves what is not shipped to a successor."""
 
     def __init__(
-        self, folder: Path, lock: int, *, fsync_seconds: float, max_bytes: int, share: float, segment_bytes: int
+        self,
+        folder: Path,
+        lock: int,
+        *,
+        fsync_seconds: float,
+        max_bytes: int,
+        share: float,
+        segment_bytes: int,
+        idle_seconds: float,
     ) -> None:
         self._folder = folder
         self._lock = lock
@@ -140,6 +149,8 @@ class Spool:
         self._max_bytes = max_bytes
         self._share = share
         self._segment_bytes = segment_bytes
+        self._idle_seconds = idle_seconds
+        self._appended = time.monotonic()
         self._log = structlog.get_logger("pep.spool")
         self._open: dict[str, tuple[int, bytes]] = {}
         self._by_root: dict[str, int] = {}
@@ -163,6 +174,7 @@ class Spool:
         max_bytes: int = 1 << 30,
         share: float = 0.25,
         segment_bytes: int = SEGMENT_BYTES,
+        idle_seconds: float = 60.0,
     ) -> Spool:
         """A new folder under `directory`, and whatever dead processes left there. Raises SpoolError."""
         try:
@@ -175,6 +187,7 @@ class Spool:
                 max_bytes=max_bytes,
                 share=share,
                 segment_bytes=segment_bytes,
+                idle_seconds=idle_seconds,
             )
             for orphan, its_lock in orphans(directory):
                 spool._adopt(orphan, its_lock)
@@ -237,6 +250,7 @@ class Spool:
         segment.roots[root] = segment.roots.get(root, 0) + size
         self._by_root[root] = self._by_root.get(root, 0) + size
         self._total += size
+        self._appended = time.monotonic()
         last = records[-1]
         if final:
             self._open.pop(last.session, None)
@@ -293,6 +307,10 @@ class Spool:
             await asyncio.sleep(self._fsync_seconds or _TRY_AGAIN)
             if self._trouble:
                 self._try()
+            elif time.monotonic() - self._appended >= self._idle_seconds:
+                # What is erased elsewhere does not lie here because nothing else came.
+                with contextlib.suppress(SpoolError):
+                    self._shed()
             if self._unsynced and self._fsync_seconds:
                 self._unsynced = False
                 try:

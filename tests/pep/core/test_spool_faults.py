@@ -368,3 +368,30 @@ def test_a_body_larger_than_a_segment_survives_a_successor(tmp_path: Path):
     successor = Spool.open(tmp_path, segment_bytes=1000)
     assert types(successor, "s-1") == ["session.opened", "response", "session.lost"]
     successor.close()
+
+
+def test_what_was_shipped_is_not_kept_because_nothing_else_comes(tmp_path: Path):
+    def lies_here() -> bool:
+        return any(b"select 1" in path.read_bytes() for path in tmp_path.glob("*/*.segment"))
+
+    async def scenario() -> None:
+        spool = Spool.open(tmp_path, fsync_seconds=0.01, idle_seconds=0.0)
+        recorder = Recorder(spool, "s-1", "user:ada")
+        recorder.record(OPENED, INTENT)
+        running = asyncio.create_task(spool.run())
+        # Nothing of it is stored elsewhere yet.
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+        assert types(spool, "s-1") == ["session.opened", "intent"]
+        spool.segments[-1].pending.clear()
+        async with asyncio.timeout(60):
+            while lies_here():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        recorder.record(CLOSED)
+        # The chain goes on where it was.
+        assert [each.seq for each in shipments(spool)] == [2]
+        spool.close()
+
+    asyncio.run(scenario())
