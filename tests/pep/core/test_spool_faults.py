@@ -21,6 +21,7 @@ from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Body, Event, EventType
 from pep.core.segments import decode
 from pep.core.spool import Spool
+from pep.core.spool_folder import Place
 from tests.pep.core.test_spool import CLOSED, INTENT, OPENED, check_chain, record_many, shipments
 
 
@@ -104,6 +105,7 @@ def instead(spool: Spool, device: str) -> None:
     descriptor = os.open(device, os.O_WRONLY)
     os.dup2(descriptor, spool._file)
     os.close(descriptor)
+    spool._place = Place(spool._file, path)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +216,7 @@ from pathlib import Path
 from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Body, Event, EventType
 from pep.core.spool import Spool
+from pep.core.spool_folder import Place
 
 async def main():
     spool = Spool.open(Path(sys.argv[1]), fsync_seconds=float(sys.argv[2]))
@@ -263,6 +266,7 @@ from pathlib import Path
 from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Body, Event, EventType
 from pep.core.spool import Spool
+from pep.core.spool_folder import Place
 if not os.geteuid():
     # Nothing is read-only for root.
     os.setgroups([])
@@ -315,6 +319,7 @@ STARTING = """
 import json, sys
 from pathlib import Path
 from pep.core.spool import Spool
+from pep.core.spool_folder import Place
 print("imported", flush=True)
 sys.stdin.readline()
 spool = Spool.open(Path(sys.argv[1]))
