@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kosoku import FailureError, run_fuzzingclient
@@ -54,12 +55,13 @@ def ways(credential: Mapping[str, object]) -> Iterator[Ways]:
         yield Ways(direct, through)
 
 
-def verdicts(port: int, cases: list[str], without: list[str]) -> dict[str, Verdict]:
-    """By the cases' numbers."""
+def verdicts(port: int, cases: list[str], without: list[str], seconds: float | None = None) -> dict[str, Verdict]:
+    """By the cases' numbers. Raises TimeoutError where they take longer than that."""
 
     async def run() -> list[object]:
         try:
-            return await run_fuzzingclient(f"ws://127.0.0.1:{port}", cases, without, AT_ONCE)
+            async with asyncio.timeout(seconds):
+                return await run_fuzzingclient(f"ws://127.0.0.1:{port}", cases, without, AT_ONCE)
         except FailureError as failed:
             return failed.results
 
@@ -67,6 +69,20 @@ def verdicts(port: int, cases: list[str], without: list[str]) -> dict[str, Verdi
         result.case_id: Verdict(result.behavior.value, result.behavior_close.value, result.remote_close_code)
         for result in asyncio.run(run())
     }
+
+
+def each_verdict(port: int, cases: list[str], tell: Callable[[str], None], seconds: float) -> dict[str, Verdict]:
+    """The same of cases that are named one by one, a few at once; `tell` hears of each what came of it, and when.
+
+    Raises TimeoutError where a few of them take longer than that.
+    """
+    found: dict[str, Verdict] = {}
+    for begin in range(0, len(cases), AT_ONCE):
+        some, started = cases[begin : begin + AT_ONCE], time.monotonic()
+        found |= verdicts(port, some, [], seconds)
+        took = time.monotonic() - started
+        tell("".join(f"{case} {found[case].behaviour}  " for case in some) + f"{took:.1f} s")
+    return found
 
 
 @contextlib.contextmanager
