@@ -346,8 +346,21 @@ def _undo(data: bytes) -> Iterator[bytes]:
             meant = base64.b64decode(piece[: len(piece) // 4 * 4])
             if meant.startswith(b"\x1f\x8b") or (meant.isascii() and meant.decode().isprintable()):
                 yield meant
+    yield from _listed(data)
     for found in re.findall(rb"(?:[0-9a-fA-F]{2}){6,}", data):
         yield bytes.fromhex(found.decode())
+
+
+def _listed(data: bytes) -> Iterator[bytes]:
+    """What lists of bytes stand for: hexadecimal and decimal ones, quoted-printable, octal."""
+    for found in re.findall(rb"[0-9a-fA-F]{2}(?:[ :-][0-9a-fA-F]{2}){5,}", data):
+        yield bytes.fromhex(re.sub(rb"[ :-]", b"", found).decode())
+    for found in re.findall(rb"[0-9]{1,3}(?:, ?[0-9]{1,3}){5,}", data):
+        yield bytes(min(int(number), 255) for number in found.split(b","))
+    for pattern, base in ((rb"(?:=[0-9A-F]{2}){6,}", 16), (rb"(?:\\[0-3][0-7]{2}){6,}", 8)):
+        for found in re.findall(pattern, data):
+            step = 3 if base == 16 else 4
+            yield bytes(int(found[at + 1 : at + step], base) for at in range(0, len(found), step))
 
 
 def _unpacked(data: bytes) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from pep.http.binding import bound, digest, said
 from pep.http.classify import BODY_PATH, STRIPPED_UPSTREAM, Request, Unclassifiable, classify, is_mcp, needs_body
 from pep.http.codec import encode_request
 from pep.http.connection import Connection
-from pep.http.identity import presented
+from pep.http.identity import presented, repeats
 from pep.http.large import Failed, is_large
 from pep.http.mcp_sessions import Place
 from pep.http.messages import Framing, Length, RequestHead
@@ -161,6 +161,10 @@ class _Exchange:
         if credential is None:
             self._connection.record_fault(401, "the request shows no credential")
             raise Refused(denial.unauthenticated(None))
+        if self._connection.known("repeats", repeats, self._head, credential):
+            why = "its credential stands in another field or in its address as well, where the target would see it"
+            self._connection.record_fault(400, why)
+            raise Refused(denial.problem(400, f"the request is refused: {why}"))
         agent = self._head.fields.first("User-Agent")
         labels = {"user_agent": agent[:_LABEL_LENGTH]} if agent else {}
         known = yield from self._connection.look_up(WhoIs(credential, labels))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 from typing import Final
+from urllib.parse import unquote
 
 from pep.core.decision_client import Bearer, Credential
 from pep.core.errors import ClientProtocolError
-from pep.http.messages import Fields
+from pep.http.messages import Fields, RequestHead
 
 KEY_FIELD: Final = "X-Checkrein-Key"
 
 # Whatever says who the client is, or was said to be by somebody before: never for the target.
 PRIVATE: Final = ("Authorization", "Proxy-Authorization", KEY_FIELD)
+_SHORTEST: Final = 16
 
 
 def presented(fields: Fields, login: frozenset[str], certificate: Credential | None = None) -> Credential | None:
@@ -41,6 +43,20 @@ def presented(fields: Fields, login: frozenset[str], certificate: Credential | N
             return _password(rest)
         case _:
             return None
+
+
+def repeats(head: RequestHead, credential: Credential) -> bool:
+    """Whether the request has its credential once more where the target would see it: in another field, in the query.
+
+    Short keys are not looked for: they occur by chance.
+    """
+    if not isinstance(credential, Bearer) or len(credential.secret) < _SHORTEST:
+        return False
+    secret = credential.secret
+    if secret in head.target or ("%" in head.target and secret in unquote(head.target)):
+        return True
+    passing = head.fields.without(PRIVATE)
+    return any(secret in value or ("%" in value and secret in unquote(value)) for _, value in passing)
 
 
 def _password(text: str) -> Credential | None:

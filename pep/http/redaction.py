@@ -25,7 +25,9 @@ _CONTEXT: Final = 16
 
 Span = tuple[int, int]
 
-_EMAIL: Final = rb"[\pL\pN._%+'\-]+@(?:[\pL\pN\-]+\.)+\pL{2,}"
+# As pages and addresses write it, too.
+_AT: Final = rb"(?:@|%(?:25){0,4}40|&(?:amp;){0,4}(?:#0{0,7}64|#[xX]0{0,7}40|commat);?|\\{1,8}(?:u00|x)40)"
+_EMAIL: Final = rb"[\pL\pN._%+'\-]+" + _AT + rb"(?:[\pL\pN\-]+\.)+\pL{2,}"
 _SSN: Final = rb"\b\d{3}[\-. ]\d{2}[\-. ]\d{4}\b"
 _CARD: Final = rb"\b\d(?:[ \-]?\d){12,40}\b"
 _PHONE: Final = rb"\+\d{1,3}(?:[ .\-/()]{0,2}\d){6,14}\b|(?:\(\d{3}\) ?|\b\d{3}[ .\-])\d{3}[ .\-]\d{4}\b"

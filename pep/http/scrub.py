@@ -1,8 +1,9 @@
 """Takes the target's own credential out of whatever comes back from the target.
 
-A secret is found in clear, in base64 at any alignment, in hex, in UTF-16, and with any of its characters written as
-percent-encoding (RFC 3986), as escape of JSON and JavaScript, or as HTML entity, also nested a few times. It cannot be
-found in what a target computed from it in another way: compressed inside a document, reversed, cut into pieces.
+A secret is found in clear, in base64 at any alignment, in hex and other lists of its bytes, in UTF-16, and with any of
+its characters written as percent-encoding (RFC 3986), as escape of JSON and JavaScript, or as HTML entity, also nested
+a few times. It cannot be found in what a target computed from it in another way: compressed inside a document,
+reversed, cut into pieces.
 
 Two readings are searched: the bytes as they are, and the bytes with every escape undone (only where there is one).
 """
@@ -323,6 +324,17 @@ def _forms(secret: bytes) -> Iterator[bytes]:
     yield secret
     yield from _base64(secret)
     yield from (secret.hex().encode(), secret.hex().upper().encode())
+    # As bytes are shown to people and by Node; in mail; with octal numbers.
+    for between in (" ", ":", "-"):
+        yield from (secret.hex(between).encode(), secret.hex(between).upper().encode())
+    for between in (",", ", ", " "):
+        yield between.join(map(str, secret)).encode()
+    yield from (
+        "".join(f"={byte:02X}" for byte in secret).encode(),
+        "".join(f"\\{byte:03o}" for byte in secret).encode(),
+    )
+    # Base64 of what is base64 already, as it is where nothing stands before it.
+    yield base64.b64encode(base64.b64encode(secret)).rstrip(b"=")[:-1]
     # The first byte of big endian and the last of little endian is left out: this is in both.
     yield text.encode("utf-16-be")[1:]
     # Whoever searches a secret that itself looks like an escape must not undo it.

@@ -116,6 +116,24 @@ def test_a_request_without_its_own_credential_is_nobodys(proxy: Attacked, shown:
     assert len(proxy.target.seen) == 1
 
 
+@pytest.mark.parametrize(
+    "field", [f"X-Copy: Bearer {ALICE}", f"Cookie: a=1; t={ALICE}", f"Sec-WebSocket-Protocol: x, {ALICE}", f"X-Api-Key: {ALICE.replace('-', '%2D')}"]
+)  # fmt: skip
+def test_a_credential_in_another_field_does_not_reach_the_target(proxy: Attacked, field: str) -> None:
+    proxy.target.says(reply(DOCUMENT))
+    received = proxy.send(ask("/open/x", field))
+    assert status_of(received) == 400, received
+    assert leaks(received, (ALICE,)) == []
+    assert proxy.target.seen == []
+
+
+@pytest.mark.parametrize("query", [f"access_token={ALICE}", f"a=%6B{ALICE[1:]}"])
+def test_a_credential_in_the_address_does_not_reach_the_target(proxy: Attacked, query: str) -> None:
+    proxy.target.says(reply(DOCUMENT))
+    assert status_of(proxy.send(ask(f"/open/x?{query}"))) == 400
+    assert proxy.target.seen == []
+
+
 def test_an_answer_is_not_kept_for_another(proxy: Attacked) -> None:
     numbers = iter(range(100, 200))
     fields = ("Cache-Control: public, max-age=600", 'ETag: "a"')
