@@ -16,7 +16,15 @@ from pep.core.turns import Turns
 from pep.postgres.catalog import Builtins, Catalog
 from pep.postgres.catalog_sql import BUILTIN_QUERY, FINGERPRINT_QUERY, USER_QUERY
 from pep.postgres.parser import ParserProcess, ParseTree, Unparsable
-from pep.postgres.resolution import BuildCatalog, CatalogUnavailable, FreshCatalog, ParseText, SharedCatalog, Turn
+from pep.postgres.resolution import (
+    BuildCatalog,
+    CatalogUnavailable,
+    FreshCatalog,
+    ParseText,
+    SchemaNews,
+    SharedCatalog,
+    Turn,
+)
 from pep.postgres.upstream import OwnConnection, UpstreamUnavailable
 
 Question = FreshCatalog | BuildCatalog | ParseText | Turn
@@ -39,6 +47,8 @@ class Catalogs:
         self._builtins: Builtins | None = None
         self._catalog: Catalog | None = None
         self._checked_at = 0.0
+        self.news = SchemaNews()
+        self._heard = 0
         self._builds = Turns(_BUILDS, _BUILDS_PER_SHARE)
         self._log = structlog.get_logger("pep.postgres.catalogs")
 
@@ -70,7 +80,7 @@ class Catalogs:
         asked_at = time.monotonic()
         async with self._lock:
             # Somebody else's check that began after this question was asked answers it too.
-            needed = asked_at if force else asked_at - self._max_age
+            needed = asked_at if force or self._heard != self.news.count else asked_at - self._max_age
             if self._catalog is None or self._builtins is None or self._checked_at < needed:
                 await self._check()
             assert self._catalog is not None
@@ -78,19 +88,19 @@ class Catalogs:
             return SharedCatalog(self._catalog, self._builtins, self._max_age)
 
     async def _check(self) -> None:
-        began = time.monotonic()
+        began, heard = time.monotonic(), self.news.count
         if self._builtins is None:
             rows = await self._connection.rows(BUILTIN_QUERY)
             self._builtins = await asyncio.to_thread(Builtins.build, [(row[0], row[1]) for row in rows])
         if self._catalog is not None:
             ((fingerprint,),) = await self._connection.rows(FINGERPRINT_QUERY)
             if fingerprint == self._catalog.version:
-                self._checked_at = began
+                self._checked_at, self._heard = began, heard
                 return
         rows = await self._connection.rows(USER_QUERY)
         pairs = [(row[0], row[1]) for row in rows]
         self._catalog = await asyncio.to_thread(Catalog.build, pairs, self._builtins, self._catalog)
-        self._checked_at = began
+        self._checked_at, self._heard = began, heard
 
 
 class ClientLookUps:

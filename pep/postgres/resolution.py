@@ -79,6 +79,13 @@ class CatalogUnavailable:
 
 
 @dataclass(slots=True)
+class SchemaNews:
+    """How many changes of the schema the sessions of this process have carried out: what was read before is old."""
+
+    count: int = 0
+
+
+@dataclass(slots=True)
 class Resolution:
     """The state. `epoch` rises with every barrier that was answered: classifications of another are out of date."""
 
@@ -92,6 +99,8 @@ class Resolution:
     shared: SharedCatalog | None = None
     private: Catalog | None = None
     in_transaction_changed: set[Change] = field(default_factory=set)
+    news: SchemaNews = field(default_factory=SchemaNews)
+    heard: int = 0
 
     @property
     def catalog(self) -> Catalog:
@@ -131,6 +140,8 @@ class Resolution:
         self.in_transaction_changed |= changes
         if changes & _CATALOG_CHANGES:
             self.force = True
+        if Change.SCHEMA in changes:
+            self.news.count += 1
 
     def transaction_ended(self) -> None:
         """The server is idle again: what a transaction changed is committed or undone."""
@@ -140,6 +151,11 @@ class Resolution:
         if self.private is not None:
             self.private = None
             self.stale = self.force = True
+
+    def listen(self) -> None:
+        """Another session may have changed the schema: not all that a connection uses was made on it."""
+        if self.private is None and self.heard != self.news.count:
+            self.heard, self.catalog_due = self.news.count, True
 
     def read(self, state: SessionState) -> None:
         self.state = state

@@ -198,6 +198,7 @@ class Resolver:
             yield Wait.UPSTREAM
         if self._talk.replies.barrier_in(group):
             return "behind a barrier in one group of messages; send Sync first"
+        self._resolution.listen()
         if not self._resolution.stale and self._resolution.private is None and self._resolution.catalog_due:
             yield from self._read_catalog()
         if self._resolution.stale or self._resolution.catalog_due:

@@ -162,6 +162,7 @@ class PostgresServer:
             hold_in_transaction=proxy.approval.hold_in_transaction.total_seconds(),
             max_statement=proxy.limits.statement_bytes,
             idle=None if proxy.limits.idle is None else proxy.limits.idle.total_seconds(),
+            news=self._catalogs.news,
         )
 
 

@@ -70,7 +70,7 @@ class PostgresSession:
     def __init__(self, settings: Settings) -> None:
         names = Names()
         self._settings = settings
-        self._resolution = Resolution(settings.database, settings.server_version)
+        self._resolution = Resolution(settings.database, settings.server_version, news=settings.news)
         self._talk = Conversation(names, self._resolution)
         self._exchanges = Exchanges()
         self._permits = Permits(self._talk, self._resolution, self._exchanges, settings)

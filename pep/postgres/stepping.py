@@ -14,6 +14,7 @@ from typing import Any
 from pep.core.keeping import Keeping
 from pep.core.model import Obligation
 from pep.postgres.backend import ErrorResponse
+from pep.postgres.resolution import SchemaNews
 
 
 class Wait(enum.Enum):
@@ -39,6 +40,7 @@ class Settings:
     hold_in_transaction: float = 30.0
     max_statement: int = 1024 * 1024
     idle: float | None = None
+    news: SchemaNews = field(default_factory=SchemaNews, compare=False)
 
 
 class Refused(Exception):
