@@ -89,6 +89,7 @@ def test_who_may_not_see_records_does_not(stack: Stack):
             assert done.out == ""
 
 
+@pytest.mark.alone
 def test_a_kill_ends_a_running_statement_and_its_session_within_a_second(stack: Stack):
     run = "records-3"
     with stack.connect(stack.node("read_orders", run)) as connection:
