@@ -275,6 +275,9 @@ class Resolver:
         self._talk.forward(Execute(FACTS_NAME, 0).encode(), why, Expected(Owed.EXECUTE, group, capture=capture))
         self._close_own(capture)
         yield from self._captured(capture)
+        if capture.error is not None and capture.error.fields.get("C") == denial.QUERY_CANCELED:
+            # The client's cancel request, or its own time limit, met this statement instead of the client's.
+            raise Refused(self._talk.redacted(capture.error))
         if capture.error is not None or not capture.rows:
             code = "" if capture.error is None else f" ({capture.error.fields.get('C', '')})"
             raise Refused(

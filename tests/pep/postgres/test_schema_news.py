@@ -1,7 +1,8 @@
-"""A change of the schema through this proxy is seen by its other sessions at once, however old their catalog may be."""
+"""Reading names again: a change of the schema through this proxy is seen by its other sessions at once."""
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from pep.core.model import Action, Decision
@@ -41,3 +42,18 @@ def test_it_is_seen_when_its_transaction_ends(proxy: Relay) -> None:
         maker.execute("create table in_time (id int)")
         maker.commit()
         assert user.execute("select id from in_time").fetchall() == []
+
+
+def test_a_cancellation_that_meets_the_reading_of_names_is_told_as_one(
+    proxy: Relay, postgres18: PostgresServer
+) -> None:
+    """The server ends the proxy's own statement by the client's time limit, because a lock keeps it waiting."""
+    with proxy.connect(autocommit=True) as client, psycopg.connect(postgres18.dsn(NAME)) as locker:
+        client.execute("set statement_timeout = '300ms'")
+        client.execute("set search_path = public")
+        locker.execute("lock table pg_catalog.pg_namespace in access exclusive mode")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            client.execute("select 1 from pg_class limit 1")
+        locker.rollback()
+        client.execute("reset statement_timeout")
+        assert client.execute("select 1 from pg_class limit 1").fetchall() == [(1,)]
