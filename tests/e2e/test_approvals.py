@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.e2e.clients import Waiting
+from tests.e2e.clients import Waiting, refusal
 from tests.fix_postgres import PostgresServer
 from tests.fix_stack import ADMINISTRATION, AGENT, APPROVER, Stack, installed, seed
 
@@ -32,7 +32,7 @@ def held(postgres18: PostgresServer, opa_path: Path) -> Iterator[Stack]:
     """One installation, with short times where a test waits for their end."""
 
     def edit(document: dict[str, Any]) -> None:
-        document["proxies"][0]["approval"] = {"hold_in_transaction": "1s"}
+        document["proxies"][0]["approval"] = {"hold_in_transaction": "1s", "estimate": "60s"}
 
     seed(postgres18, "approvals_shop")
     with installed(postgres18, opa_path, "approvals_shop", edit) as stack:
@@ -40,12 +40,14 @@ def held(postgres18: PostgresServer, opa_path: Path) -> Iterator[Stack]:
         folder.mkdir()
         (folder / "brief.rego").write_text(BRIEF)
         bindings = stack.policies / "bindings" / "data.yaml"
-        bindings.write_text(bindings.read_text() + "- {policy: brief, match: {id: shop}}\n")
+        more = "- {policy: brief, match: {id: shop}}\n- {policy: small_changes, match: {id: shop}}\n"
+        bindings.write_text(bindings.read_text() + more)
         parameters = stack.policies / "parameters" / "data.yaml"
         of_the_node = "        public.orders: [read, delete]\n"
         shipped = parameters.read_text()
         assert shipped.count(of_the_node) == 1
-        parameters.write_text(shipped.replace(of_the_node, of_the_node + "        public.payments: [read, delete]\n"))
+        listed = "        public.orders: [read, delete, update]\n        public.payments: [read, delete]\n"
+        parameters.write_text(shipped.replace(of_the_node, listed))
         stack.serve()
         yield stack
 
@@ -187,6 +189,38 @@ def test_what_a_proxy_waited_for_that_has_died_is_never_executed(held: Stack):
         assert "the approval was refused: no" in again.outcome()
     assert "delete from orders" not in held.server.log_after(position)
     assert left(held, 450)
+
+
+def test_a_yes_for_five_rows_lets_no_more_than_five_go(held: Stack):
+    stale = "from orders where status = 'stale' and id between {} and {}"
+    with held.connect(held.node("delete_stale")) as connection:
+        waiting = Waiting(connection, f"delete {stale.format(1000, 2000)}")
+        said = held.as_(APPROVER, "approvals", "approve", waiting.approval, "--yes", "--max-rows", "5")
+        assert "is approved" in said
+        told = waiting.outcome()
+        assert "it changes 21 rows, and may change at most 5 rows; it had no effect" in told
+        assert held.truth(f"select count(*) {stale.format(1000, 2000)}") == [(21,)]
+        shown = held.as_(APPROVER, "approvals", "show", waiting.approval)
+        assert "changing at most 5 rows" in shown
+        few = Waiting(connection, f"delete {stale.format(2050, 2150)}")
+        held.as_(APPROVER, "approvals", "approve", few.approval, "--yes", "--max-rows", "5")
+        assert few.outcome() == "DELETE 3"
+    assert held.truth(f"select count(*) {stale.format(2050, 2150)}") == [(0,)]
+
+
+def test_few_rows_are_nobody_s_business_and_what_was_guessed_wrongly_has_no_effect(held: Stack):
+    """The shipped policy small_changes: an estimate first, and the proxy holds the statement to it."""
+    with held.connect(held.node("delete_stale")) as connection:
+        assert connection.execute("update orders set note = 'few' where id between 1 and 3").rowcount == 3
+        # The planner takes two conditions that say the same for two that narrow each other.
+        refused = refusal(connection, "update orders set note = 'many' where status = 'stale' and id % 50 = 0")
+        assert refused.sqlstate == "54000"
+        assert "and may change at most 10 rows; it had no effect" in refused.message
+        assert refused.detail["code"] == "limit-affected"
+        waiting = Waiting(connection, "update orders set note = 'many' where id <= 100")
+        held.as_(APPROVER, "approvals", "deny", waiting.approval, "--comment", "not all of them")
+        assert "not all of them" in waiting.outcome()
+    assert held.truth("select note, count(*) from orders where note in ('few', 'many') group by note") == [("few", 3)]
 
 
 def test_what_has_changed_while_it_waited_is_not_what_was_approved(held: Stack):
