@@ -221,4 +221,6 @@ MUTATIONS = (
              "tests/doors/test_rates.py::test_a_session_remembers_so_many_decisions_that_were_held"),
     Mutation("a redirection is not followed", "pdp/calls.py", "allow_redirects=False,", "allow_redirects=True,",
              f"{KEY_SETS}test_a_redirection_is_not_followed"),
+    Mutation("a short key is none", "pdp/identity/key_sets.py", "key.key.key_size < _SHORTEST_RSA", "False",
+             f"{AUTHENTICATOR}test_a_key_that_is_too_short_is_not_used_although_it_has_signed"),
 )  # fmt: skip
