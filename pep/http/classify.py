@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, assert_never
 from urllib.parse import quote, unquote_plus
 
+import orjson
+
 from pep.core.model import Action, Statement
 from pep.core.translate import reads
-from pep.http import bodies, graphql, mcp, mcp_fields
+from pep.http import bodies, graphql, mcp, mcp_fields, secrets
 from pep.http.bodies import Form, Json, Multipart, Nothing, Opaque, Text, Unclassifiable
 from pep.http.mcp import Call
 from pep.http.messages import Fields, Length, NoBody, RequestHead
@@ -86,15 +88,8 @@ _GRAPHQL_NAMES: Final = frozenset(name.casefold() for name in graphql.MEMBERS) |
     "queryid",
 }
 
-_SECRET_NAME: Final = re.compile(
-    r"pass(?:word|wd|phrase)?$|pwd|secret|token|credential|signature|^sig$|api.?key|access.?key|private.?key|^key$|^code$"
-    r"|session|^auth",
-    re.IGNORECASE,
-)
-_SECRET_VALUE: Final = re.compile(
-    r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+\.|\b(?:bearer|basic)\s+[\w+/=.~-]{8,}", re.IGNORECASE
-)
-_HIDDEN: Final = "***"
+# For people, also names that policies have to see the values of.
+_SECRET_NAME: Final = re.compile(r"credential|signature|token|^key$|^code$|session|^auth", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +160,14 @@ def classify(
     for name, value in pairs:
         query.setdefault(name, []).append(value)
     found = settings.openapi.find(head.method, path.segments, query) if settings.openapi else None
+    headers = {name: list(values) for name in sorted(settings.headers_in_input) if (values := head.fields.all(name))}
+    said = {"query": query, "headers": headers, "parameters": dict(found.parameters) if found else {}}
+    shown = secrets.hidden(said)
+    bound = (
+        content.bound
+        if shown is said
+        else (*content.bound, *secrets.bound(orjson.dumps({"query": query, "headers": headers})))
+    )
     properties: dict[str, Any] = {
         "opaque": content.opaque or (found.opaque if found else "") or False,
         "mints_access": _mints_access(head, path, settings),
@@ -173,19 +176,17 @@ def classify(
         "host": head.host,
         "path": path.text,
         "segments": list(path.segments),
-        "query": query,
-        "headers": {
-            name: list(values) for name in sorted(settings.headers_in_input) if (values := head.fields.all(name))
-        },
+        "query": shown["query"],
+        "headers": shown["headers"],
         "overrides": _overrides(head.fields, [*(name for name, _ in pairs), *content.names]),
         "body": content.properties,
     }
     if found:
-        properties |= {"route": found.operation.route, "parameters": dict(found.parameters)}
+        properties |= {"route": found.operation.route, "parameters": shown["parameters"]}
         if found.operation.id:
             properties["operation"] = found.operation.id
     name = "upgrade" if head.upgrade else "request"
-    action = Action(name, "http", properties, Statement(_line(head.method, path, pairs), content.bound))
+    action = Action(name, "http", properties, Statement(_line(head.method, path, pairs), bound))
     actions = (action, *(call.action for call in content.calls))
     return Request(actions, content.forward, content.calls, content.graphql, is_mcp(path, settings))
 
@@ -218,7 +219,7 @@ def content_of(head: RequestHead, path: Path, data: bytes | None, settings: Clas
             return _opaque(content, carried.opaque)
         if why := mcp_fields.misrouted(head.fields, carried.calls):
             raise Unclassifiable(why)
-        return Content(content.properties, content.forward, calls=carried.calls)
+        return Content(content.properties, content.forward, bound=content.bound, calls=carried.calls)
     if isinstance(body, Opaque) and _is_form_post(head) and _METHOD_ANYWHERE.search(unquote_plus(_loose(data))):
         # Without a type, or in a charset of its own, it may be a form for the target.
         return _opaque(content, content.opaque, names=("_method",))
@@ -232,12 +233,15 @@ def _plain(body: bodies.Body, data: bytes) -> Content:
             return Content({"kind": "none"})
         case Json(value, shown, forward):
             names = tuple(value) if isinstance(value, dict) else ()
-            return Content({"kind": "json", "json": shown}, forward, names=names)
+            said, bound = _without_secrets(shown, forward)
+            return Content({"kind": "json", "json": said}, forward, names=names, bound=bound)
         case Form(pairs, forward):
             values: dict[str, list[str]] = {}
             for name, value in pairs:
                 values.setdefault(name, []).append(value)
-            return Content({"kind": "form", "form": values}, forward, names=tuple(values))
+            said = secrets.hidden(values)
+            bound = () if said is values else secrets.bound(forward)
+            return Content({"kind": "form", "form": said}, forward, names=tuple(values), bound=bound)
         case Multipart(names, forward):
             return Content({"kind": "multipart", "parts": list(names)}, forward, names=names, bound=_digest(forward))
         case Text():
@@ -253,6 +257,7 @@ def _graphql(body: bodies.Body, asked: Mapping[str, str], data: bytes) -> Conten
     """`asked` are GraphQL's parameters in the query, by their names."""
     said: dict[str, Any] = {}
     forward = None
+    bound: tuple[Any, ...] = ()
     match body:
         case Nothing() if not asked:
             return Content({"kind": "none"}, graphql=graphql.unknown("the request holds no document"))
@@ -267,7 +272,8 @@ def _graphql(body: bodies.Body, asked: Mapping[str, str], data: bytes) -> Conten
         case Text(text, "application/graphql"):
             document, forward = graphql.document(text, asked.get("operationName")), text.encode()
         case Json(value, shown, written):
-            document, forward, said = graphql.read(value), written, {"json": shown}
+            kept, bound = _without_secrets(shown, written)
+            document, forward, said = graphql.read(value), written, {"json": kept}
         case Form() | Multipart() | Text() | Opaque():
             plain = _plain(body, data)
             reason = "a GraphQL request that is no JSON is not looked into"
@@ -278,11 +284,18 @@ def _graphql(body: bodies.Body, asked: Mapping[str, str], data: bytes) -> Conten
             assert_never(never)
     if document.opaque:
         kind = {"kind": "json" if said else "none"}
-        return Content(kind | said, forward, document.opaque, graphql=document)
+        return Content(kind | said, forward, document.opaque, bound=bound, graphql=document)
     # An approval of what is no JSON is bound to the text.
-    bound = _digest(forward) if forward is not None and not said else ()
+    if forward is not None and not said:
+        bound = _digest(forward)
     properties = {"kind": "graphql", **said, "graphql": document.properties()}
     return Content(properties, forward, bound=bound, graphql=document)
+
+
+def _without_secrets(said: Any, written: bytes) -> tuple[Any, tuple[Any, ...]]:
+    """What a body says as it may be kept, and what an approval is bound to where that is not all of it."""
+    kept = secrets.hidden(said) if secrets.suspicious(written) else said
+    return kept, () if kept is said else secrets.bound(written)
 
 
 def _asked_by_query(pairs: tuple[tuple[str, str], ...]) -> Iterable[tuple[str, str]]:
@@ -365,11 +378,11 @@ def overriding(names: Iterable[str]) -> tuple[str, ...]:
 def _line(method: str, path: Path, pairs: Iterable[tuple[str, str]]) -> str:
     """The request in one line, for people; what looks like a secret is left out."""
     shown = [
-        f"{quote(name, safe='[]')}={_HIDDEN if _is_secret(name, value) else quote(value, safe=',:/@')}"
+        f"{quote(name, safe='[]')}={secrets.HIDDEN if _is_secret(name, value) else quote(value, safe=',:/@')}"
         for name, value in pairs
     ]
     return f"{method} {path.text}" + (f"?{'&'.join(shown)}" if shown else "")
 
 
 def _is_secret(name: str, value: str) -> bool:
-    return _SECRET_NAME.search(name) is not None or _SECRET_VALUE.search(value) is not None
+    return _SECRET_NAME.search(name) is not None or secrets.is_secret(name) or secrets.text(value) != value

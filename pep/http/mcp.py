@@ -15,6 +15,7 @@ import orjson
 
 from pep.core.denial import explain
 from pep.core.model import Action, Deny, Statement
+from pep.http import secrets
 from pep.http.bodies import Json, Unclassifiable, shown
 
 if TYPE_CHECKING:
@@ -60,13 +61,14 @@ def carried(body: Json, server: str) -> Carried:
         return Carried(opaque="the batch of JSON-RPC messages is empty")
     if len(messages) > MOST_CALLS:
         raise Unclassifiable(f"it carries more than {MOST_CALLS} JSON-RPC messages")
+    may_hold_secrets = secrets.suspicious(body.forward)
     calls: list[Call] = []
     for message in messages:
         if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
             return Carried(opaque="the body is no JSON-RPC 2.0 message")
         if message.keys() in _RESPONSES:
             continue
-        call = _call(message, server, batched=batched)
+        call = _call(message, server, batched=batched, may_hold_secrets=may_hold_secrets)
         if call is None:
             return Carried(opaque="the JSON-RPC message is not of a known shape")
         calls.append(call)
@@ -115,7 +117,7 @@ def mismatched(call: Call, deny: Deny) -> bytes | None:
     return orjson.dumps({"jsonrpc": "2.0", "id": call.id, "error": error})
 
 
-def _call(message: dict[str, Any], server: str, *, batched: bool) -> Call | None:
+def _call(message: dict[str, Any], server: str, *, batched: bool, may_hold_secrets: bool) -> Call | None:
     method, params, number = message.get("method"), message.get("params", {}), message.get("id")
     # An id that is there and null is a request to one server and a notification to another.
     known_id = type(number) in (str, int) or "id" not in message
@@ -125,7 +127,8 @@ def _call(message: dict[str, Any], server: str, *, batched: bool) -> Call | None
         return None
     if any(name not in _READ and name.casefold() in _READ for name in params):
         raise Unclassifiable("a parameter of its JSON-RPC request differs by case from one that is expected")
-    said = shown(params)
+    whole = shown(params)
+    said = secrets.hidden(whole) if may_hold_secrets else whole
     properties: dict[str, Any] = {"opaque": False, "mints_access": [], "server": server, "method": method}
     tool = ""
     if method == "tools/call":
@@ -137,13 +140,14 @@ def _call(message: dict[str, Any], server: str, *, batched: bool) -> Call | None
             properties |= {"tool": name, "arguments": arguments}
     elif params:
         properties["arguments"] = said
-        uri = params.get("uri")
+        uri = said.get("uri")
         if isinstance(uri, str) and uri:
             properties["uri"] = uri
     if method in WITH_URI and "uri" not in properties:
         properties["opaque"] = "the request does not name its resource"
     # An approval is bound to the parameters: to all of them, also those that no policy reads.
-    statement = Statement(_line(method, tool or str(properties.get("uri", ""))), (said,) if params else ())
+    bound = () if said is whole else secrets.bound(orjson.dumps(whole))
+    statement = Statement(_line(method, tool or str(properties.get("uri", ""))), (said, *bound) if params else ())
     action = Action("tool" if tool else "message", "mcp", properties, statement)
     return Call(method, action, number, tool, batched)
 
