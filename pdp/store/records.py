@@ -18,6 +18,9 @@ from pdp.store import tables
 
 _records = tables.records.c
 _bodies = tables.bodies.c
+# Made once, with the values beside them: a statement that is put together for each row takes five times as long.
+_ADD: Final = tables.records.insert()
+_ADD_BODY: Final = tables.bodies.insert()
 # Below this a frame's head and sum eat up what is won.
 _WORTH_PACKING: Final = 128
 _LEVEL: Final = 3
@@ -73,7 +76,7 @@ def hash_at(connection: Connection, session_id: str, seq: int) -> bytes | None:
 
 
 def add(connection: Connection, session_id: str, seq: int, data: bytes, hash: bytes) -> None:
-    connection.execute(tables.records.insert().values(session_id=session_id, seq=seq, event=data, hash=hash))
+    connection.execute(_ADD, {"session_id": session_id, "seq": seq, "event": data, "hash": hash})
 
 
 def body_indexes(connection: Connection, session_id: str, seq: int) -> frozenset[int]:
@@ -94,7 +97,7 @@ def add_body(
     kept = _packed(content)
     place = {"session_id": session_id, "seq": seq, "index": index}
     values = {"at": at, "salt": salt, "content": kept or content, "packed": kept is not None}
-    connection.execute(tables.bodies.insert().values(**place, **values))
+    connection.execute(_ADD_BODY, place | values)
 
 
 def _packed(content: bytes) -> bytes | None:
