@@ -132,6 +132,14 @@ CREATE DOMAIN known_one AS text CHECK (known(VALUE));
 CREATE TABLE guarded (id int, v text);
 ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
 CREATE POLICY guard ON guarded USING (known(v));
+CREATE TABLE looked_up (id int, v text);
+ALTER TABLE looked_up ENABLE ROW LEVEL SECURITY;
+CREATE POLICY look_up ON looked_up USING (v IN (SELECT ssn FROM customers));
+CREATE TABLE moving (id int, k int) PARTITION BY LIST (k);
+CREATE TABLE moving_from PARTITION OF moving FOR VALUES IN (1);
+CREATE TABLE moving_to PARTITION OF moving FOR VALUES IN (2);
+INSERT INTO moving VALUES (1, 1);
+CREATE TRIGGER arrives BEFORE INSERT ON moving_to FOR EACH ROW EXECUTE FUNCTION raise_it();
 CREATE TABLE indexed (v text);
 CREATE FUNCTION spelt(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN public.ssn_of(1); END $$;
 CREATE INDEX by_spelling ON indexed (spelt(v));
@@ -165,9 +173,12 @@ ANALYZE;
 
 _READABLE = (
     "customers vips people people_eu cards orders notes claims rep words audited at_commit inbox defaulted checked "
-    "guarded indexed v_customers v_tails m_customers"
+    "guarded looked_up moving moving_from moving_to indexed v_customers v_tails m_customers"
 )
-_WRITABLE = "customers vips orders notes claims audited at_commit inbox defaulted checked guarded indexed rep words"
+_WRITABLE = (
+    "customers vips orders notes claims audited at_commit inbox defaulted checked guarded looked_up moving moving_from "
+    "moving_to indexed rep words"
+)
 
 
 # --- leaks ------------------------------------------------------------------------------------------------------------

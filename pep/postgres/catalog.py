@@ -81,9 +81,10 @@ class Relation:
     `parents` and `children` are the direct ones, inheritance and partitions alike. `reads` and `calls` are what a
     view's or a materialized view's own query depends on directly; `hidden_calls` are user functions that run when a
     row is written or read although no statement names them (defaults, checks, generated columns, index expressions,
-    policies). `index_of` is the table of an index, else 0. `object_names` are the names of constraints, indexes and
-    triggers that the server may put into an error about this relation. `definition` is one line that changes whenever
-    the definition does, and does not when rows or statistics change.
+    policies). `policy_reads` is what row security policies read of other relations, in subqueries. `index_of` is the
+    table of an index, else 0. `object_names` are the names of constraints, indexes and triggers that the server may put
+    into an error about this relation. `definition` is one line that changes whenever the definition does, and does not
+    when rows or statistics change.
     """
 
     oid: int
@@ -102,6 +103,7 @@ class Relation:
     hidden_calls: tuple[int, ...] = ()
     object_names: frozenset[str] = frozenset()
     row_security: bool = False
+    policy_reads: tuple[Read, ...] = ()
     row_type: int = 0
     index_of: int = 0
     definition: str = ""

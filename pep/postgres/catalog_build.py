@@ -160,6 +160,7 @@ class _Relations:
             for name, kind, parent, on_delete, on_update, _ in constraints:
                 if kind == _FOREIGN_KEY:
                     self._references[parent].append((child, name, on_delete, on_update))
+        self._policies = _policies(sections)
         self._rules, self._queries = _rules(sections, domains)
         self._known: Mapping[int, Relation] = previous.relations if previous else {}
         self._shared_columns: dict[tuple[Any, ...], Column] = {}
@@ -191,6 +192,7 @@ class _Relations:
             hidden_calls=self._hidden_calls.get(oid, ()),
             object_names=self._object_names(oid),
             row_security=row_security,
+            policy_reads=self._policies.get(oid, ()),
             row_type=row_type,
             index_of=self._index_of.get(oid, 0),
             definition=definition,
@@ -207,6 +209,7 @@ class _Relations:
             self._parents.get(oid),
             self._children.get(oid),
             self._hidden_calls.get(oid),
+            self._policies.get(oid),
             [stamps.get(oid) for stamps in self._stamps],
             sorted(self._references.get(oid, ())),
             self._queries.get(oid),
@@ -273,6 +276,23 @@ def _rules(
     for group in rules.values():
         group.sort(key=lambda pair: pair[0].name)
     return rules, queries
+
+
+def _policies(sections: _Sections) -> dict[int, tuple[Read, ...]]:
+    """What the row security policies of each relation read of others, in subqueries."""
+    dependencies: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for relation, other, attnum in sections("policy_reads"):
+        dependencies[relation][other].add(attnum)
+    named: dict[int, set[int]] = defaultdict(set)
+    whole_rows: set[int] = set()
+    for relation, other, whole_row in sections("policy_names"):
+        named[relation].add(int(other))
+        if whole_row:
+            whole_rows.add(relation)
+    return {
+        relation: _reads(dependencies[relation], named[relation] - {0, relation}, relation in whole_rows)
+        for relation in {*dependencies, *named}
+    }
 
 
 def _reads(dependencies: Mapping[int, set[int]], named: Iterable[int], whole_rows: bool) -> tuple[Read, ...]:

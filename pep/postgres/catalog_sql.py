@@ -288,6 +288,30 @@ _USER_SECTIONS = (
         _stamp("p"),
     ),
     _section(
+        "policy_reads",
+        """FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_policy p ON p.oid = d.objid
+        WHERE d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass::pg_catalog.oid
+        AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+        AND d.refobjid <> p.polrelid""",
+        "p.polrelid::pg_catalog.int8",
+        "d.refobjid::pg_catalog.int8",
+        "d.refobjsubid",
+    ),
+    _section(
+        "policy_names",
+        r"""FROM (
+            SELECT DISTINCT t.polrelid, t.tree, pg_catalog.regexp_matches(t.tree, ':relid ([0-9]+) ', 'g') AS found
+            FROM (
+                SELECT p.polrelid,
+                    pg_catalog.concat_ws(' ', p.polqual::pg_catalog.text, p.polwithcheck::pg_catalog.text) AS tree
+                FROM pg_catalog.pg_policy p
+            ) t
+        ) n""",
+        "n.polrelid::pg_catalog.int8",
+        "n.found[1]",
+        "pg_catalog.strpos(n.tree, ':varattno 0 ') > 0",
+    ),
+    _section(
         "foreign",
         """FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver""",
         "f.ftrelid::pg_catalog.int8",

@@ -36,6 +36,10 @@ _EVENTS: Final = frozenset({"insert", "update", "delete", "truncate"})
 _INSIDE: Final = frozenset({Effect.HARMLESS, Effect.COLLECTING, Effect.READS_SETTINGS})
 _QUIET: Final = frozenset({"currval", "lastval"})
 _TABLES: Final = frozenset("rpf")
+# The most frequent values of columns, and some between them, of whichever table.
+_STATISTICS: Final = frozenset(
+    {"pg_statistic", "pg_statistic_ext_data", "pg_stats", "pg_stats_ext", "pg_stats_ext_exprs"}
+)
 
 
 _BUDGET: Final = 400_000  # steps; about a tenth of a second
@@ -178,6 +182,8 @@ class Findings:
         self._relations.add(
             (self.name_of(relation), schema, relation.name, access, via, relation.is_temporary),
         )
+        if access == "read" and relation.is_system and relation.name in _STATISTICS:
+            self.reaches.add("values in the statistics of all tables")
         if relation.oid in self._touched:
             return
         self._touched.add(relation.oid)
@@ -222,25 +228,37 @@ class Findings:
             self.not_understood(f"{name} is not a table or view")
         if relation.row_security or any(column.generated_from for column in relation.columns):
             self._hidden_calls(relation)
+        self._read_for_policies(relation, name)
         if any(rule.event == "select" for rule in relation.rules) and not relation.is_view:
             self.reaches.add(f"rule on {name}")
+
+    def _read_for_policies(self, relation: Relation, name: str) -> None:
+        """Which rows there are to be seen or written depends on what row security looks up elsewhere."""
+        if relation.row_security:
+            for read in relation.policy_reads:
+                self._read_behind(read.relation, read.columns, name)
 
     def _read_view(self, view: Relation, name: str) -> None:
         closure = self.catalog.closure(view.oid)
         for oid, numbers in closure.columns.items():
-            under = self.catalog.by_oid(oid)
-            if under is None:
-                self.not_understood(f"view {name} reads an unknown relation")
-            elif oid != view.oid:
-                self.touch(under, "read", name)
-                self._read_under(under)
-                if WHOLE_ROW in numbers:
-                    self.every_column(under, "other")
-                for number in numbers - {WHOLE_ROW}:
-                    if (column := under.column_at(number)) is not None:
-                        self.column(under, column, "other")
+            if oid != view.oid:
+                self._read_behind(oid, numbers, name)
         for oid in closure.functions:
             self._called_by_view(oid, name)
+
+    def _read_behind(self, oid: int, numbers: frozenset[int], name: str) -> None:
+        """What a view or a policy on `name` reads of another relation."""
+        under = self.catalog.by_oid(oid)
+        if under is None:
+            self.not_understood(f"{name} reads an unknown relation")
+            return
+        self.touch(under, "read", name)
+        self._read_under(under)
+        if WHOLE_ROW in numbers:
+            self.every_column(under, "other")
+        for number in numbers - {WHOLE_ROW}:
+            if (column := under.column_at(number)) is not None:
+                self.column(under, column, "other")
 
     def _called_by_view(self, oid: int, view: str) -> None:
         function = self.catalog.function(oid)
@@ -308,10 +326,16 @@ class Findings:
             # Rules there do more than they say: an UPDATE of pg_settings sets what it names.
             self.not_understood(f"writes to the system catalog {name}")
             return
-        self._hidden_work(relation, access)
+        # An UPDATE moves rows from one partition to another: there it is a DELETE, here an INSERT.
+        events: tuple[Access, ...] = (
+            (access, "insert", "delete") if access == "update" and relation.kind == "p" else (access,)
+        )
+        for event in events:
+            self._hidden_work(relation, event)
         for other in self._family(relation):
             self.touch(other.relation, access, name)
-            self._hidden_work(other.relation, access)
+            for event in events:
+                self._hidden_work(other.relation, event)
             self._cascade(other.relation, access)
         if relation.is_view:
             # Which of its tables an updatable view changes is not in the catalog's dependencies: all of them.
@@ -351,6 +375,7 @@ class Findings:
                     self._define(oid)
         if access in _EVENTS - {"truncate"}:
             self._hidden_calls(relation)
+            self._read_for_policies(relation, name)
             for column in relation.columns:
                 for oid in owned.type_calls(self.catalog, self.catalog.type_by_oid(column.type_oid)):
                     self._hide(oid, name)

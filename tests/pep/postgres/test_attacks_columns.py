@@ -262,6 +262,8 @@ INFERENCE = [
     attack("check probe", "insert into checked values ('a')", "denied"),
     attack("domain probe", "select 'a'::known_one", "denied"),
     attack("row security probe", "select v from guarded", "denied"),
+    attack("row security that looks a value up", "select id from looked_up", "denied"),
+    attack("row security that looks a value up, insert", "insert into looked_up values (1, 'a')", "denied"),
     attack("index probe", "insert into indexed values ('a')", "denied"),
     attack("planted operator", "set search_path = evil, pg_catalog, public", "select v from words where v = 'a'::varchar", "denied"),
     attack("planted function", "set search_path = evil, public", "select lower(v) || upper(v) from words", "denied"),
@@ -328,6 +330,7 @@ LAUNDERING = [
     attack("seed", "select setseed(salary / 1000000000.0) from customers where id = 1", "denied"),
     attack("trigger that is there", "insert into audited values (1, 'x')", "denied"),
     attack("trigger at commit", "insert into at_commit values (1)", "denied"),
+    attack("trigger where a row is moved to", "update moving set k = 2 where id = 1", "denied"),
     attack("rule that is there", "insert into inbox values (1)", "denied"),
     attack("default that is there", "insert into defaulted (id) values (1) returning v", "denied"),
     attack("default that is there, by word", "insert into defaulted values (1, default) returning v", "denied"),
@@ -343,6 +346,15 @@ LAUNDERING = [
     attack("prepare over an expression, run", "prepare p as select ssn || '' from customers", "denied"),
 ]  # fmt: skip
 
+# What a team's policy need not know of, because the statement says that it reaches beyond.
+TEAM = [
+    attack("statistics, a team's policy", "select histogram_bounds from pg_stats where tablename = 'customers'", "denied"),
+    attack("statistics, one harmless column", "select n_distinct from pg_stats", "denied"),
+    attack("extended statistics", "select most_common_vals from pg_stats_ext", "denied"),
+    attack("row security that looks a value up, a team's policy", "select id from looked_up", "denied"),
+    attack("trigger where a row is moved to, a team's policy", "update moving set k = 2 where id = 1", "denied"),
+]  # fmt: skip
+
 SHIPPED = [*ORIGIN_KEPT, *ORIGIN_LOST, *INFERENCE, *LAUNDERING]
 
 
@@ -353,3 +365,8 @@ def _name(case: object) -> str | None:
 @pytest.mark.parametrize(("attempt", "way"), ways(SHIPPED), ids=_name)
 def test_shipped_policies(shipped: Relay, postgres18: PostgresServer, attempt: Attack, way: str) -> None:
     run(shipped, postgres18, attempt, way)
+
+
+@pytest.mark.parametrize(("attempt", "way"), ways(TEAM), ids=_name)
+def test_a_team_s_policy(team: Relay, postgres18: PostgresServer, attempt: Attack, way: str) -> None:
+    run(team, postgres18, attempt, way)
