@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pdp.v1.strict_yaml import ConfigError, SocketAddress
+from pdp.config import Config
+from pdp.v1.strict_yaml import ConfigError, SocketAddress, UnixAddress
 
 DOMAIN: Final = "checkrein"
 COMMAND_LINE: Final = f"spiffe://{DOMAIN}/cli"
@@ -185,6 +186,19 @@ class Authority:
             return False
         ends = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
         return ends > _RENEW_BEFORE and list(names) == alternatives and certificate.public_key() == key.public_key()
+
+
+def certificate_of(config: Config) -> Certificate:
+    """The service's certificate: the configured one, or one of the local authority, made with those of its proxies."""
+    private_folder(config.state)
+    if config.pdp.tls is not None:
+        return Certificate(config.pdp.tls.cert, config.pdp.tls.key, config.pdp.tls.client_ca)
+    authority = Authority.open(config.state)
+    for proxy in config.proxies:
+        authority.issue(proxy.name)
+    authority.command_line()
+    listen = config.listen
+    return authority.server(() if isinstance(listen, UnixAddress) else (listen.host,))
 
 
 def _builder(

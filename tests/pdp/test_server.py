@@ -12,9 +12,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from pdp.certificates import Authority, Certificate, client_channel, private_folder
+from pdp.certificates import Authority, Certificate, certificate_of, client_channel, private_folder
 from pdp.config import load_config
-from pdp.server import certificate_of, running, serve
+from pdp.server import running, serve
 from pdp.v1.decision_service_pb2 import KeepSessionsRequest
 from pdp.v1.decision_service_pb2_grpc import DecisionServiceStub
 from pdp.v1.strict_yaml import ConfigError
