@@ -1,4 +1,4 @@
-"""On both proxies alike: how much policy has kept of what came back. And what people are asked about outlives kills."""
+"""On both proxies alike: how much policy has kept of what came back, a change of policy, and what outlives kills."""
 
 import contextlib
 import json
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 
@@ -25,6 +26,14 @@ oblige contains {"record": {"level": "none"}} if input.subject.properties.workfl
 oblige contains {"record": {"level": 2}} if input.subject.properties.workflow.run == "r-rows"
 
 oblige contains {"record": {"level": "everything"}} if input.subject.properties.workflow.run == "r-everything"
+"""
+FREEZE = """package policies.freeze
+
+import data.checkrein.postgres as pg
+
+deny contains {"code": "freeze", "message": "Counted."} if "public.orders" in pg.touched
+
+deny contains {"code": "freeze", "message": "Counted."} if input.action.properties.http.segments == ["orders"]
 """
 ORDERS = "select id, status from orders order by id limit 5"
 ASYNC = {"Prefer": "respond-async"}
@@ -54,6 +63,12 @@ class Both:
     def bind(self, *lines: str) -> None:
         bindings = self.stack.policies / "bindings" / "data.yaml"
         bindings.write_text(bindings.read_text() + "".join(f"{line}\n" for line in lines))
+
+    def in_force(self) -> str:
+        """The revision, once the service says that it is in force everywhere."""
+        said = self.stack.as_(OPERATOR, "status", "--wait", "--timeout", "60s")
+        assert "in force everywhere" in said
+        return re.findall(r"sha256:[0-9a-f]{64}", said)[0]
 
     def events(self, true: Callable[[dict[str, Any]], bool], what: str) -> list[dict[str, Any]]:
         """Those of the store's records, once there are any."""
@@ -119,6 +134,59 @@ def test_policy_says_how_much_of_what_came_back_is_in_the_replay(both: Both):
         assert [name for name in NAMES if name in came_back["pay"]] == NAMES[: len(rows)]
         for text in came_back.values():
             assert f"kept of it: {said}\n" in re.sub(r" +\n", "\n", text)
+
+
+# --- a change of policy -----------------------------------------------------------------------------------------------
+
+
+def first_answers(pay: Api, connection: psycopg.Connection[Any]) -> dict[str, str]:
+    """The ids of the decisions that refuse, by protocol, at the first try."""
+    refused = {}
+    try:
+        connection.execute(ORDERS).fetchall()
+    except psycopg.Error as error:
+        refused["postgres"] = json.loads(error.diag.message_detail or "")["checkrein"]["id"]
+    answer = pay.ask("GET", "/orders")
+    if answer.status_code == 403:
+        refused["http"] = answer.json()["checkrein"]["id"]
+    return refused
+
+
+def test_a_change_is_in_force_for_the_first_statement_on_both_proxies_and_on_their_records(both: Both):
+    stack = both.stack
+    bindings = stack.policies / "bindings" / "data.yaml"
+    before = bindings.read_text()
+    with stack.connect(stack.node("read_orders", run="r-both")) as connection, both.api_as("r-both") as pay:
+        assert first_answers(pay, connection) == {}
+        # Added, with bindings that change.
+        both.policy("freeze", FREEZE)
+        both.bind("- {policy: freeze, match: {id: [shop, pay]}}")
+        added = both.in_force()
+        refused = first_answers(pay, connection)
+        assert set(refused) == {"postgres", "http"}
+        # Broken: the last good one stays in force on both.
+        both.policy("freeze", FREEZE + "\ndney contains {}\n")
+        done = stack.pdp("status", "--wait", "--timeout", "60s", token=stack.person(OPERATOR))
+        assert (done.status, "freeze.rego:9: dney is no contribution" in done.out) == (1, True), done.out
+        refused_still = first_answers(pay, connection)
+        assert set(refused_still) == {"postgres", "http"}
+        # Removed.
+        bindings.write_text(before)
+        (stack.policies / "policies" / "freeze" / "freeze.rego").unlink()
+        removed = both.in_force()
+        assert removed != added
+        assert first_answers(pay, connection) == {}
+        # What people go back to comes to both as a change of the files does.
+        stack.as_(OPERATOR, "policy", "rollback", added)
+        assert both.in_force() == added
+        again = first_answers(pay, connection)
+        assert set(again) == {"postgres", "http"}
+        stack.as_(OPERATOR, "policy", "resume")
+        assert both.in_force() == removed
+        assert first_answers(pay, connection) == {}
+    for decision in (*refused.values(), *refused_still.values(), *again.values()):
+        of_it = both.events(lambda event, of=decision: event.get("decision_id") == of, f"{decision} on record")
+        assert {event["policy_revision"] for event in of_it} == {added}
 
 
 # --- a request that people are asked about, while its client does not wait --------------------------------------------

@@ -1,7 +1,12 @@
 """What happens when a part of it stops, dies or is full: denials in words, and then it goes on."""
 
+import contextlib
+import http.client
+import json
 import os
+import resource
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ import pytest
 
 from tests.e2e.clients import OnLock, Refusal, refusal
 from tests.fix_postgres import PostgresServer, _account, _run
-from tests.fix_stack import OPERATOR, Done, Stack, installed, seed
+from tests.fix_stack import OPERATOR, PATIENCE, Done, Stack, installed, seed
 
 ORDERS = "select id, status, total from orders order by id limit 3"
 
@@ -25,6 +30,7 @@ def service(postgres18: PostgresServer, opa_path: Path) -> Iterator[Stack]:
         document["decisions"]["timeout"] = {"open": "1s", "decide": "1s"}
         document["decisions"]["spool"] = {"max_bytes": "128KiB", "share": 1.0}
         document["proxies"][0]["shutdown"] = {"drain": "20s"}
+        document["proxies"][0]["admin"] = {"listen": f"unix:{document['state']}/pep-admin.sock"}
 
     seed(postgres18, "faults_shop")
     with installed(postgres18, opa_path, "faults_shop", edit) as stack:
@@ -185,3 +191,44 @@ def test_what_does_not_fit_the_spool_is_denied_and_what_fits_goes_on(service: St
         service.until(goes_on(connection))
         service.until(lambda: trouble not in status(service).out)
     assert "xxxxx" not in service.server.log_after(position)
+
+
+def ready(stack: Stack) -> tuple[int, list[str]]:
+    """What `/readyz` of the proxy says, and why."""
+    connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection.sock:
+        connection.sock.connect(str(stack.state / "pep-admin.sock"))
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())["reasons"]
+
+
+def test_a_full_disk_is_a_denial_in_words_and_said_so_in_health_and_nothing_is_lost_or_twice(service: Stack):
+    """No file of the proxy may grow: what a write then gets is an error, or a part that fits."""
+    run = "full-disk"
+    numbered = "select id from orders where id = {}".format
+    with service.connect(service.node("read_orders", run)) as connection:
+        connection.execute(numbered(1))
+        position = service.server.log_position()
+        proxy = service.running["proxy"].pid
+        resource.prlimit(proxy, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        told = refusal(connection, numbered(2))
+        assert (told.sqlstate, told.detail["code"], told.detail["retry"]) == ("42501", "record-unavailable", True)
+        status, reasons = ready(service)
+        assert status == 503
+        assert any("nothing can be put on record now: File too large" in reason for reason in reasons), reasons
+        assert numbered(2) not in service.server.log_after(position)
+        resource.prlimit(proxy, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        # Nobody asks meanwhile: it finds out by itself.
+        service.until(lambda: ready(service) == (200, []), what="the proxy is ready again")
+        connection.execute(numbered(3))
+        service.kill("proxy")
+    executed = service.server.log_after(position)
+    assert numbered(3) in executed
+    service.start_proxy()
+    (session,) = service.until(lambda: service.sessions(run))
+    replay = service.recorded(session, "session lost")
+    forwarded = [each for each in (1, 2, 3) if numbered(each) in replay]
+    assert 3 in forwarded
+    assert replay.count("forwarded as") == 2
+    assert "the chains hold" in service.as_(OPERATOR, "sessions", "verify", session)
