@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from pep.core.wire import SetTimer
 from pep.postgres import denial
 from pep.postgres.classification import (
@@ -78,6 +81,20 @@ class Effects:
 
     def barrier(self, statements: tuple[Classification, ...]) -> frozenset[Barrier]:
         return frozenset().union(*(self._resolution.barrier(statement) for statement in statements))
+
+    @contextlib.contextmanager
+    def timed(self, execution: Execution) -> Iterator[None]:
+        """What is sent in here counts for the limit of time, the proxy's own questions to the server before it too.
+
+        The end of the execution stops the timer; if it is not sent, nothing else would.
+        """
+        self.start_timer(execution)
+        try:
+            yield
+        except BaseException:
+            if execution.duties.seconds is not None:
+                self._talk.emit(SetTimer(timer_of(execution.grant), None))
+            raise
 
     def start_timer(self, execution: Execution) -> None:
         if execution.duties.seconds is not None:

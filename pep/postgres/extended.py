@@ -112,6 +112,14 @@ class ExtendedQuery:
         message = Execute.decode(frame.payload)
         portal = yield from self._portal(message.portal)
         execution, by = yield from self._executable(portal)
+        with self._effects.timed(execution):
+            expected = yield from self._send(message, portal, execution, by)
+        yield from self._attend(expected, execution, portal.classification)
+
+    def _send(
+        self, message: Execute, portal: Portal, execution: Execution, by: Grant | Continuation
+    ) -> Generator[Wait, Any, Expected]:
+        """Forward it, after the checks and what the proxy itself has to ask the server first."""
         if execution.duties.masking and portal.classification.returns_rows:
             yield from self._check_portal(portal, execution)
         if not execution.duties.masking and not execution.started:
@@ -133,9 +141,8 @@ class ExtendedQuery:
         )
         self._effects.listen(parsed)
         execution.started = True
-        self._talk.forward(frame.encode(), by, expected)
-        self._effects.start_timer(execution)
-        yield from self._attend(expected, execution, statement)
+        self._talk.forward(message.encode(), by, expected)
+        return expected
 
     def _attend(self, expected: Expected, execution: Execution, statement: Classification) -> Step:
         """Some executions have to be seen through before anything behind them may go on."""

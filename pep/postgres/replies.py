@@ -105,5 +105,7 @@ class Replies:
 
     @property
     def executing(self) -> bool:
-        """Whether a command of the client runs at the server, or may."""
-        return any(expected.owed in (Owed.EXECUTE, Owed.QUERY) for expected in self._queue)
+        """Whether a command runs at the server, or may: one of the client, or what the proxy asks for its sake."""
+        return any(
+            expected.owed in (Owed.EXECUTE, Owed.QUERY) or expected.capture is not None for expected in self._queue
+        )

@@ -60,6 +60,8 @@ from pep.postgres.stepping import Exchanges, Refused, Settings, Step, Wait
 MOST_OWED: Final = 4096
 # Messages that are taken in one go.
 MOST_AT_ONCE: Final = 256
+# How long a server may take to end what it was asked to cancel; delivering the request alone may take five seconds.
+UNANSWERED_SECONDS: Final = 10.0
 
 _COPY: Final = frozenset({FrontendTag.COPY_DATA, FrontendTag.COPY_DONE, FrontendTag.COPY_FAIL})
 
@@ -88,6 +90,8 @@ class PostgresSession:
         self._leaving = False
         self._idle = False
         self._ending = ""
+        # The limit of time whose end the server has been told of.
+        self._canceled = ""
         self._ended = False
 
     @property
@@ -178,11 +182,26 @@ class PostgresSession:
         elif name == "idle":
             self._end(denial.fatal(denial.IDLE_SESSION_TIMEOUT, "this session was idle for too long"), "idle")
         else:
-            for expected in self._talk.replies:
-                if expected.execution is not None and timer_of(expected.execution.grant) == name:
-                    expected.execution.timed_out = True
-                    self._talk.emit(CancelUpstream())
-                    return
+            self._overdue(name)
+
+    def _overdue(self, name: str) -> None:
+        """A limit of time is over: the server is asked to stop, and left if it does not answer that either."""
+        executions = (expected.execution for expected in self._talk.replies)
+        execution = next((e for e in executions if e is not None and timer_of(e.grant) == name), None)
+        if execution is None and (self._step is None or not self._talk.replies):
+            return
+        if name == self._canceled:
+            words = (
+                "this session ends: a statement took longer than policy allows, and the server does not answer; "
+                "whether it takes effect is not known"
+            )
+            self._end(denial.fatal(denial.CONNECTION_FAILURE, words), "the server does not answer")
+            return
+        self._canceled = name
+        if execution is not None:
+            execution.timed_out = True
+        self._talk.emit(CancelUpstream())
+        self._talk.emit(SetTimer(name, UNANSWERED_SECONDS))
 
     def _cancel_requested(self) -> None:
         if self._exchanges.asking:

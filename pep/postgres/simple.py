@@ -47,6 +47,18 @@ class SimpleQuery:
 
         grant, planned = yield from self._permits.permit(prepare, "query")
         execution = self._permits.execution(grant, planned.statements)
+        with self._effects.timed(execution):
+            yield from self._send(frame, planned, execution)
+        if execution.duties.limit is not None or execution.duties.masking or execution.withholds:
+            # A COPY from the client goes on only with the client's next messages.
+            while self._talk.replies and self._talk.copying is None:
+                yield Wait.UPSTREAM
+        if execution.enclosed:
+            yield from self._enclosure.end(execution)
+
+    def _send(self, frame: Frame, planned: Planned, execution: Execution) -> Step:
+        """Forward it, after the checks and what the proxy itself has to ask the server first."""
+        grant = execution.grant
         if execution.duties.masking and any(s.returns_rows for s in planned.statements):
             yield from self._check_origins(planned, execution)
             # The end of the proxy's own group ended the redaction that the grant began.
@@ -87,13 +99,6 @@ class SimpleQuery:
             ),
         )
         self._talk.end_group()
-        self._effects.start_timer(execution)
-        if execution.duties.limit is not None or execution.duties.masking or execution.withholds:
-            # A COPY from the client goes on only with the client's next messages.
-            while self._talk.replies and self._talk.copying is None:
-                yield Wait.UPSTREAM
-        if execution.enclosed:
-            yield from self._enclosure.end(execution)
 
     def _check_counted(self, planned: Planned, grant: Grant) -> None:
         """Under a limit of changed rows the server counts one statement, and can undo that one."""

@@ -7,7 +7,7 @@ from pep.core.model import Grant, LimitRows, TimeLimit
 from pep.core.records import EventType
 from pep.postgres import messages as m
 from pep.postgres.resolver import FACTS_NAME
-from pep.postgres.session import PostgresSession
+from pep.postgres.session import UNANSWERED_SECONDS, PostgresSession
 from tests.fix_session import Setting
 from tests.pep.postgres.conversations import (
     ERROR,
@@ -316,15 +316,36 @@ def test_a_time_limit_cancels_at_the_server_and_says_why(session: PostgresSessio
         >> client(m.Query(ORDERS.text))
         << asks(ORDERS.text)
         >> decided(given)
-        << sent(m.Query(ORDERS.text), given)
         << wire.SetTimer(timer, 1.5)
+        << sent(m.Query(ORDERS.text), given)
         >> wire.TimerFired(timer)
         << wire.CancelUpstream()
+        << wire.SetTimer(timer, UNANSWERED_SECONDS)
         >> upstream(cancelled, ready())
         << refusal("57014", "longer than policy allows")
         << wire.SetTimer(timer, None)
         << RESPONSE
         << told(ready())
+    )
+
+
+def test_a_server_that_does_not_even_cancel_is_left(session: PostgresSession) -> None:
+    given = grant(TimeLimit(1.5))
+    timer = f"limit:{given.execution_id}"
+    assert (
+        Playbook(session)
+        >> client(m.Query(ORDERS.text))
+        << asks(ORDERS.text)
+        >> decided(given)
+        << wire.SetTimer(timer, 1.5)
+        << sent(m.Query(ORDERS.text), given)
+        >> wire.TimerFired(timer)
+        << wire.CancelUpstream()
+        << wire.SetTimer(timer, UNANSWERED_SECONDS)
+        >> wire.TimerFired(timer)
+        << RESPONSE
+        << refusal("08006", "whether it takes effect is not known")
+        << wire.Close("the server does not answer")
     )
 
 
