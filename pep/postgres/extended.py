@@ -128,7 +128,7 @@ class ExtendedQuery:
             raise self._permits.not_executed(execution.grant, affected.in_slices(execution.grant))
         execution.cursor = self._effects.fetched(portal.classification)
         statement = portal.classification
-        parsed = portal.prepared.parsed if portal.prepared is not None else None
+        parsed = portal.prepared.parsed if portal.prepared is not None and statement.name_change is not None else None
         change = self._effects.name_change(statement, parsed)
         expected = Expected(
             Owed.EXECUTE,
@@ -272,7 +272,7 @@ def _note(portal: Portal, execution: Execution) -> None:
 
 def _withheld(values: tuple[Any, ...], prepared: Prepared) -> tuple[Any, ...]:
     """The parameters as records, policies and people may see them: those in secret positions replaced."""
-    hidden = frozenset() if prepared.parsed is None else prepared.parsed.hidden_parameters
+    hidden = frozenset(prepared.hidden_parameters)
     return tuple(
         "***" if number in hidden else secrets.redact_value(value) if isinstance(value, str) else value
         for number, value in enumerate(values, start=1)

@@ -9,6 +9,8 @@ of another group must wait for it (`UNCONFIRMED`). Nothing here resolves or deci
 from __future__ import annotations
 
 import enum
+import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -44,18 +46,35 @@ class Prepared:
     """
 
     name: str
-    parsed: ParsedStatement | None
+    _parsed: ParsedStatement | None
     declared: tuple[int, ...]
     grant: Grant | None
     union: Classification
     key: tuple[int, str]
     parameter_oids: tuple[int, ...] = ()
     described: tuple[Column, ...] = ()
+    _packed: bytes = b""
 
     @property
     def size(self) -> int:
-        """Characters of its text; what is kept of it takes some hundred times as many bytes."""
-        return 0 if self.parsed is None else len(self.parsed.text)
+        """Characters of its text; its tree takes some hundred times as many bytes, and packed about as many."""
+        return 0 if self._parsed is None else len(self._parsed.text)
+
+    @property
+    def parsed(self) -> ParsedStatement | None:
+        if self._parsed is None or not self._packed:
+            return self._parsed
+        return replace(self._parsed, node=json.loads(zlib.decompress(self._packed)))
+
+    @property
+    def hidden_parameters(self) -> tuple[int, ...]:
+        return () if self._parsed is None else self._parsed.hidden_parameters
+
+    def pack(self) -> None:
+        """Keep the tree in little room; from now on it is unpacked whenever it is asked for."""
+        if self._parsed is not None and not self._packed:
+            self._packed = zlib.compress(json.dumps(self._parsed.node).encode(), level=1)
+            self._parsed = replace(self._parsed, node={})
 
     def resolved(self, classification: Classification, key: tuple[int, str]) -> None:
         """What it is resolved to at this epoch."""
@@ -98,9 +117,11 @@ class Portal:
 
 Kind = Literal["statement", "portal"]
 
-# Drivers keep one or a few hundred statements; these limits are far above that.
+# Drivers keep one or a few hundred statements, and those that an ORM writes have thousands of characters each.
 MOST_NAMES: Final = 5000
-MOST_CHARACTERS: Final = 256 * 1024
+MOST_CHARACTERS: Final = 1024 * 1024
+# The trees of the newest statements of so many characters stay as they are; the others are packed.
+_UNPACKED_CHARACTERS: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,6 +193,14 @@ class Names:
             entries.pop(key(change.name), None)
         else:
             entries[key(change.name)] = change.entry  # type: ignore[assignment]
+            self._pack()
+
+    def _pack(self) -> None:
+        characters = 0
+        for entry in reversed(self._statements.values()):
+            characters += entry.size
+            if characters > _UNPACKED_CHARACTERS:
+                entry.pack()
 
     def drop(self, change: Change) -> None:
         """The upstream refused or skipped it."""

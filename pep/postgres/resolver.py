@@ -199,7 +199,10 @@ class Resolver:
         if self._talk.replies.barrier_in(group):
             return "behind a barrier in one group of messages; send Sync first"
         self._resolution.listen()
-        if not self._resolution.stale and self._resolution.private is None and self._resolution.catalog_due:
+        # The session's own objects cannot be read inside a group. While the shared catalog has not changed, they are
+        # what they were: its own changes are barriers.
+        alone = self._resolution.private is None or self._talk.dirty
+        if not self._resolution.stale and self._resolution.catalog_due and alone:
             yield from self._read_catalog()
         if self._resolution.stale or self._resolution.catalog_due:
             if self._talk.dirty:
