@@ -67,6 +67,7 @@ class Recorder:
         self._store = store
         self._root = root
         self._chain = Chain(session, now)
+        self._ended = False
 
     @property
     def session(self) -> str:
@@ -78,7 +79,10 @@ class Recorder:
         return self._chain.seq - 1
 
     def record(self, *events: Event) -> None:
-        """Make the events durable, all or none, in order. Raises SpoolError, and the chain is as before."""
+        """Make the events durable, all or none, in order. Raises SpoolError, and the chain is as before.
+
+        Nothing comes behind the event that ends a chain: what a task that outlives its session has to say is refused.
+        """
         observer = self._observer
         if observer is None:
             self._append(events)
@@ -94,11 +98,14 @@ class Recorder:
         observer.recorded(events)
 
     def _append(self, events: Sequence[Event]) -> None:
+        if self._ended:
+            raise SpoolError("the record has ended")
         seq, digest = self._chain.seq, self._chain.hash
         try:
             sealed = [self._chain.seal(event) for event in events]
             final = is_final(events[-1].type, events[-1].facts.get("what"))
             self._store.append(sealed, root=self._root, final=final)
+            self._ended = final
         except SpoolError:
             self._chain.seq, self._chain.hash = seq, digest
             raise

@@ -267,6 +267,16 @@ def test_what_cannot_be_written_down_is_an_error_and_the_chain_stays_whole(tmp_p
     spool.close()
 
 
+def test_nothing_comes_behind_the_end_of_a_chain(tmp_path: Path):
+    spool = Spool.open(tmp_path)
+    recorder = Recorder(spool, "s-1", "user:ada")
+    recorder.record(OPENED, CLOSED)
+    with pytest.raises(SpoolError, match="ended"):
+        recorder.record(INTENT)
+    assert [each["type"] for each in check_chain(shipments(spool), "s-1")] == ["session.opened", "session.closed"]
+    spool.close()
+
+
 def test_a_failed_sync_is_final(tmp_path: Path):
     spool = Spool.open(tmp_path, fsync_seconds=0.001)
     recorder = Recorder(spool, "s-1", "user:ada")
