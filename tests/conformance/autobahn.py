@@ -72,14 +72,16 @@ def verdicts(port: int, cases: list[str], without: list[str], seconds: float | N
 
 
 def each_verdict(port: int, cases: list[str], tell: Callable[[str], None], seconds: float) -> dict[str, Verdict]:
-    """The same of cases that are named one by one, a few at once; `tell` hears of each what came of it, and when.
+    """The same of cases that are named one by one; `tell` hears of a few what came of them, and when.
 
-    Raises TimeoutError where a few of them take longer than that.
+    One after the other: each has 20 seconds by the suite, which the longest need for themselves. Raises TimeoutError
+    where one takes longer than `seconds`.
     """
     found: dict[str, Verdict] = {}
     for begin in range(0, len(cases), AT_ONCE):
         some, started = cases[begin : begin + AT_ONCE], time.monotonic()
-        found |= verdicts(port, some, [], seconds)
+        for case in some:
+            found |= verdicts(port, [case], [], seconds)
         took = time.monotonic() - started
         tell("".join(f"{case} {found[case].behaviour}  " for case in some) + f"{took:.1f} s")
     return found
