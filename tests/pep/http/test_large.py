@@ -13,6 +13,7 @@ from pathlib import Path as FilePath
 
 import pytest
 
+from pep.core.children import Children
 from pep.core.model import FieldMask, LimitRows, NullMask, OnExcess, digest_of
 from pep.core.translate import action_message, action_size
 from pep.http import large
@@ -278,6 +279,20 @@ def standing_still(client):
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.fixture
+def given(monkeypatch):
+    """Set when a child has been given something. Before that its death would only start another."""
+    done = threading.Event()
+    ask = Children._ask
+
+    async def asked(self, child, request):
+        done.set()
+        return await ask(self, child, request)
+
+    monkeypatch.setattr(Children, "_ask", asked)
+    return done
+
+
 def decided(relay, path):
     return lambda: any(action.statement.text.endswith(path) for action in relay.decisions.asked)
 
@@ -312,12 +327,12 @@ def test_others_are_served_while_a_large_body_is_read(relay, clients, target):
     assert target[1] == [json.dumps(json.loads(body), separators=(",", ":")).encode()]
 
 
-def test_a_document_whose_child_dies_is_withheld(relay, clients):
+def test_a_document_whose_child_dies_is_withheld(relay, clients, given):
     one = clients()
     with standing_still(one) as child:
-        relay.decisions.asked.clear()
+        given.clear()
         one.send("/large")
-        eventually(decided(relay, "/large"), LIMIT)
+        assert given.wait(LIMIT)
         os.kill(child, signal.SIGKILL)
         status, body = one.receive()
     assert status == 403
@@ -326,12 +341,13 @@ def test_a_document_whose_child_dies_is_withheld(relay, clients):
     assert clients().get("/large") == (200, MASKED_JSON)
 
 
-def test_a_body_whose_child_dies_reaches_nobody(relay, clients, target):
+def test_a_body_whose_child_dies_reaches_nobody(relay, clients, target, given):
     one = clients()
     with standing_still(one) as child:
         relay.decisions.asked.clear()
+        given.clear()
         one.send("/in", json.dumps(["x" * LARGE * 2]).encode())
-        eventually(decided(relay, "/in"), LIMIT)
+        assert given.wait(LIMIT)
         os.kill(child, signal.SIGKILL)
         status, body = one.receive()
     assert status == 403
