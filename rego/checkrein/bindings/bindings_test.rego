@@ -12,7 +12,7 @@ _with(here) := {"bound": bound, "shadowed": shadowed, "problems": count(problems
 	problems := bindings.problems with input as _request with data.bindings as everywhere
 }
 
-test_enforced_without_a_mode_and_with_it if {
+test_a_binding_is_enforced_without_a_mode_too if {
 	_with([{"policy": "a"}, {"policy": "b", "mode": "enforce"}]) == {"bound": {"a", "b"}, "shadowed": set(), "problems": 0}
 }
 

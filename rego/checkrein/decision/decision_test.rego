@@ -47,7 +47,7 @@ test_no_input_at_all_is_a_deny if {
 	decision.result.verdict == "deny" with input as null
 }
 
-test_allow_is_total if {
+test_an_allow_has_every_part_of_an_answer if {
 	_decide({}) == {
 		"verdict": "allow",
 		"reasons": {{"policy": "open", "code": "all"}},
@@ -201,7 +201,7 @@ test_opaque_is_allowed_by_a_rule_that_says_so_and_by_no_other if {
 	_on(request, {"allow": {{"code": "do", "mints_access": true}}}).verdict == "deny"
 }
 
-test_minting_is_whatever_is_not_an_empty_list if {
+test_a_way_around_the_proxy_is_whatever_is_not_an_empty_list if {
 	every value in [null, true, false, "", 0, {}, ["a password"]] {
 		t.codes(_on(t.sql(_bot, {"mints_access": value}), {})) == {"mints-access"}
 	}
@@ -209,18 +209,18 @@ test_minting_is_whatever_is_not_an_empty_list if {
 	t.codes(_on(absent, {})) == {"mints-access"}
 }
 
-test_minting_says_what if {
+test_a_way_around_the_proxy_is_denied_and_named if {
 	some reason in _on(t.sql(_bot, {"mints_access": ["password of role app"]}), {}).reasons
 	reason.message == "This makes a way around the proxy: password of role app"
 }
 
-test_minting_is_allowed_by_a_rule_that_says_so_and_by_no_other if {
+test_a_way_around_the_proxy_is_allowed_by_a_rule_that_says_so_and_by_no_other if {
 	request := t.sql(_bot, {"mints_access": ["password"]})
 	_on(request, {"allow": {{"code": "rotate", "mints_access": true}}}).verdict == "allow"
 	_on(request, {"allow": {{"code": "rotate", "opaque": true}}}).verdict == "deny"
 }
 
-test_one_rule_has_to_cover_both if {
+test_what_is_opaque_and_a_way_around_needs_one_rule_that_says_both if {
 	request := t.sql(_bot, {"opaque": "DO", "mints_access": ["password"]})
 	apart := {{"code": "a", "opaque": true}, {"code": "b", "mints_access": true}}
 	_on(request, {"allow": apart}).verdict == "deny"
@@ -315,7 +315,7 @@ test_a_requirement_is_lifted_in_the_same_way if {
 
 # until
 
-test_valid_until_the_first_instant_whatever_its_zone if {
+test_an_answer_is_valid_until_the_first_instant_whatever_its_zone if {
 	answer := _decide({"allow": {
 		{"code": "a", "until": "2026-11-24T17:00:00+02:00"},
 		{"code": "b", "until": "2026-11-24T15:30:00Z"},
@@ -323,7 +323,7 @@ test_valid_until_the_first_instant_whatever_its_zone if {
 	answer.valid_until == "2026-11-24T17:00:00+02:00"
 }
 
-test_one_instant_in_two_zones if {
+test_one_instant_in_two_zones_is_one if {
 	answer := _decide({"allow": {
 		{"code": "a", "until": "2026-11-24T17:00:00+02:00"},
 		{"code": "b", "until": "2026-11-24T15:00:00Z"},
@@ -331,7 +331,7 @@ test_one_instant_in_two_zones if {
 	answer.valid_until == "2026-11-24T15:00:00Z"
 }
 
-test_an_exemption_ends if {
+test_an_exemption_ends_with_its_own_instant if {
 	answer := t.decide(_select, {"open", "other", "emergency"}) with data.policies as {
 		"open": _open,
 		"other": {"deny": {{"code": "no", "message": "No.", "unless": ["emergency"], "until": "2026-11-24T11:00:00Z"}}},

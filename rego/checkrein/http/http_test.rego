@@ -16,7 +16,7 @@ _graphql(operation, fields) := t.http(_bot, {"method": "POST", "body": {
 	"graphql": {"operation": operation, "fields": fields},
 }})
 
-test_methods_that_change_nothing if {
+test_get_head_and_options_are_safe_and_no_other_method if {
 	every method in ["GET", "HEAD", "OPTIONS"] { http.is_safe with input as _facts({"method": method}) }
 	every method in ["POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "get", "QUERY", "", null] {
 		not http.is_safe with input as _facts({"method": method})
@@ -34,7 +34,7 @@ _disguised := [
 	t.select(_bot, {"a.b"}),
 ]
 
-test_what_is_not_plainly_a_request if {
+test_nothing_that_lets_through_holds_of_what_is_not_plainly_a_request if {
 	every request in _disguised {
 		not http.understood with input as request
 		not http.is_safe with input as request
@@ -60,7 +60,7 @@ test_braces_stand_for_one_segment_that_is_there if {
 	not http.matches("GET", "/") with input as json.remove(_facts({}), ["/action/properties/http/segments"])
 }
 
-test_an_upgrade_is_its_own_question if {
+test_an_upgrade_is_no_request_and_a_request_no_upgrade if {
 	http.upgrades("/events/{channel}") with input as t.upgrade(_bot, "/events/a")
 	not http.upgrades("/events") with input as t.upgrade(_bot, "/events/a")
 	not http.upgrades("/events") with input as t.request(_bot, "GET", "/events", null)
@@ -69,14 +69,14 @@ test_an_upgrade_is_its_own_question if {
 	}
 }
 
-test_an_operation_by_its_id if {
+test_an_operation_is_known_by_its_id if {
 	http.operation("listOrders") with input as _facts({"operation": "listOrders"})
 	not http.operation("x") with input as _facts({"operation": "listOrders"})
 	not http.operation("x") with input as _facts({})
 	not http.operation(null) with input as _facts({"operation": null})
 }
 
-test_a_request_may_be_of_a_method if {
+test_a_request_may_be_of_a_method_unless_it_is_known_not_to_be if {
 	every facts in [{"method": "DELETE"}, {"overrides": ["x"]}, {"overrides": null}, {"method": null}, {"method": "DELETE", "overrides": ["x"]}] {
 		http.may_be("DELETE") with input as _facts(facts)
 	}
@@ -90,20 +90,20 @@ test_a_request_may_be_of_a_method if {
 
 _between(document) if http.number_between(["amount"], 1, 500) with input as _body(document)
 
-test_a_number_in_a_range if {
+test_a_number_between_is_a_number_and_not_beyond if {
 	every amount in [1, 500, 2.5] { _between({"amount": amount}) }
 	every amount in [0, 501, -5, "1", null, true, [1], {}, {"$int": "5"}] { not _between({"amount": amount}) }
 	every document in [{}, {"Amount": 5}, [], [5], 5, "amount", true] { not _between(document) }
 }
 
-test_a_range_is_of_numbers if {
+test_nothing_is_between_bounds_that_are_no_numbers if {
 	every bound in ["500", null, true, [], {}] {
 		not http.number_between(["amount"], 1, bound) with input as _body({"amount": 5})
 		not http.number_between(["amount"], bound, 500) with input as _body({"amount": 5})
 	}
 }
 
-test_a_number_further_in if {
+test_a_number_is_found_further_in if {
 	nested := _body({"a": {"b": [{"c": 5}]}})
 	http.number_between(["a", "b", 0, "c"], 5, 5) with input as nested
 	not http.number_between(["a", "b"], 0, 9) with input as nested
@@ -119,14 +119,14 @@ test_a_body_that_is_not_json_has_no_members if {
 	}
 }
 
-test_one_of_these_texts if {
+test_a_text_is_one_of_those_named if {
 	http.text_in(["currency"], {"EUR", "USD"}) with input as _body({"currency": "EUR"})
 	every value in ["eur", "", null, 1, ["EUR"]] { not http.text_in(["currency"], {"EUR", null, 1}) with input as _body({"currency": value}) }
 	not http.text_in(["currency"], set()) with input as _body({"currency": "EUR"})
 	not http.text_in(["currency"], {"EUR"}) with input as _body({})
 }
 
-test_values_that_stand_there_once if {
+test_a_value_that_stands_there_twice_is_none if {
 	request := _facts({
 		"headers": {"accept": ["text/csv"], "x-a": ["1", "2"], "x-b": []},
 		"query": {"page": ["2"], "id": ["1", "2"]},
@@ -140,7 +140,7 @@ test_values_that_stand_there_once if {
 	every name in ["cc", "x"] { not http.form_value(name) with input as request }
 }
 
-test_a_query_of_graphql_reads_only if {
+test_a_query_of_graphql_only_reads_and_a_mutation_does_not if {
 	http.reads_only with input as _graphql("query", ["orders.id"])
 	http.reads_only with input as _get
 	every operation in ["mutation", "subscription", "", null] { not http.reads_only with input as _graphql(operation, ["orders.id"]) }
@@ -151,7 +151,7 @@ test_a_query_of_graphql_reads_only if {
 	}
 }
 
-test_fields_of_graphql_that_are_named if {
+test_graphql_only_holds_of_every_field_and_never_of_none if {
 	every fields in [["orders", "orders.id"], ["orders.id"], ["customers.name", "customers.orders.id"]] {
 		http.graphql_only({"orders", "orders.id", "customers.*"}) with input as _graphql("query", fields)
 	}
@@ -163,7 +163,7 @@ test_fields_of_graphql_that_are_named if {
 	not http.graphql_only({"orders"}) with input as object.union(_graphql("query", ["orders"]), {"action": {"properties": {"http": {"overrides": ["x"]}}}})
 }
 
-test_labelled_fields_of_the_target if {
+test_labelled_gives_all_fields_of_the_resource_with_the_label if {
 	labels := {"pay": {"a": {"$..email": ["email"]}, "b": {"$..ssn": ["pii", "ssn"], "$..mail": ["email"]}}, "other": {"a": {"$..x": ["email"]}}}
 	http.labelled("email") == {{"dataset": "a", "field": "$..email"}, {"dataset": "b", "field": "$..mail"}} with input as _get with data.classification as labels
 	http.labelled("none") == set() with input as _get with data.classification as labels

@@ -7,7 +7,7 @@ _request := t.connect(t.agent("bot", []))
 
 _all := {"shop": {"a.b": {"x": ["pii"], "y": ["public", "pii"], "z": []}}, "other": {"a.c": {"x": ["pii"]}}}
 
-test_fields_of_this_resource_with_the_label if {
+test_fields_are_those_of_this_resource_with_the_label if {
 	labels.fields({"a.b", "a.c"}, "pii") == {{"dataset": "a.b", "field": "x"}, {"dataset": "a.b", "field": "y"}} with input as _request
 		with data.classification as _all
 	labels.datasets == {"a.b"} with input as _request with data.classification as _all

@@ -22,7 +22,7 @@ _malformed(kind, entry) if _message({kind: {entry}})
 
 _fine(kind, entry) if not t.codes(_decide({kind: {entry}})) == {"policy-malformed"}
 
-test_a_contribution_that_is_not_a_set if {
+test_a_contribution_that_is_not_a_set_is_a_deny if {
 	every kind in ["allow", "deny", "require_approval", "mask", "need", "exempt", "hint", "oblige"] {
 		every value in [true, false, null, "no", 1, [], [{"code": "x", "message": "y"}], {}, {"code": "x", "message": "y"}] {
 			_message({kind: value}) == sprintf("%s is not a set: write `%s contains {...} if`", [kind, kind])
@@ -30,14 +30,14 @@ test_a_contribution_that_is_not_a_set if {
 	}
 }
 
-test_an_entry_that_is_not_an_object if {
+test_an_entry_that_is_not_an_object_is_a_deny if {
 	every kind in ["allow", "deny", "require_approval", "mask", "need", "exempt", "hint", "oblige"] {
 		every entry in ["no", true, null, 1, ["code"]] { _malformed(kind, entry) }
 	}
 	_message({"deny": {"no"}}) == "deny: an entry is an object, and this one is no"
 }
 
-test_a_misspelt_contribution if {
+test_a_misspelt_contribution_is_a_deny if {
 	_message({"dney": {{"code": "x", "message": "y"}}}) == "dney is not a contribution; what a policy needs for itself starts with _"
 	_message({"masks": set()})
 	_message({"inner": {"deny": {{"code": "x", "message": "y"}}}})
@@ -49,19 +49,19 @@ test_each_entry_that_does_not_fit_is_explained if {
 	{r.message | some r in answer.reasons} == {"deny: code is not a valid word", "deny: no message", "allow: no code"}
 }
 
-test_a_package_that_contributes_nothing if {
+test_a_package_that_contributes_nothing_is_in_order if {
 	every policy in [{}, {"allow": set(), "deny": set()}, {"_small": false}] { _decide(policy).verdict == "allow" }
 }
 
-test_what_a_policy_needs_for_itself if _decide({"_small": true}).verdict == "allow"
+test_what_begins_with_an_underscore_is_the_policy_s_own if _decide({"_small": true}).verdict == "allow"
 
-test_a_bound_name_without_a_package if {
+test_a_bound_name_without_a_package_is_a_deny if {
 	answer := t.decide(_select, {"open", "nowhere"}) with data.policies as {"open": {"allow": {{"code": "all"}}}}
 	answer.verdict == "deny"
 	t.codes(answer) == {"policy-malformed"}
 }
 
-test_bindings_that_cannot_be_read if {
+test_bindings_that_cannot_be_read_are_a_deny if {
 	answer := data.checkrein.decision.result with input as _select with data.bindings as {"shop": [{"policy": "open", "mode": "of"}]}
 		with data.policies as {"open": {"allow": {{"code": "all"}}}}
 	answer.verdict == "deny"
@@ -72,7 +72,7 @@ test_bindings_that_cannot_be_read if {
 
 _deny := {"code": "x", "message": "y"}
 
-test_deny if {
+test_a_deny_of_another_shape_or_with_an_unknown_key_is_a_deny if {
 	_fine("deny", object.union(_deny, {"instead": ["a"], "unless": ["b"], "until": "2026-11-24T10:00:00.5+01:00"}))
 	_malformed("deny", {"message": "y"})
 	_malformed("deny", {"code": "x"})
@@ -85,7 +85,7 @@ test_deny if {
 	}
 }
 
-test_a_message_has_at_most_240_characters if {
+test_a_message_of_more_than_240_characters_is_a_deny if {
 	ten := "0123456789"
 	long := concat("", [ten | some _ in numbers.range(1, 24)])
 	_fine("deny", {"code": "x", "message": long})
@@ -94,7 +94,7 @@ test_a_message_has_at_most_240_characters if {
 	_malformed("deny", {"code": concat("", [long, "!"]), "message": "y"})
 }
 
-test_allow if {
+test_an_allow_of_another_shape_or_with_an_unknown_key_is_a_deny if {
 	_fine("allow", {"code": "x", "message": "y", "until": "2026-11-24T10:00:00Z", "opaque": true, "mints_access": true})
 	_malformed("allow", {})
 	every wrong in [{"opaque": false}, {"opaque": "yes"}, {"mints_access": ["x"]}, {"opaqe": true}] {
@@ -102,7 +102,7 @@ test_allow if {
 	}
 }
 
-test_require_approval if {
+test_a_requirement_of_another_shape_or_with_an_unknown_key_is_a_deny if {
 	fine := {"code": "x", "approvers": ["group:a", "user:b"]}
 	_fine("require_approval", object.union(fine, {
 		"count": 2, "about": "a.b", "message": "m", "wait": "1h", "separate_people": false, "unless": {"z"}, "until": "2026-11-24T10:00:00Z",
@@ -120,7 +120,7 @@ test_require_approval if {
 	}
 }
 
-test_mask if {
+test_a_mask_of_another_shape_or_with_an_unknown_key_is_a_deny if {
 	fine := {"dataset": "a.b", "field": "c"}
 	every right in [
 		{"method": "null"}, {"method": "partial_email", "code": "x"}, {"method": "constant", "value": "x"}, {"method": "constant", "value": 1},
@@ -143,27 +143,27 @@ test_mask if {
 	_malformed("mask", {"field": "c", "method": "null"})
 }
 
-test_need if {
+test_a_need_of_another_shape_or_with_an_unknown_key_is_a_deny if {
 	_fine("need", {"fact": "estimate"})
 	_malformed("need", {})
 	_malformed("need", {"fact": "weather"})
 	_malformed("need", {"fact": "estimate", "of": "x"})
 }
 
-test_exempt if {
+test_an_exemption_of_another_shape_or_with_an_unknown_key_is_a_deny if {
 	_fine("exempt", {"code": "x", "reason": "y", "until": "2026-11-24T10:00:00Z"})
 	_malformed("exempt", {"code": "x"})
 	_malformed("exempt", {"reason": "y"})
 	_malformed("exempt", {"code": "x", "reason": ""})
 }
 
-test_hint if {
+test_a_hint_of_another_shape_or_with_an_unknown_key_is_a_deny if {
 	_fine("hint", {"message": "x"})
 	_malformed("hint", {})
 	_malformed("hint", {"message": "x", "code": "y"})
 }
 
-test_oblige if {
+test_a_duty_of_another_shape_or_with_an_unknown_key_is_a_deny if {
 	every right in [
 		{"limit_rows": {"max": 0}}, {"limit_rows": {"max": 1, "on_excess": "truncate", "on": ["allow"]}}, {"limit_affected": {"max": 1}},
 		{"limit_rows": {"max": 1, "path": "$.items"}}, {"redact_text": {"detectors": [], "patterns": {`\bS-[0-9]+\b`}}},
@@ -198,7 +198,7 @@ test_oblige if {
 	}
 }
 
-test_headers_that_make_another_request_of_it if {
+test_headers_that_make_another_request_of_it_are_a_deny if {
 	every name in [
 		"Host", "Content-Length", "transfer-encoding", "Content-Type", "content-encoding", "CONNECTION", "keep-alive", "TE", "trailer",
 		"Upgrade", "expect", "Authorization", "Proxy-Authorization", "proxy-connection", "http2-settings",

@@ -20,7 +20,7 @@ test_to_fail_is_stricter_than_to_truncate if {
 	_merged({truncate, {"limit_rows": {"max": 9}}}).limit_rows == {"max": 5, "on_excess": "fail"}
 }
 
-test_rows_of_one_list_are_limited if {
+test_limits_of_rows_of_different_lists_are_a_conflict if {
 	path := {"limit_rows": {"max": 9, "path": "$.items"}}
 	_merged({path}).limit_rows == {"max": 9, "on_excess": "fail", "path": "$.items"}
 	_merged({path, {"limit_rows": {"max": 5, "path": "$.items"}}}).limit_rows == {"max": 5, "on_excess": "fail", "path": "$.items"}
@@ -30,7 +30,7 @@ test_rows_of_one_list_are_limited if {
 	}
 }
 
-test_read_only if _merged({{"read_only": {}}, {"read_only": {"on": ["allow"]}}}) == {"read_only": true}
+test_one_read_only_is_enough if _merged({{"read_only": {}}, {"read_only": {"on": ["allow"]}}}) == {"read_only": true}
 
 test_the_strongest_level_is_recorded if {
 	_merged({{"record": {"level": "everything"}}, {"record": {"level": 9}}}) == {"record": {"level": "everything"}}
@@ -38,7 +38,7 @@ test_the_strongest_level_is_recorded if {
 	_merged({{"record": {"level": "none"}}, {"record": {"level": "none", "on": ["allow"]}}}) == {"record": {"level": "none"}}
 }
 
-test_unions if {
+test_lists_of_several_policies_are_joined if {
 	_merged({
 		{"redact_text": {"detectors": ["email"], "patterns": ["a+"]}}, {"redact_text": {"detectors": ["iban"], "patterns": []}},
 		{"set_headers": {"headers": {"x-a": "1"}}}, {"set_headers": {"headers": {"x-b": "2"}}},

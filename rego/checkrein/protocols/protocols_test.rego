@@ -25,7 +25,7 @@ test_one_of_the_two_is_enough_to_be_heard if {
 	protocols.spoken == {"postgres"} with input as {"action": {"properties": {"postgres": {"mints_access": []}}}}
 }
 
-test_fields_that_are_read if {
+test_every_column_that_is_read_is_a_field if {
 	columns := [{"dataset": "a.b", "field": "x", "usage": ["output"]}, {"dataset": "a.c", "field": "y", "usage": ["filter"]}]
 	protocols.fields == {["a.b", "x"], ["a.c", "y"]} with input as t.sql(_bot, {"columns": columns})
 }

@@ -10,7 +10,7 @@ _for(groups, person_groups) := object.union(
 	{"properties": {"on_behalf_of": {"type": "user", "id": "ana", "groups": person_groups}}},
 )
 
-test_groups if {
+test_groups_that_are_no_list_are_none if {
 	subject.in_group("a") with input as _as(t.agent("bot", ["a"]))
 	not subject.in_group("b") with input as _as(t.agent("bot", ["a"]))
 	every groups in [null, "a", {"a": true}] {
@@ -19,7 +19,7 @@ test_groups if {
 	subject.groups == [] with input as {}
 }
 
-test_both if {
+test_both_in_group_needs_the_agent_and_the_person_behind_it if {
 	subject.both_in_group("a") with input as _as(_for(["a"], ["a"]))
 	not subject.both_in_group("a") with input as _as(_for(["a"], []))
 	not subject.both_in_group("a") with input as _as(_for([], ["a"]))
@@ -28,7 +28,7 @@ test_both if {
 	not subject.behind with input as _as(t.agent("bot", []))
 }
 
-test_kinds if {
+test_a_service_is_neither_agent_nor_person if {
 	subject.is_agent with input as _as(t.agent("bot", []))
 	not subject.is_person with input as _as(t.agent("bot", []))
 	subject.is_person with input as _as(t.user("ana", []))
@@ -36,14 +36,14 @@ test_kinds if {
 	not subject.is_person with input as _as({"type": "service", "id": "x", "properties": {"groups": []}})
 }
 
-test_nobody_in_particular if {
+test_whoever_has_no_type_or_id_is_not_authenticated if {
 	subject.authenticated with input as _as(t.agent("bot", []))
 	every who in [{}, {"type": "agent"}, {"id": "x"}, {"type": "ghost", "id": "x"}, {"type": "agent", "id": ""}, {"type": "agent", "id": null}] {
 		not subject.authenticated with input as _as(who)
 	}
 }
 
-test_node if {
+test_a_node_needs_its_graph_and_its_name if {
 	subject.node == "support/read" with input as _as(t.at_node("bot", [], "support", "read"))
 	not subject.node with input as _as(t.agent("bot", []))
 	not subject.node with input as _as(t.at_node("bot", [], "support", null))

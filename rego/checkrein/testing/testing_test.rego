@@ -21,11 +21,11 @@ test_what_does_not_match_is_not if {
 	}
 }
 
-test_what_is_only_watched_is_not if {
+test_what_is_bound_as_a_shadow_is_not if {
 	_bound([{"policy": "p", "match": {"id": "*"}, "mode": "shadow"}]) == {"no-policy-allows"}
 }
 
-test_requests_of_http if {
+test_http_makes_requests_that_the_decision_reads if {
 	bot := t.agent("bot", [])
 	sent := t.request(bot, "POST", "/a/b", {"n": 1})
 	sent.resource.type == "http"
@@ -36,7 +36,7 @@ test_requests_of_http if {
 	t.upgrade(bot, "/").action.name == "upgrade"
 }
 
-test_requests_of_mcp if {
+test_mcp_makes_requests_that_the_decision_reads if {
 	bot := t.agent("bot", [])
 	mcp := {"opaque": false, "mints_access": [], "server": "pay"}
 	call := object.union(mcp, {"method": "tools/call", "tool": "search", "arguments": {"q": "x"}})

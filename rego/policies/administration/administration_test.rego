@@ -32,6 +32,6 @@ test_agents_do_nothing_in_whatever_group if {
 	every groups in [["checkrein-admins"], ["order-team"], []] { _may(t.agent("olga", groups)) == set() }
 }
 
-test_a_database_is_not_opened if {
+test_a_database_is_denied_to_administrators_too if {
 	t.decide(t.connect(t.user("root", ["checkrein-admins"])), {"administration"}).verdict == "deny"
 }

@@ -8,13 +8,13 @@ _decide(request) := answer if {
 	answer := t.decide(request, {"analyst"}) with data.parameters as {"shop": {"analyst": {"datasets": ["public.orders"], "max_rows": 500}}}
 }
 
-test_reads_reporting_and_what_is_listed_with_a_limit if {
+test_analysts_read_reporting_and_what_is_listed_within_a_limit if {
 	answer := _decide(t.select(_ana, {"reporting.sales", "public.orders"}))
 	answer.verdict == "allow"
 	answer.obligations == {"limit_rows": {"max": 500, "on_excess": "fail"}}
 }
 
-test_bulk_is_not_limited if {
+test_the_group_analysts_bulk_is_not_limited if {
 	_decide(t.select(t.user("ana", ["analysts", "analysts-bulk"]), {"reporting.sales"})).obligations == {}
 }
 

@@ -32,7 +32,7 @@ test_an_agent_sees_masks_whatever_it_asks_for if {
 	}
 }
 
-test_an_api_that_nobody_classified_is_not_asked if {
+test_an_agent_asks_nothing_of_an_api_that_nobody_classified if {
 	every labels in [{}, {"pay": null}, {"other": {}}] {
 		t.codes(_under(t.request(_bot, "GET", "/customers", null), labels)) == {"unclassified"}
 		_under(_connect, labels).verdict == "allow"
@@ -43,11 +43,11 @@ test_an_api_that_nobody_classified_is_not_asked if {
 
 _connect := object.union(t.connect(_bot), {"resource": {"type": "http", "id": "pay"}})
 
-test_a_session_is_opened if _decide(_connect).verdict == "allow"
+test_a_session_is_opened_without_masks if _decide(_connect).verdict == "allow"
 
-test_a_person_sees_it if _reads(t.user("ana", [])).verdict == "allow"
+test_a_person_sees_the_values if _reads(t.user("ana", [])).verdict == "allow"
 
-test_a_service_does_not if _reads({"type": "service", "id": "x", "properties": {"groups": []}}).verdict == "mask"
+test_a_service_sees_masks if _reads({"type": "service", "id": "x", "properties": {"groups": []}}).verdict == "mask"
 
 _for(groups) := object.union(
 	t.agent("bot", ["privacy"]),

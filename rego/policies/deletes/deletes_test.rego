@@ -33,9 +33,9 @@ test_every_owner_is_asked if {
 	answer.requirements == {_orders, _items}
 }
 
-test_one_owner_said_yes_and_one_is_missing if _decide(t.approved(_both, {_items})).requirements == {_orders}
+test_one_owner_said_yes_and_the_other_is_still_asked if _decide(t.approved(_both, {_items})).requirements == {_orders}
 
-test_approved_is_allowed if _decide(t.approved(_both, {_orders, _items})).verdict == "allow"
+test_what_every_owner_approved_is_allowed if _decide(t.approved(_both, {_orders, _items})).verdict == "allow"
 
 test_a_pending_approval_allows_nothing if {
 	request := t.context(t.approved(_both, {_orders, _items}), {"approval": {"state": "pending"}})

@@ -26,7 +26,7 @@ test_any_other_use_is_denied if {
 	}
 }
 
-test_a_column_below_a_star_is_masked_too if _decide(_null("*"), ["other"]).verdict == "deny"
+test_a_column_masked_by_a_star_is_as_bound if _decide(_null("*"), ["other"]).verdict == "deny"
 
 test_another_column_may_be_used if _decide(_null("email"), ["other"]).verdict == "mask"
 

@@ -35,14 +35,14 @@ test_what_is_not_understood_masks_the_whole_resource if {
 	_decide(_bot, {"opaque": "x", "relations": []}).masks == _masked
 }
 
-test_structural_catalog_is_not_masked if {
+test_the_structural_catalog_is_not_masked if {
 	columns := [{"dataset": "pg_catalog.pg_class", "field": "relname", "usage": ["output"]}]
 	_decide(_bot, {"relations": t.relations({"pg_catalog.pg_class"}, "read"), "columns": columns}).verdict == "allow"
 }
 
-test_a_person_sees_it if _decide(t.user("ana", []), {}).verdict == "allow"
+test_a_person_sees_the_values if _decide(t.user("ana", []), {}).verdict == "allow"
 
-test_a_service_does_not if _decide({"type": "service", "id": "x", "properties": {"groups": []}}, {}).verdict == "mask"
+test_a_service_sees_masks if _decide({"type": "service", "id": "x", "properties": {"groups": []}}, {}).verdict == "mask"
 
 _for(person_groups) := object.union(
 	t.agent("bot", ["privacy"]),

@@ -11,7 +11,7 @@ _decide(request) := answer if {
 
 _bot := t.agent("bot", [])
 
-test_a_tool_that_is_listed if {
+test_a_tool_that_is_listed_may_be_called if {
 	t.codes(_decide(t.mcp(_bot, "search", {"q": "x"}))) == {"mcp-tool"}
 	_decide(json.remove(t.mcp(_bot, "search", {}), ["/action/properties/mcp/arguments"])).verdict == "allow"
 }
@@ -35,13 +35,13 @@ test_a_destructive_tool_needs_its_owners if {
 	_decide(t.approved(request, answer.requirements)).verdict == "allow"
 }
 
-test_a_session_and_what_there_is if {
+test_sessions_and_lists_of_tools_and_resources_are_allowed_and_no_other_message if {
 	every method in ["initialize", "notifications/initialized", "ping"] { t.codes(_decide(t.mcp_message(_bot, method))) == {"mcp-session"} }
 	every method in ["tools/list", "resources/list"] { t.codes(_decide(t.mcp_message(_bot, method))) == {"mcp-listing"} }
 	every method in ["resources/read", "prompts/get", "completion/complete"] { _decide(t.mcp_message(_bot, method)).verdict == "deny" }
 }
 
-test_the_request_that_carries_it if {
+test_requests_to_the_endpoint_are_allowed_and_to_no_other_path if {
 	every method in ["GET", "POST", "DELETE"] { t.codes(_decide(t.request(_bot, method, "/mcp", null))) == {"mcp-endpoint"} }
 	_decide(t.request(_bot, "PUT", "/mcp", null)).verdict == "deny"
 	_decide(t.request(_bot, "POST", "/mcp/x", null)).verdict == "deny"
@@ -65,7 +65,7 @@ test_who_is_no_agent_is_denied if {
 	}
 }
 
-test_without_parameters_there_is_nothing if {
+test_without_parameters_nothing_is_allowed if {
 	every request in [t.mcp(_bot, "search", {}), t.request(_bot, "POST", "/mcp", {})] {
 		answer := t.decide(request, {"mcp_tools"}) with data.parameters as {}
 		answer.reasons == {{"code": "no-policy-allows", "message": "No policy allows this."}}

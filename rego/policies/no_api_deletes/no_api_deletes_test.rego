@@ -19,18 +19,18 @@ test_an_agent_deletes_nothing if {
 	}}
 }
 
-test_nor_does_anything_that_is_not_a_person if {
+test_nor_does_a_service if {
 	_decide(_delete({"type": "service", "id": "x", "properties": {"groups": []}})).verdict == "deny"
 }
 
-test_nor_by_another_name if {
+test_a_delete_by_another_name_is_denied if {
 	_decide(t.http(_bot, {"method": "POST", "overrides": ["x-http-method-override"]})).verdict == "deny"
 	_decide(t.http(_bot, {"method": "DELETE", "opaque": "cut"})).verdict == "deny"
 }
 
-test_a_person_may if _decide(_delete(t.user("ana", []))).verdict == "allow"
+test_a_person_may_delete if _decide(_delete(t.user("ana", []))).verdict == "allow"
 
-test_the_rest_is_not_its_business if {
+test_what_deletes_nothing_is_not_denied if {
 	every request in [t.http(_bot, {}), t.request(_bot, "POST", "/orders", {}), t.mcp(_bot, "delete", {}), t.connect(_bot)] {
 		_decide(request).verdict == "allow"
 	}

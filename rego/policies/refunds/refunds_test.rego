@@ -13,7 +13,7 @@ _decide(request) := _under(request, {"free": 50, "most": 500})
 
 _refund(document) := _decide(t.request(_bot, "POST", "/refunds", document))
 
-test_a_small_refund if {
+test_a_small_refund_is_allowed if {
 	every amount in [0.01, 50] { t.codes(_refund({"order": 7, "amount": amount})) == {"refund"} }
 	_refund({"order": 7, "amount": 50}).verdict == "allow"
 }
@@ -28,12 +28,12 @@ test_a_larger_one_needs_the_owners if {
 	}
 }
 
-test_an_approved_one if {
+test_a_larger_one_that_was_approved_is_allowed if {
 	request := t.request(_bot, "POST", "/refunds", {"order": 7, "amount": 100})
 	_decide(t.approved(request, _decide(request).requirements)).verdict == "allow"
 }
 
-test_beyond_the_limit_or_no_number_at_all if {
+test_beyond_the_limit_or_no_number_at_all_is_denied if {
 	every amount in [500.01, 0, -5, "5", null, true, [5], {}] {
 		answer := _refund({"order": 7, "amount": amount})
 		answer.reasons == {{
@@ -46,21 +46,21 @@ test_beyond_the_limit_or_no_number_at_all if {
 	every document in [{}, {"Amount": 5}, [], null] { t.codes(_refund(document)) == {"refund-too-large"} }
 }
 
-test_a_body_that_was_not_read_or_is_another if {
+test_a_body_that_was_not_read_or_is_no_json_is_denied if {
 	every body in [{"kind": "unread"}, {"kind": "opaque"}, {"kind": "form", "form": {"amount": ["5"]}}] {
 		request := object.union(t.request(_bot, "POST", "/refunds", null), {"action": {"properties": {"http": {"body": body}}}})
 		_decide(request).verdict == "deny"
 	}
 }
 
-test_limits_that_are_no_numbers_deny if {
+test_limits_that_are_no_numbers_let_nothing_through if {
 	request := t.request(_bot, "POST", "/refunds", {"amount": 5})
 	_under(request, {"most": "500"}).verdict == "deny"
 	_under(request, {"free": null}).verdict == "require_approval"
 	_under(request, {}).verdict == "allow"
 }
 
-test_another_request_is_not_its_business if {
+test_no_other_request_is_granted if {
 	every request in [
 		t.request(_bot, "POST", "/payouts", {"amount": 5}), t.request(_bot, "PUT", "/refunds", {"amount": 5}),
 		t.request(_bot, "POST", "/refunds/7", {"amount": 5}), t.request(t.agent("", []), "POST", "/refunds", {"amount": 5}),

@@ -32,13 +32,13 @@ test_the_number_is_asked_for_first if {
 	answer.needs == {"estimate"}
 }
 
-test_a_few_go_through_and_are_held_to_it if {
+test_a_few_rows_are_allowed_and_the_statement_is_held_to_them if {
 	answer := _decide(_estimated({"rows": 3}))
 	answer.verdict == "allow"
 	answer.obligations == {"limit_affected": {"max": 3}}
 }
 
-test_more_need_the_owners if {
+test_more_rows_need_the_owners if {
 	answer := _decide(_estimated({"rows": 4}))
 	answer.verdict == "require_approval"
 	answer.requirements == {_requirement}
@@ -54,7 +54,7 @@ test_approved_is_allowed_for_as_many_as_people_said if {
 	answer.obligations == {}
 }
 
-test_ten_rows_where_no_parameter_says_another_number if {
+test_ten_rows_are_few_where_no_parameter_says_another_number if {
 	every rows, verdict in {10: "allow", 11: "require_approval"} {
 		answer := t.decide(_estimated({"rows": rows}), {"small_changes", "open"}) with data.policies.open as {"allow": {{"code": "all"}}}
 			with data.parameters as {}
