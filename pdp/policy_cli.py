@@ -55,7 +55,7 @@ Absent = Annotated[
 ]
 
 
-@app.command("test")
+@app.command("test", epilog="Example: pdp policy test rego --absent")
 def run_tests(
     directory: Dir = Path(),
     absent: Absent = False,
@@ -70,7 +70,7 @@ def run_tests(
     raise typer.Exit(status)
 
 
-@app.command()
+@app.command(epilog="Example: pdp policy check rego")
 def check(directory: Dir = Path(), absent: Absent = False, opa: OpaPath = None) -> None:
     """Check everything that the decision service checks before it loads policies, and say where it is wrong."""
     with _told():
@@ -79,7 +79,7 @@ def check(directory: Dir = Path(), absent: Absent = False, opa: OpaPath = None) 
     raise typer.Exit(status)
 
 
-@app.command()
+@app.command(epilog="Example: pdp policy build rego -o bundle.tar.gz -c checkrein.yaml")
 def build(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the bundle is written.")],
     directory: Dir = Path(),

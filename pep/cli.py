@@ -35,7 +35,7 @@ ConfigFile = Annotated[
 Only = Annotated[str | None, typer.Option("--only", metavar="NAME", help="Only the proxy of this name, not all.")]
 
 
-@app.command()
+@app.command(epilog="Example: pep serve -c checkrein.yaml --only shop")
 def serve(config: ConfigFile, only: Only = None) -> None:
     """Serve the proxies of FILE until interrupted; sessions then get shutdown.drain to end by themselves.
 
@@ -49,7 +49,7 @@ def serve(config: ConfigFile, only: Only = None) -> None:
         _fail(error)
 
 
-@app.command()
+@app.command(epilog="Example: pep check -c checkrein.yaml")
 def check(config: ConfigFile, only: Only = None) -> None:
     """Say what is wrong with FILE: its shape, certificates, secrets, and whether what it names can be reached.
 
