@@ -70,10 +70,16 @@ async def _settle(settings: Config) -> str:
     from pdp.server import only_one
     from pdp.store.backup import settle
     from pdp.store.database import Database
+    from pdp.store.url import read_url
 
+    url = settings.store_url()
+    file = read_url(url).file
+    # To open it would make an empty one, and say that all is well.
+    if file is not None and not file.exists():
+        raise Failure(f"there is no store yet: {file}; put the copy there first")
     now = datetime.datetime.now(datetime.UTC)
     with only_one(settings.state):
-        database = Database(settings.store_url())
+        database = Database(url)
         async with database:
             settled = await database.short.run(lambda connection: settle(connection, now))
     return f"ended {settled.sessions} open sessions and {settled.approvals} approvals in {database}"

@@ -76,7 +76,7 @@ def load_shaped(path: Path, shape: Callable[[object], type[M]]) -> M:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read it: {error.strerror}") from None
+        raise ConfigError(f"{path}: cannot read it: {error.strerror}; -c FILE names another configuration") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: it is not UTF-8") from None
     tree = _read(text, str(path))

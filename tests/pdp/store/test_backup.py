@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 from typer.testing import CliRunner
 
 from pdp.cli import app
+from pdp.commands.failure import Failure
 from pdp.store import sessions as stored
 from pdp.store import tables
 from pdp.store.approvals import ApprovalState
@@ -165,6 +166,16 @@ def test_a_store_in_postgresql_is_copied_with_its_own_tools(
         assert done.exit_code == 0, done.output
         assert "ended 1 open sessions and 1 approvals" in " ".join(done.output.split())
         asyncio.run(after(path))
+
+
+def test_where_there_is_no_store_nothing_is_copied_settled_or_made():
+    with folder() as path:
+        settings = serving_module.configure(path)
+        for words in (["backup", str(path / "copy.db")], ["settle"]):
+            done = RUNNER.invoke(app, ["store", *words, "-c", str(path / "checkrein.yaml")])
+            assert isinstance(done.exception, Failure)
+            assert "there is no store yet" in str(done.exception)
+        assert list(settings.state.glob("pdp.db*")) == []
 
 
 def run(server: PostgresServer, program: str, *words: str) -> None:
