@@ -86,6 +86,19 @@ def test_absent_finds_a_deny_on_a_field_that_may_be_missing(run: Run, tested: Re
     assert "bad-connects: deny becomes allow: context.labels.application_name null" in done.stderr
 
 
+def test_absent_finds_a_deny_with_a_value_in_its_head_that_may_be_missing(run: Run, tested: Repository):
+    document = connect("bad")
+    document["context"]["labels"] = {"application_name": "psql"}
+    tested.write("examples/bad.json", json.dumps({"bad-connects": {"input": document, "expected": {}}}))
+    tested.write("policies/open/open.rego", 'package policies.open\n\nallow contains {"code": "all"}\n')
+    message = 'sprintf("Not with %s.", [input.context.labels.application_name])'
+    tested.write("policies/guard/guard.rego", GUARD.replace('"Not this one."', message))
+    tested.write("policies/guard/guard_test.rego", "package guard_test\n")
+    done = run("check", tested.root, "--absent")
+    assert done.exit_code == 1
+    assert "bad-connects: deny becomes allow: context.labels.application_name absent" in done.stderr
+
+
 def test_absent_is_satisfied_with_a_policy_that_allows_only_what_it_sees(run: Run, tested: Repository):
     tested.write("examples/good.json", json.dumps({"agent-connects": {"input": connect(), "expected": {}}}))
     done = run("test", tested.root, "--absent")
