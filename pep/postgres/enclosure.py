@@ -53,15 +53,19 @@ class Enclosure:
         if self._is(TransactionStatus.IDLE):
             raise _astray()
         capture = yield from self._own("commit" if good else "rollback", execution)
-        if not self._is(TransactionStatus.IDLE) or (not good and capture.error is not None):
-            raise _astray()
         error = capture.error
+        if error is not None and self._is(TransactionStatus.FAILED):
+            # A cancel request met the proxy's own message instead of the statement: nothing has ended yet.
+            yield from self._own("rollback", execution)
+        if not self._is(TransactionStatus.IDLE):
+            raise _astray()
         if good and error is None and capture.tag != "COMMIT":
             error = denial.error(denial.SYSTEM_ERROR, "the server did not commit the statement; it had no effect")
             execution.sqlstate = denial.SYSTEM_ERROR
         self._talk.finish(execution)
-        if not good and not told:
-            error = execution.refusal or affected.too_many(execution.grant, None, execution.duties.affected or 0)
+        if not good:
+            refusal = execution.refusal or affected.too_many(execution.grant, None, execution.duties.affected or 0)
+            error = None if told else refusal
         if error is not None:
             self._talk.send(error.encode())
         elif good:

@@ -146,6 +146,40 @@ def test_an_error_of_the_commit_is_told_in_place_of_the_result(session: Postgres
     )
 
 
+def test_a_cancel_request_that_meets_the_commit_is_told_once_all_is_undone(session: PostgresSession):
+    canceled = m.ErrorResponse(
+        {"S": "ERROR", "V": "ERROR", "C": "57014", "M": "canceling statement due to user request"}
+    )
+    assert (
+        begun(session, limited())
+        >> upstream(tag("DELETE 1"), ready(IN_TRANSACTION))
+        << own("commit")
+        >> wire.CancelRequested()
+        << CANCEL
+        >> upstream(canceled, ready(FAILED))
+        << own("rollback")
+        >> upstream(tag("ROLLBACK"), ready())
+        << responded(affected=1, own=["begin", "commit", "rollback"], sqlstate="57014", rows=0)
+        << told(canceled, ready())
+    )
+
+
+def test_a_cancel_request_that_meets_the_rollback_changes_nothing(session: PostgresSession):
+    canceled = m.ErrorResponse(
+        {"S": "ERROR", "V": "ERROR", "C": "57014", "M": "canceling statement due to user request"}
+    )
+    assert (
+        begun(session, limited())
+        >> upstream(tag("DELETE 4"), ready(IN_TRANSACTION))
+        << own("rollback")
+        >> upstream(canceled, ready(FAILED))
+        << own("rollback")
+        >> upstream(tag("ROLLBACK"), ready())
+        << responded(affected=4, own=["begin", "rollback", "rollback"], sqlstate="54000")
+        << refusal("54000", "it changes 4 rows", ready())
+    )
+
+
 def test_a_commit_that_was_none_is_told_as_an_error(session: PostgresSession):
     assert (
         begun(session, limited())
@@ -174,10 +208,12 @@ def test_where_the_transaction_cannot_begin_the_statement_is_not_sent(session: P
 def test_a_rollback_that_does_not_end_the_transaction_ends_the_session(
     session: PostgresSession, status: m.TransactionStatus
 ):
+    book = begun(session, limited()) >> upstream(tag("DELETE 4"), ready(IN_TRANSACTION)) << own("rollback")
+    if status is FAILED:
+        # A cancel request may have met it; so it is said once more.
+        book = book >> upstream(ERROR, ready(FAILED)) << own("rollback")
     assert (
-        begun(session, limited())
-        >> upstream(tag("DELETE 4"), ready(IN_TRANSACTION))
-        << own("rollback")
+        book
         >> upstream(ERROR, ready(status))
         << CANCEL
         << refusal("08P01", "is not in the transaction")
