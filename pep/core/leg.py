@@ -158,6 +158,38 @@ class Leg(asyncio.Protocol):
             raise LegClosed("the connection closed during the TLS handshake")
         self._take(transport)
 
+    async def accept_tls(self, context: ssl.SSLContext, *, timeout: float = 10.0) -> None:
+        """Go on in TLS with a client whose handshake has begun: its first bytes are unread here. Raises LegClosed."""
+        begun = self._transport
+        if begun is None or self._eof:
+            raise LegClosed("the connection closed before the TLS handshake")
+        loop = asyncio.get_running_loop()
+        upgrade = loop.create_task(
+            loop.start_tls(begun, self, context, server_side=True, ssl_handshake_timeout=timeout)
+        )
+        try:
+            # After this the handshake's own protocol stands, and has its first turn before anything more is read;
+            # what was read here comes in between.
+            await asyncio.sleep(0)
+            loop.call_soon(self._hand_on, begun)
+            transport = await upgrade
+        finally:
+            upgrade.cancel()
+        if transport is None:
+            raise LegClosed("the connection closed during the TLS handshake")
+        self._take(transport)
+
+    def _hand_on(self, transport: asyncio.Transport) -> None:
+        """Give the protocol that has taken over what was read before, as the transport would."""
+        protocol = cast(asyncio.BufferedProtocol, transport.get_protocol())
+        data, self._buffer = self._buffer, bytearray()
+        while data:
+            room = memoryview(cast(bytearray, protocol.get_buffer(len(data))))
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+            del data[:count]
+            protocol.buffer_updated(count)
+
     def attach(self, receiver: Receiver) -> None:
         """From now on the receiver gets what arrives, beginning with what is buffered."""
         self._receiver = receiver

@@ -43,12 +43,6 @@ REFUSAL_NAME: Final = f"{RESERVED_PREFIX}refusal"
 FLUSH: Final = Flush().encode()
 SYNC: Final = Sync().encode()
 
-# The session cannot go on if the server reports one of these with another value: texts would be read differently.
-_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
-    "client_encoding": ("UTF8", "UNICODE"),  # two names of one encoding; the server keeps the old one as it was spelt
-    "standard_conforming_strings": ("on",),
-}
-
 _SIMPLE: Final = {
     BackendTag.PARSE_COMPLETE: Owed.PARSE,
     BackendTag.BIND_COMPLETE: Owed.BIND,
@@ -67,7 +61,12 @@ class Skipping(enum.Enum):
 class Conversation:
     """The state of one connection as both sides see it."""
 
-    def __init__(self, names: Names, resolution: Resolution) -> None:
+    def __init__(self, names: Names, resolution: Resolution, encodings: tuple[str, ...]) -> None:
+        # The session cannot go on if the server reports another of these values: texts would be read differently.
+        self._required: Mapping[str, tuple[str, ...]] = {
+            "client_encoding": encodings,
+            "standard_conforming_strings": ("on",),
+        }
         self.names = names
         self.resolution = resolution
         self.replies = Replies()
@@ -248,10 +247,9 @@ class Conversation:
     def _asynchronous(self, frame: Frame) -> None:
         if frame.tag == BackendTag.PARAMETER_STATUS:
             status = ParameterStatus.decode(frame.payload)
-            if status.value not in _REQUIRED.get(status.name, (status.value,)):
-                raise UpstreamProtocolError(
-                    denial.FEATURE_NOT_SUPPORTED, f"{status.name} must stay {_REQUIRED[status.name][0]}"
-                )
+            required = self._required.get(status.name, (status.value,))
+            if status.value not in required:
+                raise UpstreamProtocolError(denial.FEATURE_NOT_SUPPORTED, f"{status.name} must stay {required[0]}")
             self.send((redact_parameter(status) if self._masked_once else status).encode())
         elif frame.tag == BackendTag.NOTIFICATION_RESPONSE:
             if not self._masked_once:
@@ -311,11 +309,16 @@ class Conversation:
             execution.copying_in = True
             if execution.refusal is not None:
                 # The client is not asked for data any more, so nobody else would end this.
-                self.emit(SendUpstream(CopyFail("checkrein refuses").encode(), Own("refusal")))
+                self.fail_copy()
                 return
             self.copying = execution
         if execution.refusal is None:
             self.send(frame.encode())
+
+    def fail_copy(self) -> None:
+        """End a COPY from the client, which is told the refusal of its execution."""
+        self.copying = None
+        self.emit(SendUpstream(CopyFail("checkrein refuses").encode(), Own("refusal")))
 
     def _completed(self, frame: Frame) -> None:
         head = self._expect_head(frame.tag)

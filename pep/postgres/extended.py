@@ -92,7 +92,7 @@ class ExtendedQuery:
             epoch=self._resolution.key,
             result_formats=message.result_formats,
         )
-        portal.execution = self._permits.execution(grant, planned.statements)
+        portal.execution = self._permits.execution(grant, planned)
         change = Change(self._talk.group, "portal", message.portal, portal)
         self._talk.forward(frame.encode(), grant, Expected(Owed.BIND, self._talk.group, change=change))
 
@@ -188,7 +188,7 @@ class ExtendedQuery:
         portal.classification = planned.statements[0]
         portal.grant = grant
         self._forget_description(portal)
-        portal.execution = self._permits.execution(grant, planned.statements)
+        portal.execution = self._permits.execution(grant, planned)
         if execution is not None:
             # A limit of rows holds for all slices together.
             portal.execution.rows_of_statement = execution.rows_of_statement

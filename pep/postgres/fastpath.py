@@ -90,7 +90,7 @@ class FastPath:
             return (yield from self._resolver.plan(function.text, function.arguments))
 
         grant, planned = yield from self._permits.permit(prepare, "query", values)
-        execution = self._permits.execution(grant, planned.statements)
+        execution = self._permits.execution(grant, planned)
         if execution.duties.masking or execution.duties.affected is not None:
             closed = "this call is refused: under a mask or a limit of changed rows large objects are closed"
             raise self._permits.not_executed(grant, denial.error(denial.INSUFFICIENT_PRIVILEGE, closed))

@@ -20,6 +20,9 @@ from pep.postgres.codec import FrontendCodec, StartupCodec
 from pep.postgres.frames import Frame, FrontendTag
 from pep.postgres.frontend import CancelRequest, GSSENCRequest, SSLRequest, StartupMessage
 
+# What a client that begins with its TLS handshake has to name in it (ALPN): no client of another protocol does.
+ALPN: Final = "postgresql"
+_HANDSHAKE: Final = 0x16  # the first byte of a TLS record; a start-up packet of that length does not exist
 INVALID_AUTHORIZATION: Final = "28000"
 INVALID_PASSWORD: Final = "28P01"
 INVALID_CATALOG_NAME: Final = "3D000"
@@ -63,6 +66,8 @@ async def greet(leg: Leg, tls: ssl.SSLContext | None, *, plaintext: bool, limit:
 
 
 async def _startup(leg: Leg, tls: ssl.SSLContext | None) -> StartupMessage | CancelRequest:
+    if tls is not None:
+        await _direct_tls(leg, tls)
     codec = StartupCodec()
     while True:
         packet = codec.feed(b"")
@@ -80,6 +85,20 @@ async def _startup(leg: Leg, tls: ssl.SSLContext | None) -> StartupMessage | Can
             case StartupMessage() | CancelRequest():
                 leg.unread(codec.rest)
                 return packet
+
+
+async def _direct_tls(leg: Leg, tls: ssl.SSLContext) -> None:
+    """A client may begin with the handshake and save the request for it."""
+    begun = await _read(leg)
+    leg.unread(begun)
+    if begun[0] != _HANDSHAKE:
+        return
+    await leg.accept_tls(tls)
+    if leg.alpn != ALPN:
+        raise ClientProtocolError(
+            denial.PROTOCOL_VIOLATION,
+            "received direct SSL connection request without ALPN protocol negotiation extension",
+        )
 
 
 async def _password(leg: Leg, codec: FrontendCodec) -> str:
@@ -103,7 +122,7 @@ def _settings(parameters: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in (*_options(parameters.get("options", "")), *parameters.items()):
         if name in _NAMES or name.startswith("_pq_."):
             continue
-        refusal = settings.refusal(name, value)
+        refusal = settings.refusal(name, value, at_start=True)
         if refusal is not None:
             raise ClientProtocolError(refusal.sqlstate, refusal.message)
         if not settings.harmless(name):

@@ -14,8 +14,8 @@ from pep.core.wire import Approved, Ask, CancelAsk, CancelRequested, Record, Set
 from pep.postgres import denial
 from pep.postgres.backend import ErrorResponse, TransactionStatus
 from pep.postgres.classification import Classification
-from pep.postgres.conversation import Conversation
-from pep.postgres.obligations import duties, objection_before
+from pep.postgres.conversation import Conversation, timer_of
+from pep.postgres.obligations import Duties, duties, objection_before
 from pep.postgres.planner import Planned
 from pep.postgres.resolution import Resolution
 from pep.postgres.results import Execution
@@ -114,11 +114,32 @@ class Permits:
         self._talk.emit(Record(Event(EventType.RESPONSE, grant.decision_ids[0], grant.policy_revision, facts)))
         return Refused(error)
 
-    def execution(self, grant: Grant, statements: tuple[Classification, ...]) -> Execution:
+    def execution(self, grant: Grant, planned: Planned) -> Execution:
         granted = [obligation for action in grant.obligations for obligation in action]
-        resolved = duties(granted, statements, self._resolution.catalog)
-        execution = Execution(
-            grant, statements, resolved, self._settings.hash_keys, Sample(self._settings.keeping.begin(granted))
-        )
+        sample = Sample(self._settings.keeping.begin(granted))
+        resolved = self._duties(grant, planned.statements)
+        execution = Execution(grant, planned.statements, resolved, self._settings.hash_keys, sample, planned=planned)
         self._talk.redact_for(execution)
         return execution
+
+    def again(self, execution: Execution) -> Step:
+        """A grant of the policies that decide now for what is still to come of an execution. Raises Refused.
+
+        The names in it have been resolved by the server, which holds their locks: only the policies are new.
+        """
+
+        def known() -> Step:
+            assert execution.planned is not None
+            return execution.planned
+            yield
+
+        grant, planned = yield from self.permit(known, "query")
+        self._talk.emit(Record(execution.response(over=False)))
+        if execution.duties.seconds is not None:
+            self._talk.emit(SetTimer(timer_of(execution.grant), None))
+        execution.grant, execution.duties = grant, self._duties(grant, planned.statements)
+        self._talk.redact_for(execution)
+
+    def _duties(self, grant: Grant, statements: tuple[Classification, ...]) -> Duties:
+        granted = (obligation for action in grant.obligations for obligation in action)
+        return duties(granted, statements, self._resolution.catalog)

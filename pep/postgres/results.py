@@ -21,6 +21,7 @@ from pep.postgres.codec import Partial, Run
 from pep.postgres.frames import BackendTag
 from pep.postgres.masks import MaskedRow
 from pep.postgres.obligations import Duties
+from pep.postgres.planner import Planned
 from pep.postgres.sample import Sample
 from pep.postgres.shown import shown
 
@@ -37,7 +38,10 @@ class Cursor:
 
 @dataclass(slots=True, eq=False)
 class Execution:
-    """One execution on its way. `classifications` has one entry per statement, in the order of their results."""
+    """One execution on its way. `classifications` has one entry per statement, in the order of their results.
+
+    `planned` is what it was granted for, where it may have to be asked for again while it goes on.
+    """
 
     grant: Grant
     classifications: tuple[Classification, ...]
@@ -61,6 +65,7 @@ class Execution:
     affected: int | None = None
     own: list[str] = field(default_factory=list)
     enclosed: bool = False
+    planned: Planned | None = None
     _withheld: bytearray | None = field(init=False, default=None)
     _released: bool = False
     _cancel_wanted: bool = False

@@ -21,14 +21,14 @@ from pep.core.mailbox import Mailbox
 from pep.core.model import Deny, LimitAffected, LimitRows, MaskFields, ReadOnly, RecordSession, TimeLimit
 from pep.core.serve import Admitted, Runtime
 from pep.core.wire import CancelRequested
-from pep.postgres import denial
+from pep.postgres import denial, settings
 from pep.postgres.authentication import AuthenticationOk
 from pep.postgres.backend import BackendKeyData, ErrorResponse, ParameterStatus, ReadyForQuery, TransactionStatus
 from pep.postgres.catalogs import Catalogs
 from pep.postgres.config import PostgresProxy
 from pep.postgres.estimates import PlannerEstimates
 from pep.postgres.frontend import CancelRequest
-from pep.postgres.login import INVALID_CATALOG_NAME, INVALID_PASSWORD, ClientGone, Hello, greet
+from pep.postgres.login import ALPN, INVALID_CATALOG_NAME, INVALID_PASSWORD, ClientGone, Hello, greet
 from pep.postgres.parser import ParserProcess
 from pep.postgres.session import PostgresSession
 from pep.postgres.stepping import Settings
@@ -56,7 +56,7 @@ class PostgresServer:
     def __init__(self, proxy: PostgresProxy, runtime: Runtime) -> None:
         self._proxy = proxy
         self._runtime = runtime
-        self._tls = runtime.client_tls()
+        self._tls = runtime.client_tls(alpn=(ALPN,))
         self._target = Target(proxy.upstream)
         self._account = _account(proxy, "default")
         self._parser = ParserProcess()
@@ -130,6 +130,10 @@ class PostgresServer:
     async def _session(self, leg: Leg, hello: Hello, admitted: Admitted) -> str:
         """Why the session ended. Raises UpstreamUnavailable."""
         connected = await self._target.connect(self._account, _startup(hello, admitted))
+        encodings = settings.encodings(connected.parameters.get("server_encoding", ""))
+        if connected.parameters.get("client_encoding", "") not in encodings:
+            connected.leg.abort()
+            raise ClientProtocolError(denial.FEATURE_NOT_SUPPORTED, settings.OTHER_ENCODING)
         # The pid is the real one: NOTIFY, pg_terminate_backend and lock waits name it. The secret is the proxy's.
         key = BackendKeyData(connected.key.pid, os.urandom(_KEY_BYTES))
         self._cancels[key.pid, key.key] = admitted.mailbox
@@ -137,7 +141,7 @@ class PostgresServer:
         try:
             leg.write(_greeting(connected.parameters, key))
             return await driver.run(
-                PostgresSession(self._settings(connected, admitted)),
+                PostgresSession(self._settings(connected, admitted, encodings)),
                 leg,
                 connected.leg,
                 lambda _: gate,
@@ -150,7 +154,7 @@ class PostgresServer:
             self._cancels.pop((key.pid, key.key), None)
             connected.leg.abort()
 
-    def _settings(self, connected: Connected, admitted: Admitted) -> Settings:
+    def _settings(self, connected: Connected, admitted: Admitted, encodings: tuple[str, ...]) -> Settings:
         proxy = self._proxy
         return Settings(
             database=proxy.upstream.database,
@@ -162,6 +166,7 @@ class PostgresServer:
             hold_in_transaction=proxy.approval.hold_in_transaction.total_seconds(),
             max_statement=proxy.limits.statement_bytes,
             idle=None if proxy.limits.idle is None else proxy.limits.idle.total_seconds(),
+            encodings=encodings,
             news=self._catalogs.news,
         )
 
@@ -173,11 +178,11 @@ def _account(proxy: PostgresProxy, name: str) -> Account:
 
 def _startup(hello: Hello, admitted: Admitted) -> Mapping[str, str]:
     """The start-up parameters for the target: the client's settings, never its name or credential."""
-    settings = {"client_encoding": "UTF8", **hello.settings}
+    chosen = {"client_encoding": "UTF8", **hello.settings}
     if any(isinstance(duty, ReadOnly) for duty in admitted.handle.obligations):
         # The second line only: the session itself refuses what writes.
-        settings["default_transaction_read_only"] = "on"
-    return settings
+        chosen["default_transaction_read_only"] = "on"
+    return chosen
 
 
 async def _farewell(leg: Leg, error: ErrorResponse) -> None:

@@ -24,7 +24,6 @@ from pep.core.wire import (
     ClientClosed,
     ClientData,
     Close,
-    Continuation,
     Decided,
     Effect,
     Event,
@@ -40,7 +39,7 @@ from pep.core.wire import (
     UpstreamClosed,
     UpstreamData,
 )
-from pep.postgres import denial
+from pep.postgres import copying, denial
 from pep.postgres.backend import ErrorResponse, ReadyForQuery
 from pep.postgres.codec import FrontendCodec, Oversized, Partial
 from pep.postgres.conversation import Conversation, Skipping, timer_of
@@ -52,7 +51,6 @@ from pep.postgres.names import Names
 from pep.postgres.permits import Permits
 from pep.postgres.resolution import Resolution, Turn
 from pep.postgres.resolver import Resolver
-from pep.postgres.results import Execution
 from pep.postgres.simple import SimpleQuery
 from pep.postgres.stepping import Exchanges, Refused, Settings, Step, Wait
 
@@ -62,8 +60,8 @@ MOST_OWED: Final = 4096
 MOST_AT_ONCE: Final = 256
 # How long a server may take to end what it was asked to cancel; delivering the request alone may take five seconds.
 UNANSWERED_SECONDS: Final = 10.0
-
-_COPY: Final = frozenset({FrontendTag.COPY_DATA, FrontendTag.COPY_DONE, FrontendTag.COPY_FAIL})
+# How long a session that ends lets its client finish the COPY that it feeds.
+LAST_COPY_SECONDS: Final = 30.0
 
 
 class PostgresSession:
@@ -73,7 +71,7 @@ class PostgresSession:
         names = Names()
         self._settings = settings
         self._resolution = Resolution(settings.database, settings.server_version, news=settings.news)
-        self._talk = Conversation(names, self._resolution)
+        self._talk = Conversation(names, self._resolution, settings.encodings)
         self._exchanges = Exchanges()
         self._permits = Permits(self._talk, self._resolution, self._exchanges, settings)
         resolver = Resolver(self._talk, names, self._resolution, self._exchanges, settings.duties)
@@ -81,6 +79,7 @@ class PostgresSession:
         parts = (self._talk, names, self._resolution, resolver, self._permits, effects)
         self._simple = SimpleQuery(*parts)
         self._extended = ExtendedQuery(*parts)
+        self._copy = copying.CopyIn(self._talk, self._permits, effects)
         self._fast_path = FastPath(self._talk, resolver, self._permits, effects)
         self._codec = FrontendCodec(max_statement=settings.max_statement)
         self._inbox: deque[Frame | Partial | Oversized] = deque()
@@ -90,6 +89,7 @@ class PostgresSession:
         self._leaving = False
         self._idle = False
         self._ending = ""
+        self._last_copy = False
         # The limit of time whose end the server has been told of.
         self._canceled = ""
         self._ended = False
@@ -122,6 +122,8 @@ class PostgresSession:
     def _on(self, event: Event) -> None:
         match event:
             case ClientData(data):
+                # While the server waits for the client's data, each of it begins the time anew.
+                self._idle = self._idle and self._talk.copying is None
                 for item in self._codec.feed(data):
                     self._inbox.append(item)
                     self._waiting_bytes += _size(item)
@@ -167,6 +169,8 @@ class PostgresSession:
             self._talk.group_failed = False
             # What the client sent behind the failed message is skipped by the server, so it must not be decided either.
             self._abandon("the server skips it")
+        if self._copy.lapsed:
+            self._abandon("the COPY has ended")
         if self._step is not None and self._wait is Wait.UPSTREAM:
             self._resume(None)
 
@@ -179,6 +183,9 @@ class PostgresSession:
             self._resolution.catalog_due = True
         elif name == "held":
             self._permits.remind()
+        elif name == "last copy":
+            if self._talk.copying is not None:
+                self._end(denial.fatal(denial.ADMIN_SHUTDOWN, self._ending), self._ending, cancel=True)
         elif name == "idle":
             self._end(denial.fatal(denial.IDLE_SESSION_TIMEOUT, "this session was idle for too long"), "idle")
         else:
@@ -227,10 +234,15 @@ class PostgresSession:
         busy = self._talk.replies or (self._step is not None and not self._exchanges.asking)
         if self._ending and not busy and not self._ended:
             self._end(denial.fatal(denial.ADMIN_SHUTDOWN, self._ending), self._ending)
+        elif self._ending and self._talk.copying is not None and not self._last_copy:
+            # It is the client who says when a COPY from it ends.
+            self._last_copy = True
+            self._talk.emit(SetTimer("last copy", LAST_COPY_SECONDS))
 
     def _watch_idleness(self) -> None:
         """The client is idle while nothing of it is being worked on."""
-        idle = self._step is None and not self._inbox and not self._talk.replies
+        waited_for = not self._talk.replies or self._talk.copying is not None
+        idle = self._step is None and not self._inbox and waited_for
         if self._settings.idle is not None and idle != self._idle and not self._ended:
             self._idle = idle
             self._talk.emit(SetTimer("idle", self._settings.idle if idle else None))
@@ -278,25 +290,18 @@ class PostgresSession:
     def _process(self, item: Frame | Partial | Oversized) -> Step:
         tag = item.tag
         if tag == FrontendTag.TERMINATE:
-            self._talk.forward(_raw(item), Housekeeping())
+            self._talk.forward(copying.raw(item), Housekeeping())
             self._end(None, "client terminated")
         elif self._talk.copying is not None:
-            self._copy_in(item, self._talk.copying)
-        elif tag in _COPY:
-            yield from self._early_copy(item)
+            yield from self._copy.take(item, self._talk.copying)
+        elif tag in copying.MESSAGES:
+            yield from self._copy.take_early(item)
         elif tag == FrontendTag.SYNC:
             self._sync()
         elif self._talk.skipping is not Skipping.NOT:
             return
         else:
             yield from self._decide_message(item)
-
-    def _early_copy(self, item: Frame | Partial | Oversized) -> Step:
-        """A client need not wait until the server begins a COPY. Data of one that has ended is dropped, as there."""
-        while (execution := self._talk.copying) is None and self._talk.copy_to_come:
-            yield Wait.UPSTREAM
-        if execution is not None:
-            self._copy_in(item, execution)
 
     def _decide_message(self, item: Frame | Partial | Oversized) -> Step:
         ends_group = item.tag in (FrontendTag.QUERY, FrontendTag.FUNCTION_CALL)
@@ -351,17 +356,6 @@ class PostgresSession:
             self._talk.skipping = Skipping.NOT
             self._talk.sync()
 
-    def _copy_in(self, item: Frame | Partial | Oversized, execution: Execution) -> None:
-        tag = item.tag
-        if tag == FrontendTag.COPY_DATA:
-            self._talk.forward(_raw(item), Continuation(execution.grant))
-        elif tag in (FrontendTag.COPY_DONE, FrontendTag.COPY_FAIL):
-            self._talk.copying = None
-            self._talk.forward(_raw(item), Continuation(execution.grant))
-        elif tag not in (FrontendTag.SYNC, FrontendTag.FLUSH):
-            # The server ignores Sync and Flush here and fails for anything else, which must not reach it undecided.
-            raise ClientProtocolError(denial.PROTOCOL_VIOLATION, f"message type 0x{tag:02X} inside COPY is refused")
-
 
 def _size(item: Frame | Partial | Oversized) -> int:
     """What an item holds in memory, about."""
@@ -372,13 +366,3 @@ def _size(item: Frame | Partial | Oversized) -> int:
             return len(item.raw) + 64
         case Oversized():
             return 64
-
-
-def _raw(item: Frame | Partial | Oversized) -> bytes:
-    match item:
-        case Frame():
-            return item.encode()
-        case Partial():
-            return item.raw
-        case Oversized():
-            return b""

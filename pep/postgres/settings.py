@@ -39,7 +39,12 @@ ROLE_SETTINGS: Final = frozenset({"role", "session_authorization"})
 
 _NOT_SUPPORTED: Final = "0A000"
 _TRUE: Final = frozenset({"on", "true", "tru", "tr", "t", "yes", "ye", "y", "1"})
-_UTF8: Final = frozenset({"utf8", "unicode"})
+# Two names of one encoding; the server keeps the old one as it was spelt.
+UTF8_NAMES: Final = ("UTF8", "UNICODE")
+SQL_ASCII: Final = "SQL_ASCII"
+_UTF8: Final = frozenset(name.lower() for name in UTF8_NAMES)
+OTHER_ENCODING: Final = "client_encoding other than UTF8 is not supported"
+_UNCONVERTED: Final = "sqlascii"
 
 
 def canonical(name: str) -> str:
@@ -53,14 +58,25 @@ def harmless(name: str) -> bool:
     return name in _HARMLESS or name.startswith("enable_") or ("." in name and not name.startswith("pg_"))
 
 
-def refusal(name: str, value: str | None) -> Refusal | None:
-    """Why this value of this setting is refused; `value` None is one that is not known before it runs."""
+def encodings(server: str) -> tuple[str, ...]:
+    """What a server whose database has this encoding may say of the client's: each means that texts are UTF-8.
+
+    SQL_ASCII means no conversion, which programs ask for in the C locale; the server then still verifies its own.
+    """
+    return (*UTF8_NAMES, SQL_ASCII) if server == UTF8_NAMES[0] else UTF8_NAMES
+
+
+def refusal(name: str, value: str | None, *, at_start: bool = False) -> Refusal | None:
+    """Why this value of this setting is refused; `value` None is one that is not known before it runs.
+
+    What may be asked for `at_start` is checked once more when the database's own encoding is known.
+    """
     match canonical(name):
         case "client_encoding":
             # The server ignores everything but letters and digits in the name of an encoding.
             spelt = None if value is None else "".join(c for c in value.lower() if c.isalnum())
-            if spelt not in _UTF8:
-                return Refusal(_NOT_SUPPORTED, "client_encoding other than UTF8 is not supported")
+            if spelt not in _UTF8 and not (at_start and spelt == _UNCONVERTED):
+                return Refusal(_NOT_SUPPORTED, OTHER_ENCODING)
         case "standard_conforming_strings":
             if value is None or value.strip().lower() not in _TRUE:
                 return Refusal(_NOT_SUPPORTED, "standard_conforming_strings cannot be turned off")

@@ -46,7 +46,7 @@ class SimpleQuery:
             return (yield from self._resolver.plan(text))
 
         grant, planned = yield from self._permits.permit(prepare, "query")
-        execution = self._permits.execution(grant, planned.statements)
+        execution = self._permits.execution(grant, planned)
         with self._effects.timed(execution):
             yield from self._send(frame, planned, execution)
         if execution.duties.limit is not None or execution.duties.masking or execution.withholds:

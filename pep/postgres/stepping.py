@@ -15,6 +15,7 @@ from pep.core.keeping import Keeping
 from pep.core.model import Obligation
 from pep.postgres.backend import ErrorResponse
 from pep.postgres.resolution import SchemaNews
+from pep.postgres.settings import UTF8_NAMES
 
 
 class Wait(enum.Enum):
@@ -40,6 +41,7 @@ class Settings:
     hold_in_transaction: float = 30.0
     max_statement: int = 1024 * 1024
     idle: float | None = None
+    encodings: tuple[str, ...] = UTF8_NAMES
     news: SchemaNews = field(default_factory=SchemaNews, compare=False)
 
 

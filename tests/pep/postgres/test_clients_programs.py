@@ -279,3 +279,19 @@ def test_pgbench_with_pipelines(pair: Both, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=25)
     assert done.returncode == 0, done.stderr
     assert "number of failed transactions: 0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options", [("--format=plain",), ("--data-only", "--rows-per-insert=7", "--enable-row-security")]
+)
+def test_pg_dump(pair: Both, options: tuple[str, ...]) -> None:
+    pair.server.sql("clients_programs", "grant all on all sequences in schema public to public")
+
+    def run(dsn: str) -> tuple[int, str, str]:
+        command = [pair.server.psql.with_name("pg_dump"), "--restrict-key=same", *options, dsn]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        return done.returncode, done.stdout, done.stderr
+
+    status, output, errors = pair.same(run)
+    assert (status, errors) == (0, "")
+    assert "Zoë" in output

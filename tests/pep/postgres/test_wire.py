@@ -1,6 +1,8 @@
 """The wire, frame by frame, under a policy that allows everything: the answers of the server, or a refusal by name."""
 
+import os
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from itertools import chain
 
@@ -32,7 +34,7 @@ from pep.postgres.messages import (
 from tests.fix_postgres import TRUST_ROLE, PostgresServer
 from tests.pep.postgres.compared import Both, both
 from tests.pep.postgres.wire import Encodable, Wire, codes, errors, joined, plain, rows, shape
-from tests.relay import PASSWORD
+from tests.relay import PASSWORD, relay
 
 DATABASE = "wire"
 USABLE = Query("select 'usable'")
@@ -139,7 +141,6 @@ def test_a_message_other_than_the_password(pair: Both) -> None:
         ({"replication": "database"}, "0A000"),
         ({"replication": "true"}, "0A000"),
         ({"client_encoding": "LATIN1"}, "0A000"),
-        ({"Client_Encoding": "sql_ascii"}, "0A000"),
         ({"options": "-c client_encoding=latin1"}, "0A000"),
         ({"standard_conforming_strings": "off"}, "0A000"),
         ({"options": "--standard-conforming-strings=off"}, "0A000"),
@@ -188,6 +189,38 @@ def test_what_a_start_up_packet_may_ask(pair: Both) -> None:
         assert plain(got) == plain(scenario(direct))
         assert through.parameters == direct.parameters
         assert through.parameters["DateStyle"] == "German, DMY"
+
+
+def test_no_conversion_is_utf8_where_the_database_is(pair: Both, postgres18: PostgresServer) -> None:
+    """What psql asks for in the C locale."""
+    with Wire(pair.server.port) as direct, Wire(pair.relay.port) as through:
+        direct.login(DATABASE, user=TRUST_ROLE, password=None, client_encoding="SQL_ASCII")
+        through.login(DATABASE, client_encoding="sql_ascii")
+        for query in ("select 'Zoë' as é, pg_client_encoding()", "select 1/0", "selec"):
+            assert plain(through.ask(Query(query))) == plain(direct.ask(Query(query)))
+        assert through.parameters["client_encoding"] == "SQL_ASCII"
+        # The server refuses what is not its own encoding, and so does the proxy, before it.
+        assert codes(through.ask(Frame(ord("Q"), b"select '\xe9'\0"))) == ["ERROR 22021"]
+        assert codes(through.ask(Query("set client_encoding = latin1"))) == ["ERROR 0A000"]
+        through.ask(Query("set client_encoding = utf8"), Query("discard all"))
+        through.until()
+        assert usable(through)
+    environment = {**os.environ, "PGCLIENTENCODING": "SQL_ASCII"}
+    command = [str(postgres18.psql), "-X", "-A", "-t", pair.relay.dsn, "-c", "select 'Zoë'"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60, env=environment)
+    assert (done.returncode, done.stdout) == (0, "Zoë\n".encode())
+
+
+def test_no_conversion_from_another_encoding_is_refused(postgres18: PostgresServer) -> None:
+    postgres18.sql("postgres", "create database wire_latin1 encoding latin1 template template0 locale 'C'")
+    with relay(postgres18, "wire_latin1") as running:
+        with Wire(running.port) as wire:
+            wire.hello("wire_latin1", client_encoding="SQL_ASCII")
+            wire.until(BackendTag.AUTHENTICATION)
+            wire.send(PasswordMessage(PASSWORD))
+            assert codes(wire.rest()) == ["FATAL 0A000"]
+        with Wire(running.port) as wire:
+            assert rows(wire.login("wire_latin1").ask(Query("select 'Zoë'"))) == [("Zoë".encode(),)]
 
 
 # --- settings that would change how texts are read --------------------------------------------------------------------

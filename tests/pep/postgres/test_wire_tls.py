@@ -19,7 +19,7 @@ from tests.fix_postgres import (
     TRUST_ROLE,
     PostgresServer,
 )
-from tests.pep.postgres.wire import Wire, codes, errors
+from tests.pep.postgres.wire import Wire, codes, errors, rows
 from tests.relay import Relay, relay
 
 DATABASE = "wire_tls"
@@ -99,6 +99,63 @@ def test_tls_inside_tls_is_declined(listening: Relay, folder: Path) -> None:
         wire.send(SSL_REQUEST)
         assert wire.raw(1) == b"N"
         assert wire.login(DATABASE).pid
+
+
+def test_a_client_may_begin_with_the_handshake(listening: Relay, folder: Path) -> None:
+    """What libpq calls sslnegotiation=direct."""
+    with Wire(listening.port) as wire:
+        wire.socket = _naming("h2", "postgresql", folder=folder).wrap_socket(wire.socket, server_hostname="localhost")
+        assert wire.login(DATABASE).pid
+        assert rows(wire.ask(Query("select 7"))) == [(b"7",)]
+    assert psycopg.pq.version() >= 170_000, "a client that knows it"
+    options = {"sslmode": "verify-full", "sslrootcert": str(folder / "proxy-ca.crt"), "sslnegotiation": "direct"}
+    assert _row(listening.dsn, "select 8", **options) == (8,)
+
+
+def test_its_handshake_may_come_byte_by_byte(listening: Relay, folder: Path) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = _naming("postgresql", folder=folder).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    startup = StartupMessage(3 << 16, {"user": "anybody", "database": DATABASE}).encode()
+    with Wire(listening.port) as wire:
+        while True:
+            try:
+                tls.do_handshake()
+                tls.write(startup)
+                wire.trickle(outgoing.read())
+                break
+            except ssl.SSLWantReadError:
+                wire.trickle(outgoing.read())
+                incoming.write(wire.socket.recv(1 << 16))
+        while True:
+            try:
+                assert tls.read(1) == b"R"
+                break
+            except ssl.SSLWantReadError:
+                incoming.write(wire.socket.recv(1 << 16))
+
+
+@pytest.mark.parametrize("names", [(), ("h2",)])
+def test_it_has_to_say_that_it_wants_postgresql(listening: Relay, folder: Path, names: tuple[str, ...]) -> None:
+    with Wire(listening.port) as wire:
+        wire.socket = _naming(*names, folder=folder).wrap_socket(wire.socket, server_hostname="localhost")
+        frames = wire.rest()
+        assert codes(frames) == ["FATAL 08P01"]
+        assert "without ALPN" in errors(frames)[0]["M"]
+
+
+def test_garbage_that_begins_as_a_handshake(listening: Relay) -> None:
+    with Wire(listening.port) as wire:
+        wire.send(b"\x16\x03\x01\x00\x10" + b"no handshake at all" * 20)
+        wire.socket.shutdown(1)
+        assert b"E" not in wire.raw(1)
+    assert _row(listening.dsn, "select 1", sslmode="require") == (1,)
+
+
+def _naming(*protocols: str, folder: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(folder / "proxy-ca.crt"))
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
 
 
 def test_garbage_instead_of_a_handshake(listening: Relay, folder: Path) -> None:
