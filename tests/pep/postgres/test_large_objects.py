@@ -11,7 +11,7 @@ import pytest
 from pep.core.model import Action, Decision, NullMask
 from pep.postgres.messages import DataRow, Frame, FunctionCall, FunctionCallResponse, Query
 from tests.fix_postgres import PostgresServer
-from tests.pep.postgres.wire import Wire, codes
+from tests.pep.postgres.wire import Wire, codes, joined, shape
 from tests.relay import Relay, allow, deny, mask, relay
 from tests.stub_service import FieldMask
 
@@ -97,6 +97,44 @@ def test_a_denied_call_does_not_reach_the_server_and_fails_its_transaction(
         wire.ask(Query("rollback"))
         assert number(wire.ask(call(LO_OPEN, oid, INV_READ_WRITE))) == 0
         assert postgres18.sql(NAME, f"select lo_unlink({oid})") == [(1,)]
+
+
+def test_calls_come_byte_by_byte(proxy: Relay) -> None:
+    with Wire(proxy.port).login(NAME) as wire:
+        made = call(LO_CREAT, INV_READ_WRITE).encode()
+        wire.trickle(made)
+        oid = number(wire.until())
+        messages = [Query("begin"), call(LO_OPEN, oid, INV_READ_WRITE), call(LO_WRITE, 0, b"\0Q\0\0\0\x05" * 9)]
+        wire.trickle(
+            joined([*messages, call(LO_SEEK, 0, 1, 0), call(LO_READ, 0, 3), call(LO_UNLINK, oid), Query("end")])
+        )
+        wire.until()
+        assert [number(wire.until()) for _ in range(3)] == [0, 54, 1]
+        assert value(wire.until()) == b"Q\0\0"
+        assert number(wire.until()) == 1
+        assert shape(wire.until()) == "CZ"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"\0\0\x03",
+        struct.pack(">IHH", LO_CREAT, 0, 1),
+        struct.pack(">IHHHI", LO_CREAT, 1, 1, 1, 5) + b"\0\0\0\0",
+        struct.pack(">IHHHI", LO_CREAT, 1, 1, 1, 4) + b"\0\0\0\0",
+        struct.pack(">IHHHIIH", LO_CREAT, 1, 1, 1, 4, 0, 1) + b"more",
+        struct.pack(">IHHHi", LO_CREAT, 1, 1, 1, -5),
+        struct.pack(">IHHHH", LO_CREAT, 2, 1, 1, 1),
+    ],
+)
+def test_a_broken_call_reaches_nobody(postgres18: PostgresServer, proxy: Relay, broken: bytes) -> None:
+    position = postgres18.log_position()
+    with Wire(proxy.port).login(NAME) as wire:
+        wire.send(Frame(ord("F"), broken), Query("select 'behind it'"))
+        assert codes([wire.frame() or Frame(0, b"")]) == ["FATAL 08P01"]
+        assert wire.rest() == []
+    assert "behind it" not in postgres18.log_after(position)
 
 
 def test_an_error_of_the_server_passes_and_the_next_statement_goes_on(proxy: Relay) -> None:
