@@ -129,9 +129,9 @@ class Permits:
         """
 
         def known() -> Step:
+            yield from ()
             assert execution.planned is not None
             return execution.planned
-            yield
 
         grant, planned = yield from self.permit(known, "query")
         self._talk.emit(Record(execution.response(over=False)))
