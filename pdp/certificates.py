@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pdp.config import Config
-from pdp.v1.strict_yaml import ConfigError, SocketAddress, UnixAddress
+from pdp.v1.addresses import SocketAddress, UnixAddress
+from pdp.v1.strict_yaml import ConfigError
 
 DOMAIN: Final = "checkrein"
 COMMAND_LINE: Final = f"spiffe://{DOMAIN}/cli"

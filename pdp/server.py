@@ -46,7 +46,8 @@ from pdp.service.refusal import Refusals
 from pdp.service.sessions import Sessions
 from pdp.service.watch import Watchers
 from pdp.store.database import Database, StoreUnavailable
-from pdp.v1.strict_yaml import ConfigError, UnixAddress
+from pdp.v1.addresses import UnixAddress
+from pdp.v1.strict_yaml import ConfigError
 from pdp.v1.tracing import open_tracer
 
 log = structlog.get_logger("pdp")

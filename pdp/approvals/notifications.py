@@ -33,7 +33,8 @@ from pdp.store.approvals import Approval, ApprovalState
 from pdp.store.database import Database
 from pdp.store.notifications import Notification, NotificationState
 from pdp.v1 import access_pb2
-from pdp.v1.strict_yaml import ConfigError, parse_duration
+from pdp.v1.config_values import parse_duration
+from pdp.v1.strict_yaml import ConfigError
 
 log = structlog.get_logger("pdp.notifications")
 

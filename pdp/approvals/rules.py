@@ -18,7 +18,7 @@ import orjson
 from pdp.identity.subject import Authenticated, Subject
 from pdp.store.approvals import Approval, Assent
 from pdp.v1 import access_pb2
-from pdp.v1.strict_yaml import parse_duration
+from pdp.v1.config_values import parse_duration
 
 Requirement = Mapping[str, Any]
 

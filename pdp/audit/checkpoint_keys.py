@@ -21,7 +21,8 @@ from pdp.audit.checkpoints import PURPOSE
 from pdp.identity.tokens import Clock, new_own_key, own_key, read_key
 from pdp.store import keys as stored
 from pdp.store.database import Database
-from pdp.v1.strict_yaml import ConfigError, Secret
+from pdp.v1.config_values import Secret
+from pdp.v1.strict_yaml import ConfigError
 
 FILE: Final = "checkpoint.key"
 

@@ -25,8 +25,8 @@ from pdp.store import checkpoints as stored
 from pdp.store import records
 from pdp.store.checkpoints import ChainState
 from pdp.store.database import Database
+from pdp.v1.config_values import Secret
 from pdp.v1.digests import GENESIS, chain_hash
-from pdp.v1.strict_yaml import Secret
 
 log = structlog.get_logger("pdp.notary")
 

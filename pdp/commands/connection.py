@@ -27,7 +27,8 @@ from pdp.commands.failure import Failure, Status
 from pdp.config import Config, load_config
 from pdp.shown import shown
 from pdp.v1 import admin_service_pb2_grpc, policy_service_pb2_grpc
-from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, socket_address
+from pdp.v1.addresses import SocketAddress, TcpAddress, socket_address
+from pdp.v1.strict_yaml import ConfigError
 
 P = ParamSpec("P")
 T = TypeVar("T")

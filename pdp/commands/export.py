@@ -16,7 +16,7 @@ from pdp.commands.ocsf_approvals import approval_change
 from pdp.commands.recorded import read
 from pdp.v1 import archive_service_pb2 as pb
 from pdp.v1.archive_service_pb2_grpc import ArchiveServiceStub
-from pdp.v1.strict_yaml import parse_duration
+from pdp.v1.config_values import parse_duration
 
 EXPORT_EXAMPLE = (
     "Example: pdp sessions export s-4qz > session.jsonl\n\nYesterday and today: pdp sessions export --since 2d"

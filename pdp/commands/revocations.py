@@ -12,8 +12,8 @@ from pdp.commands.failure import Failure, Status
 from pdp.commands.screen import clock, console, line, show, table
 from pdp.shown import shown
 from pdp.v1 import revocation_service_pb2 as pb
+from pdp.v1.config_values import parse_duration
 from pdp.v1.revocation_service_pb2_grpc import RevocationServiceStub
-from pdp.v1.strict_yaml import parse_duration
 
 keys = typer.Typer(no_args_is_help=True, help="Keys of this service.")
 

@@ -19,7 +19,7 @@ from pdp.commands.failure import Failure
 from pdp.commands.screen import console, line, show, table
 from pdp.config import Config, NamedProxy, load_config
 from pdp.shown import shown
-from pdp.v1.strict_yaml import SocketAddress, TcpAddress, UnixAddress, socket_address
+from pdp.v1.addresses import SocketAddress, TcpAddress, UnixAddress, socket_address
 
 SERVICE: Final = "pdp"
 _COLOURS: Final = ("cyan", "magenta", "green", "blue", "yellow", "red")

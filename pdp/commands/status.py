@@ -17,8 +17,8 @@ from pdp.commands.failure import Failure, Status
 from pdp.commands.screen import clock, console, facts, line, show, span
 from pdp.shown import shown
 from pdp.v1 import admin_service_pb2 as pb
+from pdp.v1.config_values import parse_duration
 from pdp.v1.decision_service_pb2 import SpoolState
-from pdp.v1.strict_yaml import parse_duration
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from pdp.identity.tokens import TokenRequest, open_issuer
 from pdp.shown import shown
 from pdp.v1 import access_pb2
 from pdp.v1 import admin_service_pb2 as pb
-from pdp.v1.strict_yaml import parse_duration
+from pdp.v1.config_values import parse_duration
 
 TOKEN_EXAMPLE: Final = (
     "Example: export PGPASSWORD=$(pdp token --subject agent:support-bot --group agents --audience shop "

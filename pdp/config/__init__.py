@@ -18,8 +18,10 @@ from pdp.config.identity import Certificates, CertificateSubject, Identity, Issu
 from pdp.config.records import Anchor, DecisionLog, Records
 from pdp.config.service import SQLITE_FILE, Approvals, Destination, Limits, ProxyGrant, Service
 from pdp.config.values import ADMINISTRATION, Name, check_url, no_twice
+from pdp.v1.addresses import SocketAddress, UnixAddress, socket_address
+from pdp.v1.config_values import FilePath
 from pdp.v1.operations_config import Telemetry
-from pdp.v1.strict_yaml import ConfigError, FilePath, SocketAddress, StrictModel, UnixAddress, load, socket_address
+from pdp.v1.strict_yaml import ConfigError, StrictModel, load
 
 # What others read of it, wherever in the package it is described.
 __all__ = [

@@ -11,7 +11,8 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from pdp.config.values import Algorithm, Name, Span, SubjectType, check_url, no_twice
-from pdp.v1.strict_yaml import Duration, FilePath, Secret, StrictModel
+from pdp.v1.config_values import Duration, FilePath, Secret
+from pdp.v1.strict_yaml import StrictModel
 
 
 class Jwks(StrictModel):

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from pdp.config.values import Span, check_url
-from pdp.v1.strict_yaml import FilePath, Secret, Size, StrictModel
+from pdp.v1.config_values import FilePath, Secret, Size
+from pdp.v1.strict_yaml import StrictModel
 
 
 class DecisionLog(StrictModel):

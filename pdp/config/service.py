@@ -16,8 +16,10 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, 
 from pdp.config.identity import Identity
 from pdp.config.records import Records
 from pdp.config.values import ADMINISTRATION, Name, Span, check_url
+from pdp.v1.addresses import Address
+from pdp.v1.config_values import FilePath, Secret
 from pdp.v1.operations_config import Admin
-from pdp.v1.strict_yaml import Address, ConfigError, FilePath, Secret, StrictModel
+from pdp.v1.strict_yaml import ConfigError, StrictModel
 
 SQLITE_FILE: Final = "sqlite:///"
 

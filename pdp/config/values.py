@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from pdp.v1.strict_yaml import Duration
+from pdp.v1.config_values import Duration
 
 ADMINISTRATION: Final = "checkrein"
 """The id and the type of the resource that stands for this service itself."""

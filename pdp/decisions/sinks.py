@@ -18,7 +18,8 @@ import structlog
 
 from pdp.calls import Call, CallFailed, status_of
 from pdp.decisions.outlet import Undeliverable
-from pdp.v1.strict_yaml import ConfigError, Secret
+from pdp.v1.config_values import Secret
+from pdp.v1.strict_yaml import ConfigError
 
 log = structlog.get_logger("pdp.decisions")
 

@@ -16,7 +16,8 @@ import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.addresses import SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.strict_yaml import ConfigError
 
 _STOP_SECONDS = 1.0
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pdp.v1.strict_yaml import Address, StrictModel
+from pdp.v1.addresses import Address
+from pdp.v1.strict_yaml import StrictModel
 
 
 class Admin(StrictModel):

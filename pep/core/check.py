@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.addresses import SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.strict_yaml import ConfigError
 from pep.core.config import Config, ProxyConfig
 from pep.core.serve import decision_route
 from pep.core.tls import channel_credentials, listener_context, upstream_context

@@ -17,20 +17,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
+from pdp.v1.addresses import Address, SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.config_values import Duration, FilePath, Secret, Size
 from pdp.v1.operations_config import Admin, Telemetry
-from pdp.v1.strict_yaml import (
-    Address,
-    ConfigError,
-    Duration,
-    FilePath,
-    Secret,
-    Size,
-    SocketAddress,
-    StrictModel,
-    TcpAddress,
-    UnixAddress,
-    load_shaped,
-)
+from pdp.v1.strict_yaml import ConfigError, StrictModel, load_shaped
 from pep.core.keeping import SESSION_BYTES
 
 # What a protocol's own model is made of comes from here too: such a package knows the core, not the contract.

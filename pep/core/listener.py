@@ -15,7 +15,8 @@ from typing import Final
 
 import structlog
 
-from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.addresses import SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.strict_yaml import ConfigError
 from pep.core.leg import Leg
 
 BACKLOG: Final = 512

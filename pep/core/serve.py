@@ -20,7 +20,8 @@ import structlog
 
 from pdp.v1.digests import canonical_json
 from pdp.v1.operations import Readiness, endpoint
-from pdp.v1.strict_yaml import ConfigError, SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.addresses import SocketAddress, TcpAddress, UnixAddress
+from pdp.v1.strict_yaml import ConfigError
 from pdp.v1.tracing import open_tracer
 from pdp.v1.turns import Turns
 from pep.core.config import Config, DecisionsTls, ProxyConfig

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from pdp.v1.strict_yaml import UnixAddress
+from pdp.v1.addresses import UnixAddress
 from pep.core.leg import Leg
 from pep.core.listener import Listener
 from pep.http.config import HttpLimits

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from pdp.v1.strict_yaml import TcpAddress
+from pdp.v1.addresses import TcpAddress
 from pep.core.leg import Leg
 from pep.core.listener import Listener
 from tests.doors.calling import PATIENCE

@@ -18,7 +18,8 @@ from pdp.store import checkpoints as stored
 from pdp.store import tables
 from pdp.store.database import Database
 from pdp.store.keys import public_keys, signing_keys
-from pdp.v1.strict_yaml import ConfigError, Secret
+from pdp.v1.config_values import Secret
+from pdp.v1.strict_yaml import ConfigError
 from tests.pdp.commanding import OWNER, as_
 from tests.pdp.serving import folder, serving
 from tests.pdp.test_checkpoints import MINUTE, NOW, Clock, grow, log_of

@@ -8,8 +8,10 @@ import pytest
 from pydantic import BaseModel
 
 from pdp.config import Config, ProxyGrant, Service, load_config
+from pdp.v1.addresses import TcpAddress, UnixAddress
+from pdp.v1.config_values import Secret
 from pdp.v1.operations_config import Telemetry
-from pdp.v1.strict_yaml import ConfigError, Secret, TcpAddress, UnixAddress
+from pdp.v1.strict_yaml import ConfigError
 
 GOOD = """
 version: 1

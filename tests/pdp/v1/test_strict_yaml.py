@@ -6,19 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from pdp.v1.strict_yaml import (
-    Address,
-    ConfigError,
-    Duration,
-    FilePath,
-    Secret,
-    Size,
-    StrictModel,
-    TcpAddress,
-    UnixAddress,
-    load,
-    parse,
-)
+from pdp.v1.addresses import Address, TcpAddress, UnixAddress
+from pdp.v1.config_values import Duration, FilePath, Secret, Size
+from pdp.v1.strict_yaml import ConfigError, StrictModel, load, parse
 
 
 class Limits(StrictModel):

@@ -190,6 +190,6 @@ def test_another_decision_service_needs_an_address_and_a_certificate(tmp_path: P
     ("address", "expected"), [("0.0.0.0:7443", "localhost:7443"), ("pdp:7443", "pdp:7443"), ("[::1]:1", "[::1]:1")]
 )
 def test_addresses_are_spelt_for_grpc(address: str, expected: str):
-    from pdp.v1.strict_yaml import socket_address
+    from pdp.v1.addresses import socket_address
 
     assert target(socket_address(address)) == expected

@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from pdp.v1 import access_pb2, decision_pb2, decision_service_pb2
-from pdp.v1.strict_yaml import ConfigError, TcpAddress
+from pdp.v1.addresses import TcpAddress
+from pdp.v1.strict_yaml import ConfigError
 from pep.core import config
 from pep.core.decision_client import Bearer
 from pep.core.leg import Leg

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pdp.v1.strict_yaml import ConfigError, Secret
+from pdp.v1.config_values import Secret
+from pdp.v1.strict_yaml import ConfigError
 from pep.core import config
 from pep.http.config import HttpProxy, Origin, Route
 from pep.postgres.config import PostgresProxy
