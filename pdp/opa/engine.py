@@ -8,9 +8,8 @@ Whatever goes wrong on the way to an answer is a deny that says so.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +18,10 @@ from typing import Any, Final, Self
 import structlog
 
 from pdp.input import Resource
-from pdp.opa.client import ANSWER, BUILT, LOG_MASKS, OpaUnavailable
+from pdp.opa.active import Active, started
+from pdp.opa.client import ANSWER, LOG_MASKS, OpaUnavailable
 from pdp.opa.program import OpaFailed
-from pdp.opa.supervisor import OpaChild
-from pdp.policies.bundle import Bundle, keep, last_good, library_version, reopened
+from pdp.policies.bundle import Bundle, keep, last_good, reopened
 from pdp.policies.checks import Checks
 from pdp.policies.history import Change, Pin, PolicyEvent
 from pdp.policies.problems import PolicyError
@@ -32,40 +31,9 @@ from pdp.policies.snapshot import State
 from pdp.policies.watch import changes
 from pdp.policy_result import PolicyResult, ResultError, denied, expired, parse_result
 
-_LAST_QUESTIONS: Final = 5.0
 UNAVAILABLE: Final = "decision-unavailable"
 
 log = structlog.get_logger("pdp.opa")
-
-
-class _Active:
-    """One bundle with the OPA that serves it, and how many questions are on their way."""
-
-    def __init__(self, bundle: Bundle, child: OpaChild) -> None:
-        self.bundle = bundle
-        self.child = child
-        self.since = datetime.now(UTC)
-        self._asking = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    @contextlib.contextmanager
-    def question(self) -> Iterator[None]:
-        self._asking += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._asking -= 1
-            if not self._asking:
-                self._idle.set()
-
-    async def retire(self) -> None:
-        """Ends the OPA when its last question is answered."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_QUESTIONS):
-                await self._idle.wait()
-        await self.child.stop()
 
 
 class PolicyEngine:
@@ -94,7 +62,7 @@ class PolicyEngine:
         self._repository = PolicyRepository(policies, self._resources, Checks(opa, self._folder, granted=granted))
         self._tasks = asyncio.TaskGroup()
         self._watching: asyncio.Task[None] | None = None
-        self._active: _Active | None = None
+        self._active: Active | None = None
         self._restarts_before = 0
         self._policy_error = ""
         self._places: tuple[str, ...] = ()
@@ -362,22 +330,11 @@ class PolicyEngine:
             log.warning("the last good policies are in force", revision=bundle.revision)
 
     async def _activate(self, bundle: Bundle, path: Path) -> None:
-        """Starts an OPA with the bundle, sees that it answers with it, and only then asks it and no other."""
-        child = OpaChild(program=self.opa, folder=self._folder, bundle=path, timeout=self._timeout)
-        await child.start(self._tasks)
-        try:
-            built = await child.client.ask(BUILT)
-            if not isinstance(built, dict) or built.get("version") != library_version():
-                raise OpaFailed("OPA has not loaded the library of this version")
-            if built.get("revision") != bundle.revision:
-                raise OpaFailed("OPA has not loaded the bundle that it was given")
-        except OpaUnavailable as error:
-            await child.stop()
-            raise OpaFailed(f"OPA does not say what it has loaded: {error}") from error
-        except BaseException:
-            await child.stop()
-            raise
-        before, self._active = self._active, _Active(bundle, child)
+        """Asks an OPA that has the bundle, and no other any more."""
+        fresh = await started(
+            bundle, path, program=self.opa, folder=self._folder, timeout=self._timeout, tasks=self._tasks
+        )
+        before, self._active = self._active, fresh
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         log.info("policies are in force", revision=bundle.revision)
