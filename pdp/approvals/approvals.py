@@ -7,7 +7,6 @@ those who wait. An approval allows nothing: it is an input to a fresh decision, 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import datetime
 import weakref
 from collections import defaultdict
@@ -19,40 +18,23 @@ import structlog
 from sqlalchemy import Connection
 
 from pdp.approvals import rules
+from pdp.approvals.answers import Answers
+from pdp.approvals.context import context_document
+from pdp.approvals.errors import NotPermitted, NotPossible, TooMany
 from pdp.approvals.events import Events
 from pdp.identity.subject import Authenticated
 from pdp.identity.tokens import Clock
 from pdp.store import approvals as stored
-from pdp.store.approvals import Approval, ApprovalState, Assent
+from pdp.store.approvals import Approval, ApprovalState
 from pdp.store.database import Database
-from pdp.v1 import access_pb2
 
 log = structlog.get_logger("pdp.approvals")
 
-_WAITING: Final = (ApprovalState.PENDING,)
 _GRANTED: Final = (ApprovalState.APPROVED,)
-_MOST_ROWS: Final = (1 << 31) - 1
 _USABLE: Final = (ApprovalState.PENDING, ApprovalState.APPROVED)
-
-
-class NotPossible(Exception):
-    """The change cannot be made as things stand; the text is for the caller."""
-
 
 # Told of a question that is new, in its transaction.
 Told = Callable[[Connection, Approval], None]
-
-
-class TooMany(NotPossible):
-    """The share of the person or workload is used up."""
-
-
-class NotNarrower(Exception):
-    """A yes may narrow what is asked and what others agreed to, and do nothing else; the text is for the caller."""
-
-
-class NotPermitted(Exception):
-    """This subject may not make the change; the text is for the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +64,11 @@ class Approvals:
     ) -> None:
         self._database = database
         self._events = events
-        self._same = same
         self._notify = notify
         self._now = now
-        self._max_sign_in_age = max_sign_in_age
+        self._answers = Answers(
+            now, events=events, next_alike=self._next_alike, max_sign_in_age=max_sign_in_age, same=same
+        )
         self._pending_per_subject = pending_per_subject
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._redeeming: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -234,23 +217,7 @@ class Approvals:
         """
 
         def work(connection: Connection) -> Approval:
-            approval = stored.find(connection, id, lock=True)
-            if approval is None:
-                raise NotPossible("there is no such approval")
-            now = self._now()
-            positions = self._permitted(approval, who, digest, now)
-            if refusal is not None:
-                comment = rules.shown(refusal)
-                if not stored.change(connection, id, _WAITING, ApprovalState.DENIED, comment=comment):
-                    raise NotPossible("it is no longer pending")
-                self._events.denied(connection, approval, who, comment)
-                self._next_alike(connection, approval)
-            else:
-                narrower = _narrower(approval, max_rows)
-                self._assent(connection, approval, who, positions, now, narrower)
-            resolved = stored.find(connection, id)
-            assert resolved is not None
-            return resolved
+            return self._answers.give(connection, id, who, digest, refusal, max_rows)
 
         try:
             approval = await self._database.short.run(work)
@@ -269,50 +236,7 @@ class Approvals:
 
     def unfit(self, who: Authenticated) -> str | None:
         """Why this subject answers nobody's question; None if it may answer some."""
-        return rules.unfit(who, None, self._now(), self._max_sign_in_age, self._same)
-
-    def _permitted(
-        self, approval: Approval, who: Authenticated, digest: bytes, now: datetime.datetime
-    ) -> tuple[int, ...]:
-        if (why := rules.unfit(who, approval.subject, now, self._max_sign_in_age, self._same)) is not None:
-            raise NotPermitted(why)
-        positions = rules.counts_for(approval, who.subject, now)
-        if not positions:
-            raise NotPermitted("you are not among those who are asked")
-        if approval.state is not ApprovalState.PENDING or approval.expires_at <= now:
-            state = "expired" if approval.state is ApprovalState.PENDING else approval.state.value
-            raise NotPossible(f"it is no longer pending but {state}")
-        if digest != approval.action_digest:
-            raise NotPossible("what you saw is not what is asked now; look again")
-        return positions
-
-    def _assent(
-        self,
-        connection: Connection,
-        approval: Approval,
-        who: Authenticated,
-        positions: tuple[int, ...],
-        now: datetime.datetime,
-        max_rows: int | None,
-    ) -> None:
-        names = who.subject.names
-        if any(names & set(assent.names) for assent in approval.assents):
-            if max_rows is not None:
-                raise NotPossible("you have said yes before; who agrees after you may narrow it, or anybody say no")
-            return
-        assent = Assent(min(names), tuple(sorted(names)), who.subject.id, who.subject.groups, now, positions, max_rows)
-        stored.add_assent(connection, approval.id, assent)
-        if max_rows is not None:
-            stored.narrow(connection, approval.id, max_rows)
-            approval = dataclasses.replace(approval, max_rows=max_rows)
-        self._events.assented(connection, approval, who, assent)
-        assents = [*approval.assents, assent]
-        if rules.met(approval.requirements, assents):
-            end = now + rules.grant_life(approval.requirements)
-            if not stored.change(connection, approval.id, _WAITING, ApprovalState.APPROVED, grant_expires_at=end):
-                raise NotPossible("it is no longer pending")
-            self._events.approved(connection, approval, [each.subject_id for each in assents], _text(end))
-            self._next_alike(connection, approval)
+        return self._answers.unfit(who)
 
     async def withdraw(self, id: str, who: Authenticated, comment: str) -> Approval:
         """Takes back a yes before it is used up. NotPossible if there is nothing to take back."""
@@ -391,38 +315,3 @@ class Approvals:
 
     async def pending_count(self) -> int:
         return await self._database.short.run(stored.count_pending)
-
-
-def _narrower(approval: Approval, max_rows: int | None) -> int | None:
-    """The limit as it is kept; None where the person names none."""
-    if max_rows is None:
-        return None
-    if (why := rules.uncounted(access_pb2.Action.FromString(approval.action))) is not None:
-        raise NotNarrower(f"this cannot be approved for a number of rows: {why}")
-    if not 1 <= max_rows <= _MOST_ROWS:
-        raise NotNarrower(f"a limit is at least one row and at most {_MOST_ROWS}; to let no row change, say no")
-    if approval.max_rows is not None and max_rows > approval.max_rows:
-        raise NotNarrower(f"a yes narrows and never widens: at most {approval.max_rows} rows may change as it stands")
-    return max_rows
-
-
-def context_document(approval: Approval) -> dict[str, Any]:
-    """`context.approval` of the input document: the requirements exactly as the policies gave them."""
-    document: dict[str, Any] = {
-        "id": approval.id,
-        "state": approval.state.value,
-        "requirements": [dict(each) for each in approval.requirements],
-        "by": [
-            {"id": assent.subject_id, "groups": list(assent.groups), "at": _text(assent.at)}
-            for assent in approval.assents
-        ],
-    }
-    if approval.max_rows is not None:
-        document["max_rows"] = approval.max_rows
-    if approval.grant_expires_at is not None:
-        document["expires"] = _text(approval.grant_expires_at)
-    return document
-
-
-def _text(instant: datetime.datetime) -> str:
-    return instant.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -15,7 +15,8 @@ import grpc.aio
 import structlog
 
 from pdp.approvals import rules
-from pdp.approvals.approvals import Approvals, NotNarrower, NotPermitted, NotPossible
+from pdp.approvals.approvals import Approvals
+from pdp.approvals.errors import NotNarrower, NotPermitted, NotPossible
 from pdp.approvals.sentence import decided_sentence
 from pdp.audit.service_chain import ServiceChain
 from pdp.identity.subject import Authenticated, Party, same_person

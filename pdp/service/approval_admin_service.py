@@ -9,7 +9,8 @@ import grpc
 import grpc.aio
 import structlog
 
-from pdp.approvals.approvals import Approvals, NotPossible
+from pdp.approvals.approvals import Approvals
+from pdp.approvals.errors import NotPossible
 from pdp.approvals.notifications import Notifications
 from pdp.service.approval_messages import approval_message
 from pdp.service.people import People

@@ -15,7 +15,8 @@ import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pdp.approvals import rules
-from pdp.approvals.approvals import Approvals, NotPossible, Redeemed, TooMany
+from pdp.approvals.approvals import Approvals, Redeemed
+from pdp.approvals.errors import NotPossible, TooMany
 from pdp.config import Approvals as Settings
 from pdp.identity.subject import same_person
 from pdp.identity.tokens import Clock

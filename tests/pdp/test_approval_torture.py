@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pdp.approvals.approvals import NotPossible
+from pdp.approvals.errors import NotPossible
 from pdp.commands.chain import verify
 from pdp.identity.subject import Authenticated, Party, Subject
 from pdp.v1 import access_pb2, admin_service_pb2, approval_admin_service_pb2, approval_admin_service_pb2_grpc
@@ -169,13 +169,10 @@ def test_an_answer_and_the_end_of_time_exclude_one_another(late: bool):
                 end = asked.answer.expires_at.ToDatetime(datetime.UTC)
                 # The clock stands still from here on.
                 moment = end if late else end - datetime.timedelta(microseconds=1)
-                service.inside.approvals._now = lambda: moment
+                approvals = service.inside.approvals
+                approvals._now = approvals._answers._now = lambda: moment
                 who = approver("olivia", moment)
-                answers = await asyncio.gather(
-                    service.inside.approvals.expire(),
-                    answered(service, asked, who),
-                    service.inside.approvals.expire(),
-                )
+                answers = await asyncio.gather(approvals.expire(), answered(service, asked, who), approvals.expire())
                 assert answers[1] is not late
                 kinds = await Told(service).types()
                 assert ("expired" in kinds, "approved" in kinds) == (late, not late)
