@@ -35,7 +35,8 @@ from pep.core.model import (
 from pep.core.recorder import Recorder, process_chain
 from pep.core.serve import Runtime, Server
 from pep.core.sessions import Party, SessionEnded, SessionHandle, Subject, Token, WatchNews
-from pep.core.spool import Acknowledged, Shipment, Spool
+from pep.core.shipments import Acknowledged, Shipment
+from pep.core.spool import Spool
 
 REVISION = "sha256:test"
 PASSWORD = "token"

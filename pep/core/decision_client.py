@@ -33,8 +33,8 @@ from pep.core.connections import Connections, Retired, Unauthenticated, answers,
 from pep.core.errors import DecisionUnavailable, RequestRefused, ShareExhausted
 from pep.core.model import Action, Allow, Answer, Decision, Deny, Estimate, Mask, Reason, RequireApproval
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
+from pep.core.shipments import Acknowledged, Countersign, Mark, Shipment, Spooled
 from pep.core.signer import Signed
-from pep.core.spool import Acknowledged, Countersign, Mark, Shipment, Spooled
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,24 @@
-"""The bytes of a spool's segment files: length-prefixed records with a checksum, read back up to a torn tail.
+"""A spool's segment files: length-prefixed records with a checksum, read back up to a torn tail; what is known of each.
 
-Pure. An entry is an event of a session's chain, a body that an event names, or the note at the start of a segment that
-a session is still open, with the end of its chain, so that older segments can be removed without losing sight of it.
+Pure: nothing here opens a file. An entry is an event of a session's chain, a body that an event names, or the note that
+a session is still open, with the end of its chain: a segment begins with these, so that older ones can be removed
+without losing sight of it.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, assert_never
 
 from pdp.v1.digests import SALT_SIZE
+from pep.core.records import Sealed
 from pep.core.values import value
+
+SUFFIX: Final = ".segment"
 
 _HEADER: Final = struct.Struct(">II")
 _FIXED: Final = struct.Struct(">BBQ")
@@ -123,3 +129,41 @@ def _entry(payload: bytes) -> Entry | None:
     if kind == _OPEN and len(rest) == _HASH_SIZE:
         return OpenEntry(session, seq, rest)
     return None
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """One file. `sessions` has records in it; `pending` says up to which number they are not acknowledged yet."""
+
+    ordinal: int
+    path: Path
+    size: int = 0
+    last_body: int = -1
+    last_event: int = -1
+    complete: bool = False
+    refused: bool = False
+    sessions: set[str] = field(default_factory=set)
+    pending: dict[str, int] = field(default_factory=dict)
+    roots: dict[str, int] = field(default_factory=dict)
+
+    def note(self, entry: Entry, end: int) -> None:
+        self.size = end
+        match entry:
+            case EventEntry(session=session, seq=seq):
+                self.sessions.add(session)
+                self.pending[session] = seq
+                self.last_event = end
+            case BodyEntry():
+                self.last_body = end
+            case OpenEntry():
+                pass
+
+    def wrote(self, records: Sequence[Sealed], last_event: int, last_body: int, size: int) -> None:
+        """The same for several together, with the places where their last event and body end among their bytes."""
+        for sealed in records:
+            self.sessions.add(sealed.session)
+            self.pending[sealed.session] = sealed.seq
+        self.last_event = self.size + last_event
+        if last_body:
+            self.last_body = self.size + last_body
+        self.size += size

@@ -42,9 +42,10 @@ from pep.core.recorder import Recorder, SpoolError, process_chain
 from pep.core.records import Body, Event, EventType
 from pep.core.renewal import Renewal
 from pep.core.sessions import SessionHandle, Sessions
+from pep.core.shipments import Spooled
 from pep.core.shipper import Shipper, Signing
 from pep.core.signer import Signer
-from pep.core.spool import Spool, Spooled
+from pep.core.spool import Spool
 from pep.core.tls import channel_credentials
 from pep.core.wire import PolicyChanged, Revoked
 from pep.core.worktime import Worktime

@@ -21,8 +21,10 @@ import structlog
 from pep.core.decision_client import DecisionClient
 from pep.core.errors import DecisionUnavailable
 from pep.core.recorder import SpoolError
+from pep.core.segments import Segment
+from pep.core.shipments import Acknowledged, Countersign, Mark, Shipment
 from pep.core.signer import Signer
-from pep.core.spool import Acknowledged, Countersign, Mark, Segment, Shipment, Spool
+from pep.core.spool import Spool
 
 WINDOW_BYTES: Final = 4 << 20
 _BACK_OFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0)

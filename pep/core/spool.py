@@ -2,8 +2,7 @@
 
 One folder per process, locked while the process lives, with append-only segment files. `append` returns after write(2),
 so what it took survives the death of any process; a power cut loses at most the last group that was not yet synced
-(none with fsync "always"). A process that starts adopts the folders of dead ones: it cuts a torn tail and ends the
-sessions that never ended with `session.lost`, in their own chains.
+(none with fsync "always"). A process that starts adopts the folders of dead ones (`adoption`).
 
 It does not ship: `shipper` reads the segments and says which may go.
 """
@@ -16,117 +15,34 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import orjson
 import structlog
 
-from pdp.v1.digests import chain_hash
-from pep.core.recorder import PROCESS_PREFIX, SpoolError, is_final, utc_now
-from pep.core.records import Chain, Event, EventType, Sealed
-from pep.core.segments import BodyEntry, Entry, EventEntry, OpenEntry, body_bytes, decode, encode, event_bytes
-from pep.core.signer import Signed
+from pep.core.adoption import adopt
+from pep.core.recorder import SpoolError
+from pep.core.records import Sealed
+from pep.core.segments import (
+    SUFFIX,
+    BodyEntry,
+    Entry,
+    EventEntry,
+    OpenEntry,
+    Segment,
+    body_bytes,
+    decode,
+    encode,
+    event_bytes,
+)
+from pep.core.shipments import Shipment
 from pep.core.spool_folder import Place, orphans, own_folder, remove_folder, sync_and_close, sync_folder
 
 SEGMENT_BYTES: Final = 4 << 20
-_SUFFIX: Final = ".segment"
 # Kept free for the ends of sessions and for the process's own chain, when commands have filled the rest.
 _RESERVE: Final = 16
 # Seconds between two tries to write, where the disk took nothing and nothing is synced in groups.
 _TRY_AGAIN: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shipment:
-    """An event, or a body where `body` is its position among the bodies of event `seq`; `hash` is an event's."""
-
-    session: str
-    seq: int
-    data: bytes = field(repr=False)
-    body: int | None = None
-    salt: bytes = b""
-    hash: bytes = b""
-    signed: Signed | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Spooled:
-    """How a spool stands. `age` is that of the oldest record which is not stored yet, in seconds; `trouble` says why
-    the last record could not be written, `failed` that none can be any more."""
-
-    size: int
-    limit: int
-    age: float
-    trouble: str = ""
-    failed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Up to when (epoch seconds) everything on record here has been acknowledged; for the chain of the process."""
-
-    process: str
-    complete_until: float
-    sessions: int
-    refused: int
-
-
-@dataclass(frozen=True, slots=True)
-class Countersign:
-    """A signature of a chain whose event has been shipped before."""
-
-    session: str
-    seq: int
-    signed: Signed
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """Everything of the session up to `seq` is stored; `refused` says why one was not."""
-
-    session: str
-    seq: int
-    refused: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class Segment:
-    """One file. `sessions` has records in it; `pending` says up to which number they are not acknowledged yet."""
-
-    ordinal: int
-    path: Path
-    size: int = 0
-    last_body: int = -1
-    last_event: int = -1
-    complete: bool = False
-    refused: bool = False
-    sessions: set[str] = field(default_factory=set)
-    pending: dict[str, int] = field(default_factory=dict)
-    roots: dict[str, int] = field(default_factory=dict)
-
-    def note(self, entry: Entry, end: int) -> None:
-        self.size = end
-        match entry:
-            case EventEntry(session=session, seq=seq):
-                self.sessions.add(session)
-                self.pending[session] = seq
-                self.last_event = end
-            case BodyEntry():
-                self.last_body = end
-            case OpenEntry():
-                pass
-
-    def wrote(self, records: Sequence[Sealed], last_event: int, last_body: int, size: int) -> None:
-        """The same for several together, with the places where their last event and body end among their bytes."""
-        for sealed in records:
-            self.sessions.add(sealed.session)
-            self.pending[sealed.session] = sealed.seq
-        self.last_event = self.size + last_event
-        if last_body:
-            self.last_body = self.size + last_body
-        self.size += size
 
 
 class Spool:
@@ -428,7 +344,7 @@ class Spool:
 
     def _start_segment(self) -> None:
         """It begins with every chain that is open, so that those before it may go: with all of them, or not at all."""
-        path = self._folder / f"{self._ordinal:010d}{_SUFFIX}"
+        path = self._folder / f"{self._ordinal:010d}{SUFFIX}"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         notes = b"".join(encode(OpenEntry(name, seq, digest)) for name, (seq, digest) in self._open.items())
         try:
@@ -440,75 +356,20 @@ class Spool:
             path.unlink(missing_ok=True)
             raise
         self._file, self._place, self._unsynced = file, Place(file, path), True
-        self._register(path).size = len(notes)
+        self.segments.append(Segment(self._ordinal, path, size=len(notes)))
+        self._ordinal += 1
         self._total += len(notes)
 
-    def _register(self, path: Path) -> Segment:
-        segment = Segment(self._ordinal, path)
-        self._ordinal += 1
-        self.segments.append(segment)
-        return segment
-
     def _adopt(self, folder: Path, lock: int) -> None:
-        chains: dict[str, Chain] = {}
-        paths = sorted(folder.glob(f"*{_SUFFIX}"))
-        for path in paths:
-            segment = self._register(path)
-            segment.complete = True
-            self._read_back(segment, chains)
-            self._total += segment.size
-        if not paths:
+        segments = adopt(folder, self._ordinal)
+        if not segments:
             remove_folder(folder, lock)
             return
+        self.segments += segments
+        self._ordinal += len(segments)
+        self._total += sum(segment.size for segment in segments)
         self._adopted.append((folder, lock))
-        self._log.warning("adopted the records of a process that died", sessions=len(chains), segments=len(paths))
-        self._write_losses(self.segments[-1], chains)
         self.changed.set()
-
-    def _read_back(self, segment: Segment, chains: dict[str, Chain]) -> None:
-        """Notes what the segment holds, cuts what is torn, and follows the chains."""
-        data = segment.path.read_bytes()
-        for end, entry in decode(data):
-            segment.note(entry, end)
-            match entry:
-                case OpenEntry(session=session, seq=seq, hash=digest):
-                    chains[session] = _chain(session, seq, digest)
-                case EventEntry(session=session, seq=seq, hash=digest):
-                    before = chains.pop(session, None)
-                    if before is not None and chain_hash(before.hash, session, seq, entry.data) != digest:
-                        self._log.error("a record of a dead process breaks its chain", session=session, seq=seq)
-                    if not _ends_chain(entry.data):
-                        chains[session] = _chain(session, seq + 1, digest)
-                case BodyEntry():
-                    pass
-        if segment.size < len(data):
-            # Mostly the torn end of a last write, which nobody was promised. Where the disk changed something in the
-            # middle, whole entries may follow: nothing of it is thrown away.
-            aside = segment.path.parent.parent / "damaged"
-            aside.mkdir(exist_ok=True, mode=0o700)
-            kept = aside / f"{segment.path.parent.name}-{segment.path.name}"
-            kept.write_bytes(data[segment.size :])
-            kept.chmod(0o600)
-            lost = len(data) - segment.size
-            self._log.error("cut what cannot be read, and kept it aside", bytes=lost, kept=str(kept))
-            os.truncate(segment.path, segment.size)
-
-    def _write_losses(self, segment: Segment, chains: dict[str, Chain]) -> None:
-        for chain in chains.values():
-            facts = {"what": "lost", "reason": "the proxy process died"}
-            kind = EventType.PROCESS if chain.session.startswith(PROCESS_PREFIX) else EventType.SESSION_LOST
-            sealed = chain.seal(Event(kind, facts=facts))
-            data = encode(EventEntry(sealed.session, sealed.seq, sealed.hash, sealed.data))
-            descriptor = os.open(segment.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            try:
-                if os.write(descriptor, data) != len(data):
-                    os.ftruncate(descriptor, segment.size)
-                    raise SpoolError("the spool is full: the loss of a session cannot be recorded")
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            segment.note(EventEntry(sealed.session, sealed.seq, sealed.hash, sealed.data), segment.size + len(data))
-            self._total += len(data)
 
 
 def _shipment(entry: Entry) -> Shipment:
@@ -519,14 +380,3 @@ def _shipment(entry: Entry) -> Shipment:
             return Shipment(entry.session, entry.seq, entry.data, hash=entry.hash)
         case OpenEntry():
             return Shipment(entry.session, -1, b"")
-
-
-def _chain(session: str, seq: int, digest: bytes) -> Chain:
-    chain = Chain(session, utc_now)
-    chain.seq, chain.hash = seq, digest
-    return chain
-
-
-def _ends_chain(data: bytes) -> bool:
-    document = orjson.loads(data)
-    return is_final(document["type"], document.get("facts", {}).get("what"))

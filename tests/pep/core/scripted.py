@@ -14,7 +14,7 @@ from pep.core.model import Action, Allow, Decision, Deny, Statement
 from pep.core.recorder import SpoolError
 from pep.core.records import Sealed
 from pep.core.sessions import Party, SessionHandle, Subject, Token, WatchNews
-from pep.core.spool import Acknowledged, Shipment
+from pep.core.shipments import Acknowledged, Shipment
 
 ALLOW = Allow("d-1", "r-1")
 

@@ -42,7 +42,8 @@ from pep.core.records import Body, Event, EventType
 from pep.core.segments import EventEntry, decode
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
 from pep.core.shipper import Shipper
-from pep.core.spool import Shipment, Spool, Spooled
+from pep.core.shipments import Shipment, Spooled
+from pep.core.spool import Spool
 from pep.core.tls import channel_credentials
 from tests.certificates import make_authority
 from tests.pep.core.scripted import action, session_handle

@@ -7,9 +7,10 @@ from pathlib import Path
 from pep.core.errors import DecisionUnavailable
 from pep.core.recorder import Recorder
 from pep.core.records import Event, EventType
+from pep.core.shipments import Acknowledged, Countersign, Mark, Shipment
 from pep.core.shipper import Shipper, Signing
 from pep.core.signer import Signer
-from pep.core.spool import Acknowledged, Countersign, Mark, Shipment, Spool
+from pep.core.spool import Spool
 from tests.certificates import make_authority
 
 

@@ -15,7 +15,8 @@ from pdp.v1.digests import GENESIS, body_digest, chain_hash
 from pep.core.recorder import Recorder, SpoolError, process_chain
 from pep.core.records import Body, Event, EventType
 from pep.core.segments import BodyEntry, EventEntry, OpenEntry, decode, encode
-from pep.core.spool import Shipment, Spool
+from pep.core.shipments import Shipment
+from pep.core.spool import Spool
 
 OPENED = Event(EventType.SESSION_OPENED)
 INTENT = Event(EventType.INTENT, "d-1", "r-1", {"execution_id": "e-1"}, (Body("statement", b"select 1"),))
