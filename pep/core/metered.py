@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from pdp.v1.tracing import Span, Tracer
-from pep.core.decision_client import GrpcDecisionClient, Login
+from pep.core.decision_client import Login
 from pep.core.decision_records import verdict_name
 from pep.core.errors import DecisionUnavailable
+from pep.core.grpc_client import GrpcDecisionClient
 from pep.core.meters import Meters
 from pep.core.model import Action, Answer, Decision, Deny
 from pep.core.sessions import SessionHandle

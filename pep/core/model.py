@@ -1,6 +1,6 @@
 """The nouns of enforcement: action, decision, obligation, grant.
 
-Values only: nothing here does I/O or knows a protocol. The wire form is `proto/pdp/v1`; `decision_client` translates.
+Values only: nothing here does I/O or knows a protocol. The wire form is `proto/pdp/v1`; `translate` has both.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ PROXY_MUTATIONS = (
     Mutation("both: whose certificates clients may show", "pep/core/tls.py",
              "context.verify_mode = ssl.CERT_OPTIONAL", "context.verify_mode = ssl.CERT_NONE",
              f"{SHOWN}test_whose_certificates_clients_may_show_changes_too"),
-    Mutation("both: a wait goes on with the token of now", "pep/core/decision_client.py",
+    Mutation("both: a wait goes on with the token of now", "pep/core/grpc_client.py",
              "if session.token == request.token and connections is self._connections:", "if True:",
              "tests/doors/test_streams.py::test_a_proxy_goes_on_waiting_with_the_token_that_it_has_by_then"),
     Mutation("both: bytes before a login", "pep/core/leg.py", "if len(self._buffer) >= self._limit:", "if False:",

@@ -17,7 +17,8 @@ from pdp.server import running
 from pdp.v1.decision_service_pb2 import KeepSessionsRequest
 from pdp.v1.decision_service_pb2_grpc import DecisionServiceStub
 from pep.core.config import DecisionsTls
-from pep.core.decision_client import ApprovalRequest, Bearer, GrpcDecisionClient, Login
+from pep.core.decision_client import ApprovalRequest, Bearer, Login
+from pep.core.grpc_client import GrpcDecisionClient
 from pep.core.model import Action, Allow, Statement, digest_of
 from pep.core.renewal import Renewal
 from pep.core.tls import channel_credentials

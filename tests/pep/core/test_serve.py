@@ -20,7 +20,7 @@ from pep.core.serve import Admitted, Runtime, run_proxy
 from pep.core.wire import Revoked
 from pep.protocols import MODELS
 from tests.pep.core.test_config import GOOD
-from tests.pep.core.test_decision_client import ALLOWED, Service, serving
+from tests.pep.core.test_grpc_client import ALLOWED, Service, serving
 
 SUPPORTED = frozenset({MaskFields, ReadOnly})
 

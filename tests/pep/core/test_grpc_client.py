@@ -30,19 +30,19 @@ from pep.core.decision_client import (
     Bearer,
     ClientCertificate,
     Credential,
-    GrpcDecisionClient,
     Jwt,
     Login,
     StaticKey,
 )
 from pep.core.errors import DecisionUnavailable, RequestRefused
+from pep.core.grpc_client import GrpcDecisionClient
 from pep.core.model import Deny
 from pep.core.recorder import Recorder
 from pep.core.records import Body, Event, EventType
 from pep.core.segments import EventEntry, decode
 from pep.core.sessions import SessionEnded, SessionHandle, Token, WatchNews
-from pep.core.shipper import Shipper
 from pep.core.shipments import Shipment, Spooled
+from pep.core.shipper import Shipper
 from pep.core.spool import Spool
 from pep.core.tls import channel_credentials
 from tests.certificates import make_authority
