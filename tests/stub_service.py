@@ -33,7 +33,8 @@ from pep.core.model import (
     Requirement,
 )
 from pep.core.recorder import Recorder, process_chain
-from pep.core.serve import Runtime, Server
+from pep.core.runtime import Runtime
+from pep.core.serve import Server
 from pep.core.sessions import Party, SessionEnded, SessionHandle, Subject, Token, WatchNews
 from pep.core.shipments import Acknowledged, Shipment
 from pep.core.spool import Spool

@@ -33,7 +33,7 @@ from pep.core.model import (
 )
 from pep.core.records import Event as RecordEvent
 from pep.core.records import EventType
-from pep.core.serve import Runtime
+from pep.core.runtime import Runtime
 from pep.core.wire import ClientData, Revoked
 from pep.http import denial, large
 from pep.http.classify import Content

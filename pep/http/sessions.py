@@ -19,7 +19,7 @@ from pep.core.decision_client import Bearer, ClientCertificate, Credential, Jwt,
 from pep.core.driver import Gate
 from pep.core.keeping import Keeping
 from pep.core.model import Deny
-from pep.core.serve import Admitted, Runtime
+from pep.core.runtime import Admitted, Runtime
 from pep.core.wire import PolicyChanged, Revoked
 from pep.http.questions import Known
 

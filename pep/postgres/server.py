@@ -19,7 +19,7 @@ from pep.core.keeping import Keeping
 from pep.core.leg import Leg, LegClosed
 from pep.core.mailbox import Mailbox
 from pep.core.model import Deny, LimitAffected, LimitRows, MaskFields, ReadOnly, RecordSession, TimeLimit
-from pep.core.serve import Admitted, Runtime
+from pep.core.runtime import Admitted, Runtime
 from pep.core.wire import CancelRequested
 from pep.postgres import denial, settings
 from pep.postgres.authentication import AuthenticationOk

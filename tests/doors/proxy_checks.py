@@ -4,7 +4,7 @@ from tests.doors.checks import Mutation
 
 LIMITS = "tests/doors/test_proxy_limits.py::"
 LISTENER = "pep/core/listener.py"
-SERVE = "pep/core/serve.py"
+RUNTIME = "pep/core/runtime.py"
 TLS = "tests/pep/postgres/test_wire_tls.py::"
 EXCHANGES = "tests/pep/http/test_exchanges.py::"
 HTTP2 = "tests/pep/http/test_http2_limits.py::"
@@ -31,9 +31,10 @@ PROXY_MUTATIONS = (
     Mutation("both: connections of one address", LISTENER,
              "if address and self._of_address[address] >= self._per_address:", "if False:",
              f"{LIMITS}test_of_one_address_so_many_come_that_are_not_known"),
-    Mutation("both: sessions at one proxy", SERVE, "if len(self.sessions) >= self.proxy.limits.sessions:", "if False:",
+    Mutation("both: sessions at one proxy", RUNTIME,
+             "if len(self.sessions) >= self.proxy.limits.sessions:", "if False:",
              f"{LIMITS}test_a_proxy_has_so_many_sessions"),
-    Mutation("both: sessions of a subject at one proxy", SERVE,
+    Mutation("both: sessions of a subject at one proxy", RUNTIME,
              "if self.sessions.of(handle.subject.root.name) >= self.proxy.limits.sessions_per_subject:", "if False:",
              f"{LIMITS}test_one_person_has_so_many_sessions_at_a_proxy"),
     Mutation("PostgreSQL: connections without a session", LISTENER,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pep.core.serve import Runtime
+from pep.core.runtime import Runtime
 from tests.certificates import Authority, Certificate, make_authority
 from tests.doors.calling import PATIENCE
 from tests.fix_postgres import PostgresServer

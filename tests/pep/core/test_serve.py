@@ -16,7 +16,8 @@ from pep.core import config
 from pep.core.decision_client import Bearer
 from pep.core.leg import Leg
 from pep.core.model import Deny, MaskFields, ReadOnly
-from pep.core.serve import Admitted, Runtime, run_proxy
+from pep.core.runtime import Admitted, Runtime
+from pep.core.serve import run_proxy
 from pep.core.wire import Revoked
 from pep.protocols import MODELS
 from tests.pep.core.test_config import GOOD

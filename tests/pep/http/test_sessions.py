@@ -14,7 +14,7 @@ import pytest
 from pep.core.decision_client import Bearer, ClientCertificate, Credential
 from pep.core.model import Action, Deny, Statement
 from pep.core.recorder import Recorder, process_chain
-from pep.core.serve import Runtime
+from pep.core.runtime import Runtime
 from pep.core.sessions import SessionHandle
 from pep.core.spool import Spool
 from pep.core.wire import Ask, PolicyChanged, Revoked
