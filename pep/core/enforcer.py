@@ -2,27 +2,29 @@
 
 Anything that goes wrong on the way is a deny: no decision in time, an answer that is not whole, a duty that this proxy
 cannot perform, a record that cannot be written. Only this module makes a `Grant`, and only after the intent is durable.
-Nothing here knows a protocol or forwards a byte.
+Nothing here knows a protocol or forwards a byte. How people are asked and waited for is in `approvals` and `detached`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, assert_never
 
 import structlog
 
 from pep.core import decision_records as records
-from pep.core.decision_client import ApprovalRequest, ApprovalUpdate, DecisionClient, PendingApproval
+from pep.core.approvals import ENDED, Approvals
+from pep.core.decision_client import ApprovalUpdate, DecisionClient, PendingApproval
+from pep.core.described import LARGEST_ACTION, Descriptions
 from pep.core.detached import Detached
-from pep.core.errors import DecisionUnavailable, RequestRefused, ShareExhausted
+from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.estimates import Estimates
 from pep.core.facts import NO_ROWS, Facts, settled
+from pep.core.local_denials import denied, too_large, undecided
 from pep.core.model import (
     Action,
     Allow,
@@ -37,24 +39,16 @@ from pep.core.model import (
     Obligation,
     Reason,
     RequireApproval,
-    digest_of,
     duty_name,
-    local_deny,
 )
 from pep.core.reading import MOST_TRIES, Reading
 from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Event
 from pep.core.sessions import SessionHandle
-from pep.core.translate import action_size
 from pep.core.wire import NEEDS_MORE, NEEDS_WHOLE, Approved, Ask, Decided
 
-LARGEST_ACTION: Final = 1 << 20
-_SMALL_ACTION: Final = 4096
-_MOST_DESCRIBED: Final = 64
-_WITHDRAW_SECONDS: Final = 1.0
 # The service says itself when time is over; the timer here is for when it does not.
 _GRACE_SECONDS: Final = 1.0
-_REOPEN_SECONDS: Final = (0.1, 0.5, 2.0)
 
 
 def deny_unsupported(decision: Decision, supported: frozenset[type]) -> Decision:
@@ -77,15 +71,6 @@ def strictest(decisions: Sequence[Decision]) -> Decision:
     return held[0] if held else decisions[0]
 
 
-@dataclass(slots=True)
-class _Described:
-    """An action that was asked about lately."""
-
-    action: Action
-    size: int
-    digest: bytes = b""
-
-
 class Enforcer:
     """The gate of one session."""
 
@@ -104,13 +89,10 @@ class Enforcer:
         self._session = session
         self._recorder = recorder
         self._supported = supported
-        self._estimates = estimates
         self._facts = Facts(estimates, unestimated)
-        self._now = now
         self._seal = object()
-        # Approvals that were asked for and neither used nor withdrawn yet, by exchange.
-        self._approvals: dict[int, tuple[str, RequireApproval]] = {}
-        self._described: dict[int, _Described] = {}
+        self._descriptions = Descriptions(session)
+        self._approvals = Approvals(decisions, session, recorder, self._record, self._descriptions, estimates, now)
         # Actions that people are going to be asked about, with the facts that policies wanted, by exchange.
         self._known: dict[int, tuple[Action, ...]] = {}
         self._reading = Reading(decisions, session)
@@ -191,31 +173,14 @@ class Enforcer:
         """Forgets the approvals that no request can use any more; what becomes of each is on record."""
         for held, update in await self._detached.forget():
             if update.state == "pending":
-                await self._take_back(held.approval_id, held.decision, "nobody came back for it in time")
+                await self._approvals.take_back(held.approval_id, held.decision, "nobody came back for it in time")
                 continue
             with contextlib.suppress(SpoolError):
                 self._recorder.record(records.resolved(held.decision, held.approval_id, update.state, update.comment))
 
     async def withdraw(self, exchange: int, reason: str) -> None:
         """The exchange no longer wants its approval. Never raises, takes a second at most."""
-        found = self._approvals.pop(exchange, None)
-        if found is None:
-            return
-        try:
-            await self._take_back(*found, reason)
-        except asyncio.CancelledError:
-            self._approvals[exchange] = found
-            raise
-
-    async def _take_back(self, approval_id: str, decision: RequireApproval, reason: str) -> None:
-        try:
-            async with asyncio.timeout(_WITHDRAW_SECONDS):
-                await self._decisions.cancel_approval(self._session, approval_id, reason)
-        except (DecisionUnavailable, TimeoutError) as error:
-            # It runs out by itself, and nothing here will ever use it.
-            self._log.warning("an approval could not be withdrawn", approval=approval_id, error=str(error))
-        with contextlib.suppress(SpoolError):
-            self._recorder.record(records.resolved(decision, approval_id, "cancelled"))
+        await self._approvals.withdraw(exchange, reason)
 
     async def close(self, reason: str) -> None:
         """Withdraw whatever is waited for, because the session ends.
@@ -223,8 +188,7 @@ class Enforcer:
         What a client comes back for stands: it may come back through another session, when this proxy has gone. The
         service ends it with its time, or with a session that somebody ends on purpose.
         """
-        for exchange in tuple(self._approvals):
-            await self.withdraw(exchange, reason)
+        await self._approvals.close(reason)
 
     # --- a decision ---------------------------------------------------------------------------------------------------
 
@@ -246,24 +210,24 @@ class Enforcer:
     async def _answers(self, ask: Ask) -> tuple[Answer, ...]:
         """One answer for each action; a single deny where there is no whole answer."""
         try:
-            sizes = [self._size(action) for action in ask.actions]
+            sizes = [self._descriptions.size(action) for action in ask.actions]
         except (TypeError, ValueError):
-            return (_deny("action-not-understood", "this proxy could not describe it to the decision service"),)
+            return (denied("action-not-understood", "this proxy could not describe it to the decision service"),)
         if not sizes:
-            return (_deny("action-not-understood", "it holds nothing that could be decided"),)
-        if sum(sizes) > LARGEST_ACTION and self._travels(ask) > LARGEST_ACTION:
-            return (_too_large(),)
+            return (denied("action-not-understood", "it holds nothing that could be decided"),)
+        if sum(sizes) > LARGEST_ACTION and self._descriptions.travels(ask.actions) > LARGEST_ACTION:
+            return (too_large(LARGEST_ACTION),)
         try:
             for _ in range(MOST_TRIES):
                 if self._reading.lacks(ask):
-                    return (_deny(NEEDS_MORE, "policies read more of it than was said", retry=True),)
+                    return (denied(NEEDS_MORE, "policies read more of it than was said", retry=True),)
                 decisions = await self._decisions.decide(self._session, ask.actions)
                 if not self._reading.behind(decisions):
                     break
                 if ended := await self._reading.renew(decisions[0].policy_revision):
-                    return (_deny("session-ended", f"the session has ended: {ended}"),)
+                    return (denied("session-ended", f"the session has ended: {ended}"),)
             else:
-                return (_deny("policies-change", "the policies change while it is decided", retry=True),)
+                return (denied("policies-change", "the policies change while it is decided", retry=True),)
         except DecisionUnavailable as error:
             return (self._unavailable(error),)
         if len(decisions) != len(ask.actions) or len({each.policy_revision for each in decisions}) != 1:
@@ -285,7 +249,9 @@ class Enforcer:
         answers = zip(decisions, ask.actions, strict=True)
         events = [*first, *(records.decided(each, ask, action, bodies=not ask.execution) for each, action in answers)]
         if ask.execution:
-            events.append(records.intended(ask, execution_id, decisions, [*map(self._digest, ask.actions)]))
+            events.append(
+                records.intended(ask, execution_id, decisions, [*map(self._descriptions.digest, ask.actions)])
+            )
         failed = self._record(events)
         if failed is not None:
             return failed
@@ -311,17 +277,12 @@ class Enforcer:
             self._recorder.record(*events)
         except SpoolError as error:
             self._log.error("a decision could not be recorded", session=self._session.session_id, error=str(error))
-            return _deny("record-unavailable", "it cannot be put on record, so it must not happen", retry=True)
+            return denied("record-unavailable", "it cannot be put on record, so it must not happen", retry=True)
         return None
 
     def _unavailable(self, error: DecisionUnavailable) -> Deny:
         self._log.warning("no decision", session=self._session.session_id, error=str(error))
-        if isinstance(error, RequestRefused):
-            return _deny("decision-refused", "the decision service does not decide this request")
-        if isinstance(error, ShareExhausted):
-            words = "this person or workload has as much under way or pending as it may; try again when some has ended"
-            return _deny("share-exhausted", words, retry=True)
-        return _deny("decision-unavailable", "no decision could be made in time", retry=True)
+        return undecided(error)
 
     # --- people -------------------------------------------------------------------------------------------------------
 
@@ -334,22 +295,23 @@ class Enforcer:
             return
         settled = False
         try:
-            opened = await self._request(ask, action, decision)
+            opened = await self._approvals.request(ask, action, decision)
             if isinstance(opened, Deny):
                 settled = True
                 yield Decided(ask.exchange, self._refuse(ask, [opened], opened))
                 return
-            seconds = self._hold_seconds(ask, decision, opened)
-            held = Held(opened.approval_id, decision, opened.url, opened.approvers, seconds)
+            held = self._approvals.held(ask, decision, opened)
             failed = self._record([records.requested(ask, decision, opened)])
             yield Decided(ask.exchange, failed or held)
             if failed is not None:
                 return
-            limit = seconds + _GRACE_SECONDS if ask.hold is None else min(seconds + _GRACE_SECONDS, ask.hold)
-            update = await self._await(opened.approval_id, limit)
-            outcome = self._resolve(ask, decision, opened.approval_id, update)
+            limit = held.expires_in + _GRACE_SECONDS
+            update = await self._approvals.outcome(
+                held.approval_id, limit if ask.hold is None else min(limit, ask.hold)
+            )
+            outcome = self._approvals.resolve(ask, held, update)
             # An approval that ran out here may still be pending there, and one that was not recorded is not used.
-            settled = isinstance(outcome, Approved) or update.state in _ENDED
+            settled = isinstance(outcome, Approved) or update.state in ENDED
             yield outcome
         finally:
             if not settled:
@@ -364,12 +326,12 @@ class Enforcer:
         failed = self._record([records.decided(decision, ask, action, bodies=True)])
         if failed is not None:
             return Decided(ask.exchange, failed, final=True)
-        digest = self._digest(action)
+        digest = self._descriptions.digest(action)
         async with self._detached.alone(digest):
             held = self._detached.get(digest)
             approved = False
             if held is None:
-                opened = await self._request(ask, action, decision)
+                opened = await self._approvals.request(ask, action, decision)
                 if isinstance(opened, Deny):
                     return Decided(ask.exchange, self._refuse(ask, [opened], opened), final=True)
                 approved = opened.approved
@@ -387,9 +349,8 @@ class Enforcer:
         if failed is not None:
             await self.withdraw(ask.exchange, "it could not be put on record")
             return failed
-        self._approvals.pop(ask.exchange, None)
-        seconds = self._hold_seconds(ask, decision, opened)
-        held = Held(opened.approval_id, decision, opened.url, opened.approvers, seconds)
+        self._approvals.drop(ask.exchange)
+        held = self._approvals.held(ask, decision, opened)
         self._detached.keep(digest, held)
         return held
 
@@ -398,7 +359,7 @@ class Enforcer:
         if len(ask.actions) != 1:
             return None
         try:
-            digest = self._digest(ask.actions[0])
+            digest = self._descriptions.digest(ask.actions[0])
         except (TypeError, ValueError):
             return None
         held = self._detached.get(digest)
@@ -414,125 +375,27 @@ class Enforcer:
         if not self._detached.take(digest, held):
             # Another exchange came back for it meanwhile: it is that one's.
             update = ApprovalUpdate("redeemed")
-        self._approvals[ask.exchange] = (held.approval_id, held.decision)
-        match self._resolve(ask, held.decision, held.approval_id, update):
+        self._approvals.keep(ask.exchange, held)
+        match self._approvals.resolve(ask, held, update):
             case Approved(approval_id=approval_id):
                 return Decided(ask.exchange, await self._redeem(ask, approval_id))
             case Decided() as refused:
                 return refused
 
-    def _digest(self, action: Action) -> bytes:
-        known = self._described.get(id(action))
-        if known is None or known.action is not action:
-            return digest_of(action, self._session.subject.name, self._session.resource)
-        if not known.digest:
-            known.digest = digest_of(action, self._session.subject.name, self._session.resource)
-        return known.digest
-
-    def _travels(self, ask: Ask) -> int:
-        """Bytes that the service has to be told, which are few where no policy reads a long text or parameter."""
-        return sum(action_size(action, self._session.input_paths) for action in ask.actions)
-
-    def _size(self, action: Action) -> int:
-        """See `action_size`. A protocol may ask with the very same action again, so what is known of it is kept."""
-        known = self._described.get(id(action))
-        if known is not None and known.action is action:
-            return known.size
-        size = action_size(action)
-        if size <= _SMALL_ACTION:
-            if len(self._described) >= _MOST_DESCRIBED:
-                self._described.clear()
-            self._described[id(action)] = _Described(action, size)
-        return size
-
-    async def _request(self, ask: Ask, action: Action, decision: RequireApproval) -> PendingApproval | Deny:
-        if self._size(action) > LARGEST_ACTION:
-            return _too_large()  # people would be shown all of it
-        digest = self._digest(action)
-        estimate = action.estimate
-        if estimate is None and self._estimates is not None:
-            estimate = await self._estimates.of(action)
-        request = ApprovalRequest(
-            decision.decision_id, _new_id(), action, digest, ask.in_transaction, ask.hold, ask.detached, estimate
-        )
-        try:
-            approval = await self._decisions.request_approval(self._session, request)
-        except DecisionUnavailable as error:
-            return self._unavailable(error)
-        except asyncio.CancelledError:
-            await self._withdraw_unanswered(request)
-            raise
-        self._approvals[ask.exchange] = (approval.approval_id, decision)
-        return approval
-
-    async def _withdraw_unanswered(self, request: ApprovalRequest) -> None:
-        """The client left before the approval had a name here: the same key gives it, and then it can go."""
-        with contextlib.suppress(DecisionUnavailable, TimeoutError):
-            async with asyncio.timeout(_WITHDRAW_SECONDS):
-                approval = await self._decisions.request_approval(self._session, request)
-                await self._decisions.cancel_approval(self._session, approval.approval_id, "the client left")
-
-    def _hold_seconds(self, ask: Ask, decision: RequireApproval, approval: PendingApproval) -> float:
-        limits = [limit for limit in (ask.hold, decision.wait or None) if limit is not None]
-        if approval.expires_at is not None:
-            limits.append(approval.expires_at - self._now())
-        return max(0.0, min(limits, default=0.0))
-
-    async def _await(self, approval_id: str, seconds: float) -> ApprovalUpdate:
-        """The final state. A stream that breaks is opened again, until the time is over."""
-        tries = 0
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while True:
-                    try:
-                        async with contextlib.aclosing(
-                            self._decisions.await_approval(self._session, approval_id)
-                        ) as updates:
-                            async for update in updates:
-                                tries = 0
-                                if update.state != "pending":
-                                    return update
-                    except RequestRefused:
-                        return ApprovalUpdate("unknown")
-                    except DecisionUnavailable as error:
-                        self._log.info(
-                            "waiting for an approval was interrupted", approval=approval_id, error=str(error)
-                        )
-                    await asyncio.sleep(_REOPEN_SECONDS[min(tries, len(_REOPEN_SECONDS) - 1)])
-                    tries += 1
-        return ApprovalUpdate("timed-out")
-
-    def _resolve(
-        self, ask: Ask, decision: RequireApproval, approval_id: str, update: ApprovalUpdate
-    ) -> Decided | Approved:
-        event = records.resolved(decision, approval_id, update.state, update.comment)
-        if update.state == "approved":
-            failed = self._record([event])
-            return Approved(ask.exchange, approval_id) if failed is None else Decided(ask.exchange, failed)
-        if update.state in _ENDED:
-            self._approvals.pop(ask.exchange, None)
-        code, message = _UNAPPROVED.get(update.state, _UNAPPROVED["unknown"])
-        said = f"{message}: {update.comment}" if update.comment else message
-        deny = Deny(decision.decision_id, decision.policy_revision, (Reason(code, said), *decision.reasons))
-        return Decided(
-            ask.exchange, self._record([event, records.decided(deny, ask, ask.actions[0], bodies=False)]) or deny
-        )
-
     async def _redeem(self, ask: Ask, approval_id: str) -> Grant | Deny:
         """Use an approval for the action as it stands now. The service decides again; only its grant counts."""
-        held = self._approvals.get(ask.exchange)
-        if held is None or held[0] != approval_id or len(ask.actions) != 1 or not ask.execution:
-            deny = _deny("approval-does-not-fit", "the approval was given to another command")
+        if not self._approvals.fits(ask.exchange, approval_id) or len(ask.actions) != 1 or not ask.execution:
+            deny = denied("approval-does-not-fit", "the approval was given to another command")
             return self._refuse(ask, [deny] * len(ask.actions), deny)
         action, execution_id = ask.actions[0], _new_id()
         try:
-            digest = self._digest(action)
+            digest = self._descriptions.digest(action)
             answer = await self._decisions.redeem_approval(self._session, approval_id, digest, execution_id)
         except RequestRefused:
             # It is not used up, and no other command can use it: take it back.
             await self.withdraw(ask.exchange, "the command is no longer what was approved")
             changed = "it is not what was approved any more, or the approval has ended; send it again to ask anew"
-            deny = _deny("approval-not-redeemed", changed)
+            deny = denied("approval-not-redeemed", changed)
             return self._refuse(ask, [deny], deny)
         except DecisionUnavailable as error:
             # It may have been used up: what is lost then is the grant, never is there a second one.
@@ -540,9 +403,9 @@ class Enforcer:
             deny = self._unavailable(error)
             return self._refuse(ask, [deny], deny)
         except (TypeError, ValueError):
-            deny = _deny("action-not-understood", "this proxy could not describe it to the decision service")
+            deny = denied("action-not-understood", "this proxy could not describe it to the decision service")
             return self._refuse(ask, [deny], deny)
-        self._approvals.pop(ask.exchange, None)
+        self._approvals.drop(ask.exchange)
         event = records.redeemed(answer, approval_id, execution_id)
         match deny_unsupported(answer, self._supported):
             case Allow() | Mask() as granted if self._reading.behind([granted]) and ask.paths is not None:
@@ -560,28 +423,8 @@ class Enforcer:
         return self._record([event, records.decided(deny, ask, action, bodies=True)]) or deny
 
 
-_ENDED: Final = ("denied", "cancelled", "expired", "redeemed", "withdrawn")
-_UNAPPROVED: Final = {
-    "denied": ("approval-denied", "the approval was refused"),
-    "expired": ("approval-expired", "nobody approved it in time"),
-    "timed-out": ("approval-expired", "nobody approved it in time"),
-    "cancelled": ("approval-cancelled", "the request for approval was withdrawn"),
-    "withdrawn": ("approval-withdrawn", "the approval was given and taken back"),
-    "redeemed": ("approval-used", "the approval has already been used"),
-    "unknown": ("approval-unknown", "the decision service does not know the approval"),
-}
-
-
 def _labels(decision: Decision) -> tuple[FieldLabels, ...]:
     return decision.labels if isinstance(decision, Allow | Mask) else ()
-
-
-def _deny(code: str, message: str, *, retry: bool = False) -> Deny:
-    return local_deny(f"local-{_new_id()}", code, message, retry=retry)
-
-
-def _too_large() -> Deny:
-    return _deny("action-too-large", f"its description is larger than {LARGEST_ACTION} bytes")
 
 
 def _new_id() -> str:

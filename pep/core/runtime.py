@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import os
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,9 +25,10 @@ from pep.core.facts import NO_ROWS
 from pep.core.leg import Leg
 from pep.core.listener import Listener
 from pep.core.listener_tls import ListenerTls
+from pep.core.local_denials import denied
 from pep.core.mailbox import Mailbox
 from pep.core.meters import Meters, Standing
-from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, RecordSession, duty_name, local_deny
+from pep.core.model import OBLIGATION_NAMES, Deny, ReadOnly, Reason, RecordSession, duty_name
 from pep.core.owed import Owed
 from pep.core.recorder import Recorder, SpoolError
 from pep.core.records import Body, Event, EventType
@@ -223,17 +223,17 @@ class Runtime:
 
     async def _open(self, login: Login) -> SessionHandle | Deny:
         if len(self.sessions) >= self.proxy.limits.sessions:
-            return _deny("too-many-sessions", "this proxy serves as many sessions as it may", retry=True)
+            return denied("too-many-sessions", "this proxy serves as many sessions as it may", retry=True)
         if self.spool.failed:
-            return _deny("record-unavailable", "nothing can be put on record here, so nothing may happen", retry=True)
+            return denied("record-unavailable", "nothing can be put on record here, so nothing may happen", retry=True)
         try:
             return await self.decisions.open_session(login)
         except RequestRefused as error:
             self.log.warning("a login was not decided", error=str(error))
-            return _deny("login-refused", "the decision service does not decide this login")
+            return denied("login-refused", "the decision service does not decide this login")
         except DecisionUnavailable as error:
             self.log.warning("a login was not decided", error=str(error))
-            return _deny("decision-unavailable", "the decision service cannot be asked now", retry=True)
+            return denied("decision-unavailable", "the decision service cannot be asked now", retry=True)
 
     def _opened(
         self, handle: SessionHandle, login: Login, recorder: Recorder, supported: frozenset[type]
@@ -257,14 +257,14 @@ class Runtime:
             recorder.record(event)
         except SpoolError as error:
             self.log.error("a session could not be recorded", error=str(error))  # noqa: TRY400 - says all there is
-            return _deny("record-unavailable", "the session cannot be put on record", retry=True)
+            return denied("record-unavailable", "the session cannot be put on record", retry=True)
         self.begun += 1
         if any(type(duty) not in supported & _SESSION_DUTIES for duty in handle.obligations):
             reason = Reason("obligation-unsupported", "this proxy cannot perform what policy demands of the session")
             return Deny(handle.decision_id, handle.policy_revision, (reason,))
         if self.sessions.of(handle.subject.root.name) >= self.proxy.limits.sessions_per_subject:
             words = "this person or workload has as many sessions at this proxy as it may; close one first"
-            return _deny("too-many-sessions", words, retry=True)
+            return denied("too-many-sessions", words, retry=True)
         return None
 
     def _refused(self, deny: Deny, login: Login) -> Deny:
@@ -301,7 +301,3 @@ def meters_of(proxy: ProxyConfig) -> Meters:
 
 def version() -> str:
     return importlib.metadata.version("checkrein")
-
-
-def _deny(code: str, message: str, *, retry: bool = False) -> Deny:
-    return local_deny(f"local-{os.urandom(16).hex()}", code, message, retry=retry)

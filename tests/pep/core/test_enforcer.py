@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from pep.core.decision_client import ApprovalUpdate, PendingApproval
-from pep.core.enforcer import LARGEST_ACTION, Enforcer, deny_unsupported, strictest
+from pep.core.described import LARGEST_ACTION
+from pep.core.enforcer import Enforcer, deny_unsupported, strictest
 from pep.core.errors import DecisionUnavailable, RequestRefused
 from pep.core.model import (
     Allow,
