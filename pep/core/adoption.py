@@ -6,8 +6,11 @@ and what it has it ignores. Nothing that can be read is thrown away, and what ca
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import structlog
@@ -15,7 +18,7 @@ import structlog
 from pdp.v1.digests import chain_hash
 from pep.core.recorder import PROCESS_PREFIX, SpoolError, is_final, utc_now
 from pep.core.records import Chain, Event, EventType
-from pep.core.segments import SUFFIX, BodyEntry, EventEntry, OpenEntry, Segment, decode, encode
+from pep.core.segments import SUFFIX, BodyEntry, Entry, EventEntry, OpenEntry, Segment, decode, encode, is_torn
 
 
 def adopt(folder: Path, ordinal: int) -> list[Segment]:
@@ -38,7 +41,7 @@ def _read_back(segment: Segment, chains: dict[str, Chain]) -> None:
     """Notes what the segment holds, cuts what is torn, and follows the chains."""
     log = structlog.get_logger("pep.spool")
     data = segment.path.read_bytes()
-    for end, entry in decode(data):
+    for end, entry in _recorded(data):
         segment.note(entry, end)
         match entry:
             case OpenEntry(session=session, seq=seq, hash=digest):
@@ -47,21 +50,56 @@ def _read_back(segment: Segment, chains: dict[str, Chain]) -> None:
                 before = chains.pop(session, None)
                 if before is not None and chain_hash(before.hash, session, seq, entry.data) != digest:
                     log.error("a record of a dead process breaks its chain", session=session, seq=seq)
-                if not _ends_chain(entry.data):
+                if not _ends_chain(_document(entry)):
                     chains[session] = _chain(session, seq + 1, digest)
             case BodyEntry():
                 pass
     if segment.size < len(data):
         # Mostly the torn end of a last write, which nobody was promised. Where the disk changed something in the
         # middle, whole entries may follow: nothing of it is thrown away.
-        aside = segment.path.parent.parent / "damaged"
-        aside.mkdir(exist_ok=True, mode=0o700)
-        kept = aside / f"{segment.path.parent.name}-{segment.path.name}"
-        kept.write_bytes(data[segment.size :])
-        kept.chmod(0o600)
+        kept = _kept_aside(segment.path, data[segment.size :])
         lost = len(data) - segment.size
         log.error("cut what cannot be read, and kept it aside", bytes=lost, kept=str(kept))
         os.truncate(segment.path, segment.size)
+
+
+def _recorded(data: bytes) -> list[tuple[int, Entry]]:
+    """The entries that were on record, each with the offset behind it.
+
+    An event and its bodies are one write. Where that was cut short within the bodies, the event was on record no more
+    than they were; alone, it would be one that the service waits for the bodies of, and takes no end behind.
+    """
+    entries = list(decode(data))
+    whole = missing = 0
+    for number, (_, entry) in enumerate(entries, 1):
+        match entry:
+            case EventEntry():
+                missing = len(_document(entry).get("bodies", ()))
+            case BodyEntry():
+                missing -= 1
+            case OpenEntry():
+                pass
+        if not missing:
+            whole = number
+    return entries[:whole] if entries and is_torn(data, entries[-1][0]) else entries
+
+
+def _kept_aside(segment: Path, damaged: bytes) -> Path:
+    """The file that has it from now on. A segment may be torn more than once: by its process and by a successor."""
+    aside = segment.parent.parent / "damaged"
+    aside.mkdir(exist_ok=True, mode=0o700)
+    for number in itertools.count():
+        kept = aside / f"{segment.parent.name}-{segment.name}{f'.{number}' if number else ''}"
+        try:
+            descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            continue
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(damaged)
+            file.flush()
+            os.fsync(file.fileno())
+        return kept
+    raise AssertionError("there is always another number")
 
 
 def _write_losses(segment: Segment, chains: dict[str, Chain]) -> None:
@@ -87,6 +125,10 @@ def _chain(session: str, seq: int, digest: bytes) -> Chain:
     return chain
 
 
-def _ends_chain(data: bytes) -> bool:
-    document = orjson.loads(data)
+def _document(event: EventEntry) -> Mapping[str, Any]:
+    document: Mapping[str, Any] = orjson.loads(event.data)
+    return document
+
+
+def _ends_chain(document: Mapping[str, Any]) -> bool:
     return is_final(document["type"], document.get("facts", {}).get("what"))

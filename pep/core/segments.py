@@ -100,6 +100,12 @@ def decode(data: bytes, offset: int = 0) -> Iterator[tuple[int, Entry]]:
         yield offset, entry
 
 
+def is_torn(data: bytes, offset: int) -> bool:
+    """Whether the file ends before what was to stand there does, as when a write was cut short."""
+    start = offset + _HEADER.size
+    return start > len(data) or start + int(_HEADER.unpack_from(data, offset)[0]) > len(data)
+
+
 def _payload(data: bytes, offset: int) -> tuple[int, bytes] | None:
     start = offset + _HEADER.size
     if start > len(data):
