@@ -230,11 +230,19 @@ class Spool:
             if self._unsynced and self._fsync_seconds:
                 self._unsynced = False
                 try:
-                    # A descriptor of its own: the segment may be closed meanwhile.
-                    copy = os.dup(self._file)
-                    await asyncio.get_running_loop().run_in_executor(None, sync_and_close, copy)
+                    await self._sync()
                 except OSError as error:
                     self._fail(f"the spool could not be synced: {error.strerror}")
+
+    async def _sync(self) -> None:
+        try:
+            # A descriptor of its own: the segment may be closed meanwhile.
+            copy = os.dup(self._file)
+        except OSError:
+            # None is free, because clients have them all: that says nothing of the disk, and the loop waits for it.
+            os.fsync(self._file)
+        else:
+            await asyncio.get_running_loop().run_in_executor(None, sync_and_close, copy)
 
     def close(self) -> None:
         """Give the folder up. An empty one goes; one with records, or with a chain without an end, has a successor."""

@@ -273,6 +273,48 @@ def test_a_full_disk_is_said_until_there_is_room_though_no_client_asks(tmp_path:
     successor.close()
 
 
+NO_DESCRIPTOR = """
+import asyncio, os, resource, sys
+from pathlib import Path
+from pep.core.recorder import Recorder
+from pep.core.records import Event, EventType
+from pep.core.spool import Spool
+
+async def main():
+    spool = Spool.open(Path(sys.argv[1]), fsync_seconds=0.001)
+    recorder = Recorder(spool, "s-1", "user:ada")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError as error:
+        print(error.strerror)
+    recorder.record(Event(EventType.INTENT))
+    running = asyncio.create_task(spool.run())
+    async with asyncio.timeout(60):
+        while spool._unsynced and not spool.failed:
+            await asyncio.sleep(0.001)
+    for each in taken:
+        os.close(each)
+    print("failed:", spool.failed)
+    recorder.record(Event(EventType.INTENT))
+    running.cancel()
+    spool.close()
+
+asyncio.run(main())
+"""
+
+
+def test_that_no_descriptor_is_free_does_not_end_all_recording(tmp_path: Path):
+    program = [sys.executable, "-c", NO_DESCRIPTOR, tmp_path]
+    done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.splitlines() == ["Too many open files", "failed: "]
+    successor = Spool.open(tmp_path)
+    assert types(successor, "s-1") == ["intent", "intent", "session.lost"]
+    successor.close()
+
+
 CLOSED_FOLDER = """
 import os, sys
 from pathlib import Path
