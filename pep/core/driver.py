@@ -201,7 +201,7 @@ class _Driver:
             case Answer():
                 self._answered(item)
             case Timer():
-                if self._timers.counts(item):
+                if self._timers.claim(item):
                     self._receive(wire.TimerFired(item.name))
             case wire.ClientClosed():
                 self._client_closed()

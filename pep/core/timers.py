@@ -1,7 +1,8 @@
 """A session's timers by their names: each is set anew with every request, and hardly one ever fires.
 
 So the loop's own timer of a name is left as it is when its time is put off or cleared; when that comes, it is set to
-what is left of the time then. Knows nothing of what a timer is for.
+what is left of the time then. Of names that do not come again, as one for each statement, none is kept when it is
+cleared. Knows nothing of what a timer is for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pep.core.values import value
 
 # A loop's timer may be early by what its clock does not tell apart.
 _CLOCK_SECONDS: Final = 0.002
+# More names than that are not ones that come again.
+_MOST_KEPT: Final = 16
 
 
 @value
@@ -43,6 +46,7 @@ class Timers:
         self._fired = fired
         self._loop = asyncio.get_running_loop()
         self._by_name: dict[str, _Running] = {}
+        self._number = 0
 
     def set(self, name: str, seconds: float | None) -> None:
         """Instead of the timer of that name; None: there is none any more."""
@@ -51,9 +55,12 @@ class Timers:
             if seconds is None:
                 return
             running = self._by_name[name] = _Running()
-        running.number += 1
+        self._number += 1
+        running.number = self._number
         if seconds is None:
             running.until = None
+            if running.handle is None or len(self._by_name) > _MOST_KEPT:
+                self._forget(name, running)
             return
         running.until = until = self._loop.time() + seconds
         if running.handle is not None:
@@ -62,15 +69,24 @@ class Timers:
             running.handle.cancel()
         self._start(name, running, until)
 
-    def counts(self, timer: Timer) -> bool:
-        """Whether nobody has set it anew, or cleared it, since it fired."""
-        return self._by_name[timer.name].number == timer.number
+    def claim(self, timer: Timer) -> bool:
+        """Whether it counts: nobody has set it anew, cleared it or claimed it since it fired."""
+        running = self._by_name.get(timer.name)
+        if running is None or running.number != timer.number:
+            return False
+        self._forget(timer.name, running)
+        return True
 
     def close(self) -> None:
         for running in self._by_name.values():
             if running.handle is not None:
                 running.handle.cancel()
         self._by_name.clear()
+
+    def _forget(self, name: str, running: _Running) -> None:
+        del self._by_name[name]
+        if running.handle is not None:
+            running.handle.cancel()
 
     def _start(self, name: str, running: _Running, at: float) -> None:
         running.at = at
@@ -79,6 +95,7 @@ class Timers:
     def _over(self, name: str, running: _Running) -> None:
         running.handle = None
         if running.until is None:
+            self._forget(name, running)
             return
         if self._loop.time() + _CLOCK_SECONDS < running.until:
             self._start(name, running, running.until)

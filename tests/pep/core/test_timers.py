@@ -33,6 +33,27 @@ def test_what_is_brought_forward_does_not_wait_for_its_old_time():
     asyncio.run(run())
 
 
+def test_nothing_is_kept_of_names_that_do_not_come_again():
+    async def run() -> None:
+        fired: list[Timer] = []
+        timers = Timers(fired.append)
+        for number in range(1000):
+            timers.set(f"limit:{number}", 3600.0)
+            timers.set(f"limit:{number}", None)
+        assert len(timers._by_name) < 50
+        for number in range(50):
+            timers.set(f"short:{number}", 0.001)
+        await until(lambda: len(fired) == 50)
+        assert all(timers.claim(each) for each in fired)
+        assert not any(timers.claim(each) for each in fired), "each is claimed once"
+        assert len(timers._by_name) < 50
+        timers.set("short:0", 3600.0)
+        assert not timers.claim(fired[0]), "it was set anew"
+        timers.close()
+
+    asyncio.run(run())
+
+
 def test_what_is_cleared_or_set_anew_does_not_count_any_more():
     async def run() -> None:
         fired: list[Timer] = []
@@ -42,9 +63,9 @@ def test_what_is_cleared_or_set_anew_does_not_count_any_more():
         timers.set("other", 0.02)
         await until(lambda: bool(fired))
         assert [timer.name for timer in fired] == ["other"]
-        assert timers.counts(fired[0])
+        assert timers.claim(fired[0])
         timers.set("other", None)
-        assert not timers.counts(fired[0]), "it was cleared before anybody was told"
+        assert not timers.claim(fired[0]), "it was cleared before anybody was told"
         timers.set("late", 0.01)
         timers.close()
         timers.set("last", 0.05)
