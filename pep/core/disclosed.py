@@ -7,6 +7,7 @@ no value is ever among them. Pure.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -69,9 +70,11 @@ class _Labels:
         return found
 
     def _field(self, dataset: str, name: str) -> Iterable[str]:
+        if name == ANY:
+            # Whatever labels any field has that it may stand for, those that were too many to be named among them.
+            told = (each.labels for each in self._told if dataset == ANY or each.dataset in (dataset, ANY))
+            found = (labels for (of, _), labels in self._found.items() if dataset in (of, ANY))
+            return set(itertools.chain.from_iterable((*told, *found)))
         if (known := self._found.get((dataset, name))) is not None:
             return known
-        if name != ANY:
-            return self._named.get((dataset, name), set()) | self._named.get((ANY, ANY), set())
-        mine = (each for each in self._told if dataset == ANY or each.dataset in (dataset, ANY))
-        return {label for each in mine for label in each.labels}
+        return self._named.get((dataset, name), set()) | self._named.get((ANY, ANY), set())

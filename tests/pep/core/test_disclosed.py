@@ -45,5 +45,10 @@ def test_labels_that_are_too_many_to_be_named_are_every_fields():
 def test_many_fields_are_named_by_their_datasets_and_many_datasets_not_at_all():
     wide = frozenset(("public.c", f"f{number}") for number in range(MOST_FIELDS + 1))
     assert told(Disclosed(wide)) == {"rows": 0, "clear": {"public.c": {"*": ["email", "pii", "ssn"]}}}
+    found = {("public.c", "f7"): frozenset({"found"}), ("public.o", "f"): frozenset({"other"})}
+    assert told(Disclosed(wide, labels=found)) == {
+        "rows": 0,
+        "clear": {"public.c": {"*": ["email", "found", "pii", "ssn"]}},
+    }
     everywhere = frozenset((f"d{number}", "f") for number in range(MOST_FIELDS + 1))
     assert told(Disclosed(everywhere)) == {"rows": 0, "clear": {"*": {"*": ["email", "internal", "pii", "ssn"]}}}
