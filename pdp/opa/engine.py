@@ -63,6 +63,7 @@ class PolicyEngine:
         self._tasks = asyncio.TaskGroup()
         self._watching: asyncio.Task[None] | None = None
         self._active: Active | None = None
+        self._unkept: Bundle | None = None
         self._restarts_before = 0
         self._policy_error = ""
         self._places: tuple[str, ...] = ()
@@ -238,8 +239,12 @@ class PolicyEngine:
             await self._begin_with_the_pin(self._pin)
         if self._pin is None and bundle is not None and bundle.revision != self.revision:
             await self._put_in_force(bundle)
-            await asyncio.to_thread(keep, bundle, self._folder / "bundle.tar.gz")
+            self._unkept = bundle
             self._tell(Change.ACTIVATED, bundle)
+        if self._unkept is not None:
+            # It is in force whether it can be kept or not; where not, the next change of the files tries again.
+            await asyncio.to_thread(keep, self._unkept, self._folder / "bundle.tar.gz")
+            self._unkept = None
         # Only now: whoever sees no error takes the files to be in force.
         if bundle is not None:
             self._policy_error, self._places = "", ()

@@ -18,6 +18,7 @@ from pdp.opa.engine import UNAVAILABLE, PolicyEngine
 from pdp.opa.program import OpaFailed
 from pdp.policies import bundle as bundles
 from pdp.policies.bundle import Bundle
+from pdp.policies.history import Change
 from pdp.policies.reads import on_demand
 from pdp.policy_result import PolicyResult, Verdict
 from tests.fix_policies import BOTH, GUARD, OPEN, SHOP, Repository, connect
@@ -278,6 +279,28 @@ def test_the_last_good_policies_are_used_when_the_files_are_broken_at_start(engi
             assert (await engine.decide(connect())).verdict is Verdict.ALLOW
             assert f"{broken}:3: deny must be a set" in engine.policy_error
             assert engine.ready
+
+    asyncio.run(run())
+
+
+def test_what_cannot_be_kept_is_in_force_and_told_and_is_kept_when_it_can_be(engine_of, repository, state):
+    async def run():
+        async with engine_of(repository) as engine:
+            first = engine.revision
+            # Whatever is written first, before it takes the place of the one that is kept.
+            in_the_way = state / "opa" / "bundle.tar.new"
+            in_the_way.mkdir()
+            repository.write("policies/guard/guard.rego", GUARD.replace('"bad"', '"worse"'))
+            await until(engine, lambda _: engine.revision != first and engine.policy_error != "")
+            second = engine.revision
+            in_the_way.rmdir()
+            broken = repository.write("policies/guard/guard.rego", "package policies.guard\n\ndeny if {\n")
+            await until(engine, lambda _: str(broken) in engine.policy_error)
+            await settled(engine)
+            told = [engine.events.get_nowait() for _ in range(engine.events.qsize())]
+            assert [each.revision for each in told if each.change is Change.ACTIVATED] == [first, second]
+        async with engine_of(repository) as engine:
+            assert engine.revision == second
 
     asyncio.run(run())
 
