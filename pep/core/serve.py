@@ -97,13 +97,14 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
                 async with _operated(proxy, runtime):
                     await _until_stopped(server(proxy, runtime), runtime)
             finally:
+                # A session that is opened meanwhile is one of those whose number stands in the last record.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_SECONDS):
+                        await runtime.settled()
                 # Where ends are owed that cannot be written, a successor says of the process that it is lost.
                 if runtime.owed.settle():
                     with contextlib.suppress(SpoolError):
                         recorder.record(_process_event("stopped", proxy, sessions=runtime.begun))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(CLOSE_SECONDS):
-                        await runtime.settled()
                 await shipper.drained(_SHIP_ON_STOP_SECONDS)
                 for task in running:
                     task.cancel()

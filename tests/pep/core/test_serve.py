@@ -20,6 +20,7 @@ from pep.core.runtime import Admitted, Runtime
 from pep.core.serve import run_proxy
 from pep.core.wire import Revoked
 from pep.protocols import MODELS
+from tests.pep.core.scripted import until
 from tests.pep.core.test_config import GOOD
 from tests.pep.core.test_grpc_client import ALLOWED, Service, serving
 
@@ -120,6 +121,36 @@ def test_a_client_is_admitted_recorded_and_told_when_the_proxy_stops(tmp_path: P
     assert service.bodies["s-1", 0, 0] == b'{"name":"toy"}'
     assert b"secret" not in b"".join(event for events in service.stored.values() for event in events)
     assert list((tmp_path / "spool" / "shop").iterdir()) == []
+
+
+def test_a_session_that_is_opened_while_the_proxy_stops_counts_among_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pep.core.serve.CLOSE_SECONDS", 60.0)
+
+    async def conversation() -> Service:
+        late = asyncio.Event()
+        service = Service(answers=[late, opened()])
+        async with serving(tmp_path, service):
+            read, toy, stopping = settings(tmp_path, "  timeout: {open: 60s}\n"), Toy(), asyncio.Event()
+            running = asyncio.create_task(run_proxy(read, read.proxies[0], toy.serve, stopping))
+            await toy.listening.wait()
+            assert toy.runtime is not None
+            saying = asyncio.create_task(say(toy, b"secret"))
+            await until(lambda: bool(service.requests))
+            stopping.set()
+            await until(lambda: bool(toy.runtime._background))
+            late.set()
+            await running
+            leg, nothing = await saying
+            assert nothing == b""
+            await leg.finish()
+        return service
+
+    chains = recorded(asyncio.run(asyncio.wait_for(conversation(), 60)))
+    (chain,) = [name for name in chains if name.startswith("process-shop-")]
+    assert [event["facts"].get("sessions") for event in chains[chain]] == [None, 1]
+    assert [event["type"] for event in chains["s-1"]] == ENDED
 
 
 ENDED = ["session.opened", "session.closed"]
