@@ -156,12 +156,19 @@ class Approvals:
             for each in await self._database.short.run(lambda connection: stored.answered(connection, waited)):
                 self._changed(each)
 
-    async def cancel(self, id: str, why: str) -> None:
-        """Withdraws a question, or a yes that was not used; nothing if it has ended already."""
+    async def cancel(self, id: str, why: str, *, windows: bool = True) -> None:
+        """Withdraws a question, or a yes that was not used; nothing if it has ended already.
+
+        Without `windows` a yes of several uses stands: it is not that of the one command that wants it no more.
+        """
 
         def work(connection: Connection) -> bool:
             approval = stored.find(connection, id, lock=True)
-            if approval is None or not stored.change(connection, id, _USABLE, ApprovalState.CANCELLED):
+            if approval is None:
+                return False
+            if not windows and approval.state is ApprovalState.APPROVED and stored.is_window(approval):
+                return False
+            if not stored.change(connection, id, _USABLE, ApprovalState.CANCELLED):
                 return False
             self._events.cancelled(connection, approval, rules.shown(why))
             self._next_alike(connection, approval)

@@ -199,7 +199,7 @@ class ApprovalService(approval_service_pb2_grpc.ApprovalServiceServicer):
     ) -> pb.CancelApprovalResponse:
         session = await self._sessions.refreshable(request.token, self._peers.calling(context))
         approval = await self._own(session, request.approval_id)
-        await self._approvals.cancel(approval.id, request.reason)
+        await self._approvals.cancel(approval.id, request.reason, windows=False)
         return pb.CancelApprovalResponse()
 
     async def RedeemApproval(  # noqa: N802

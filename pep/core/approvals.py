@@ -108,7 +108,9 @@ class Approvals:
         with contextlib.suppress(DecisionUnavailable, TimeoutError):
             async with asyncio.timeout(_WITHDRAW_SECONDS):
                 approval = await self._decisions.request_approval(self._session, request)
-                await self._decisions.cancel_approval(self._session, approval.approval_id, "the client left")
+                # What people have agreed to before was not asked for now: the client may still come back for it.
+                if not approval.approved:
+                    await self._decisions.cancel_approval(self._session, approval.approval_id, "the client left")
 
     def held(self, ask: Ask, decision: RequireApproval, approval: PendingApproval) -> Held:
         """What the client is told while it waits, and for how long it may."""

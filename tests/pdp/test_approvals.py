@@ -527,6 +527,20 @@ def test_a_window_is_used_as_often_as_granted_for_the_same_action():
     asyncio.run(scenario())
 
 
+def test_a_window_stands_when_one_command_does_not_want_it_any_more():
+    async def scenario():
+        engine = Script(requirements=[requirement("group:owners", uses=3)])
+        with folder() as path:
+            async with serving(path, engine) as service:
+                asked = await Asked.by(service)
+                await asked.say(await owner(service))
+                cancel = pb.CancelApprovalRequest(token=asked.opened.token, approval_id=asked.id, reason="it left")
+                await asked.proxy.approvals.CancelApproval(cancel)
+                assert (await asked.redeem("e1")).WhichOneof("verdict") == "allow"
+
+    asyncio.run(scenario())
+
+
 def test_a_window_ends_with_a_session_that_somebody_ends_on_purpose():
     async def scenario():
         engine = Script(requirements=[requirement("group:owners", uses=3)])

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import dataclasses
 from typing import Any
 
 import orjson
@@ -308,6 +309,14 @@ def test_a_client_that_leaves_while_the_request_is_on_its_way_withdraws_it_by_it
     assert [approval for approval, _ in gate.service.cancelled] == ["a-1"]
     first, second = gate.service.requested
     assert first.key == second.key
+
+
+def test_what_was_approved_before_is_not_withdrawn_by_a_client_that_leaves_while_it_asks():
+    before = dataclasses.replace(PENDING, approved=True)
+    gate = Gate(decisions=[HELD], approvals=[asyncio.Event(), before])
+    asyncio.run(cancelled_while_waiting(gate))
+    assert len(gate.service.requested) == 2
+    assert gate.service.cancelled == []
 
 
 def test_an_approval_that_was_given_and_not_used_is_withdrawn_with_its_exchange():
