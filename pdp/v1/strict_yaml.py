@@ -100,10 +100,11 @@ class _Tree:
 def _read(text: str, name: str) -> _Tree:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 1
             if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(f"{name}:{event.start_mark.line + 1}: anchors and aliases are not read here")
+                raise ConfigError(f"{name}:{line}: anchors and aliases are not read here")
             if getattr(event, "tag", None) is not None:
-                raise ConfigError(f"{name}:{event.start_mark.line + 1}: tags are not read here")
+                raise ConfigError(f"{name}:{line}: tags are not read here")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
