@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from pdp.cli import app as pdp_app
 from pdp.config import Config, Service, load_config
-from pdp.v1.strict_yaml import Secret
+from pdp.v1.config_values import Secret
 from pep.cli import app as pep_app
 from pep.core.config import Decisions, read
 from pep.protocols import MODELS
