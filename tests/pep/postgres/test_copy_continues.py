@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from pep.core import wire
-from pep.core.decision_client import SessionEnded
 from pep.core.model import Action, Decision, LimitAffected, TimeLimit
 from pep.core.records import EventType
+from pep.core.sessions import SessionEnded
 from pep.postgres import messages as m
 from pep.postgres.session import LAST_COPY_SECONDS, PostgresSession
 from tests.fix_postgres import PostgresServer

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pep.core.decision_client import SessionEnded
 from pep.core.model import Action, Decision, FieldMask, LimitAffected, NullMask, TimeLimit
+from pep.core.sessions import SessionEnded
 from pep.postgres import session
 from pep.postgres.messages import FrontendMessage, Query, Sync
 from tests.attacks import Attacker, extended
