@@ -24,7 +24,7 @@ from h2.events import (
     TrailersReceived,
 )
 from h2.exceptions import ProtocolError
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import GoAwayFrame, RstStreamFrame
 
 from pep.core.leg import Leg
 from pep.http.http2.fields import Malformed, RawField
@@ -37,6 +37,8 @@ _CONNECTION_CREDIT: Final = 32 * 1024
 _TABLE: Final = 4096  # bytes of the table of fields that a client may have this side keep
 _MOST_UNREAD: Final = 256 * 1024
 _TICK: Final = 1.0
+# A client whose request is answered before its end has so long to end it.
+_LINGER: Final = 2.0
 
 
 class Http2Connection:
@@ -149,6 +151,12 @@ class Http2Connection:
                 self._h2.increment_flow_control_window(size, stream)
             self.sendable()
 
+    def may_come(self, stream: int) -> int:
+        try:
+            return self._h2.remote_flow_control_window(stream)
+        except ProtocolError:  # it is closed
+            return 0
+
     def reset(self, stream: int, code: ErrorCodes) -> None:
         if not self._ended:
             with contextlib.suppress(ProtocolError):  # it is closed already
@@ -232,6 +240,7 @@ class Http2Connection:
     async def _served(self, stream: Stream) -> None:
         try:
             await self._serve(stream)
+            await stream.let_end(_LINGER)
         finally:
             stream.abort()
             del self._streams[stream.number]
@@ -261,7 +270,15 @@ class Http2Connection:
 
     def _refuse(self, number: int, code: ErrorCodes) -> None:
         self._meter.reset(self._loop.time())
-        self.reset(number, code)
+        try:
+            self._h2.reset_stream(number, code)
+        except ProtocolError:
+            # What is refused has ended its stream, behind an answer that has ended as well: to h2 it is closed.
+            frame = RstStreamFrame(number)
+            frame.error_code = code
+            self._flush()
+            self._leg.write(frame.serialize())
+        self.sendable()
 
     # --- sending ------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,16 @@
 What the client sends becomes HTTP/1.1 (`fields`, chunks), and what the machine writes is read back into a head, a body
 and an end. The stream holds at most what its window lets the client send and what the machine writes before the target
 is paused. A client that resets the stream has left, as one that closes its connection.
+
+An answer may come before the end of its request, whose rest nobody wants then. It is still looked at for a while, as
+far as the window goes, and goes nowhere: a client that ends its request in good order is not reset, and one whose
+request turns out to be malformed hears of it (RFC 9113, sections 8.1 and 8.1.1).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -50,6 +55,9 @@ class Wire(Protocol):
     def credit(self, stream: int, size: int) -> None:
         """The client may send so many bytes more on that stream."""
 
+    def may_come(self, stream: int) -> int:
+        """How many bytes that is in all."""
+
     def reset(self, stream: int, code: ErrorCodes) -> None: ...
 
     def send_head(self, stream: int, fields: list[RawField], *, end: bool) -> None: ...
@@ -87,8 +95,11 @@ class Stream:
         self._queued = 0
         self._throttled = False
         self._answered = False  # the end of the response is queued or sent
-        self._closing = False
+        self._closing = False  # nobody reads the request any more
         self._sent = asyncio.Event()
+        self._settled = asyncio.Event()  # the request has ended, or the stream has
+        if ended:
+            self._settled.set()
         self.moved = 0  # frames sent, ever
 
     # --- for the connection -------------------------------------------------------------------------------------------
@@ -103,8 +114,11 @@ class Stream:
             raise Malformed("the body is longer than it says")
         else:
             self._length -= len(data)
-        self._take(data, size, ended=False)
-        self._deliver()
+        if not self._closing:
+            self._take(data, size, ended=False)
+            self._deliver()
+        elif self._sent.is_set() and self._wire.may_come(self.number) <= 0:
+            self._unwanted()
 
     def request_ended(self, trailers: list[RawField] | None = None) -> None:
         """Nothing more of the request comes. Raises Malformed."""
@@ -117,6 +131,7 @@ class Stream:
             if self._length:
                 raise Malformed("the body is shorter than it says")
         self._request_over = True
+        self._settled.set()
         self._inbox += (*self._last, (end, 0))
         self._last.clear()
         self._deliver()
@@ -131,6 +146,7 @@ class Stream:
         self._outbox.clear()
         self._queued = 0
         self._sent.set()
+        self._settled.set()
         if self._receiver is not None:
             self._unthrottle()
             self._receiver.ended()
@@ -139,6 +155,15 @@ class Stream:
     def done(self) -> bool:
         """Whether nothing more is sent or received on it, however long it takes to be cleared away."""
         return self._left or self._sent.is_set()
+
+    async def let_end(self, seconds: float) -> None:
+        """Once the answer is sent: gives the client so long to end its request, and then says that the rest of it is
+        not wanted."""
+        if self._wire.may_come(self.number) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._settled.wait()
+        self._unwanted()
 
     @property
     def waiting(self) -> bool:
@@ -230,11 +255,13 @@ class Stream:
         return self._left or self._wire.gone()
 
     def linger(self) -> None:
-        """Nothing to do: the reset of a stream takes away nothing of an answer that was sent whole before it."""
+        """Nothing to do: see `let_end`."""
 
     def close(self) -> None:
         """Once what was written is sent: a response that is not whole is reset, never ended."""
         self._closing = True
+        self._inbox.clear()
+        self._last.clear()
         if not self._outbox:
             self._all_sent()
 
@@ -256,9 +283,13 @@ class Stream:
         self._sent.set()
         if not self._answered:
             self._reset(ErrorCodes.INTERNAL_ERROR)
-        elif not self._request_over:
-            # The answer is whole, and the rest of the request is not wanted (RFC 9113, section 8.1).
+            self.leave()
+
+    def _unwanted(self) -> None:
+        """The answer is whole, and the rest of the request is not wanted (RFC 9113, section 8.1)."""
+        if not self._left and not self._request_over:
             self._reset(ErrorCodes.NO_ERROR)
+            self.leave()
 
     def _reset(self, code: ErrorCodes) -> None:
         self._wire.reset(self.number, code)
@@ -274,6 +305,8 @@ class Stream:
 
     def _deliver(self) -> None:
         """What is there of the request goes to the machine; only then the client may send as much again."""
+        if self._closing:
+            self._inbox.clear()
         while self._inbox and not self._pauses and self._receiver is not None:
             data, size = self._inbox.popleft()
             self._credit += size

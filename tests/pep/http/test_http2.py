@@ -12,10 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
+from h2.errors import ErrorCodes
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame
 
 from pep.core.model import Action, Decision, FieldMask, NullMask
 from pep.core.sessions import SessionEnded
+from pep.http.http2 import connection
 from tests.http_api import HttpApi
 from tests.http_relay import PASSWORD, SECRET, HttpRelay, allow, deny, http_relay, mask, require_approval
 from tests.pep.http.frames import PATIENCE, Answer, Frames, request
@@ -206,6 +208,66 @@ def test_a_policy_of_a_body_reads_it(api: HttpApi) -> None:
         twice = client.answer(request("/orders", json_type, method="POST"), b'{"total": 7, "total": 700}')
     assert json.loads(twice.body)["checkrein"]["code"] == "not-understood"
     assert api.targets() == ["POST /orders"]
+
+
+# --- answers before the end of their requests -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", [None, PASSWORD])
+def test_a_malformed_request_is_refused_although_it_was_answered(
+    client: Frames, relay: HttpRelay, api: HttpApi, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    """Trailers with a pseudo-header field, behind an answer of the proxy's own (RFC 9113, section 8.1.1)."""
+    monkeypatch.setattr(connection, "_LINGER", 3600.0)
+    fields = list(request("/orders/1", method="DELETE", token=token or ""))
+    number = client.open(fields if token else fields[:4], end=False)
+    client.until(lambda: client.answers[number].ended)
+    assert client.answers[number].status == (403 if token else 401)
+    client.trailers(number, [(":method", "POST")])
+    client.until(lambda: client.answers[number].reset is not None)
+    assert client.answers[number].reset == ErrorCodes.PROTOCOL_ERROR
+    assert client.answer(request()).status == 200
+    assert api.targets() == ["GET /orders/1"]
+
+
+def test_a_request_that_ends_well_after_its_answer_is_not_reset(
+    client: Frames, relay: HttpRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_LINGER", 3600.0)
+    number = client.open(request(method="DELETE"), end=False)
+    client.until(lambda: client.answers[number].ended)
+    client.data(number, b"what nobody wants", end=True)
+    client.settle()
+    assert client.answers[number].reset is None
+    assert client.answer(request()).status == 200
+
+
+@pytest.mark.parametrize("stops", ["without a word", "at the end of its window"])
+def test_one_that_does_not_end_is_told_that_the_rest_is_not_wanted(
+    client: Frames, relay: HttpRelay, monkeypatch: pytest.MonkeyPatch, stops: str
+) -> None:
+    monkeypatch.setattr(connection, "_LINGER", 3600.0 if "window" in stops else 0.05)
+    number = client.open(request(method="DELETE"), end=False)
+    client.until(lambda: client.answers[number].ended)
+    while "window" in stops and (piece := min(client.room(number), 16_384)):
+        client.data(number, b"x" * piece)
+    client.until(lambda: client.answers[number].reset is not None)
+    assert client.answers[number].reset == ErrorCodes.NO_ERROR
+
+
+def test_what_nobody_reads_any_more_gets_no_window(relay: HttpRelay) -> None:
+    """The client does not take its refusal, and goes on sending."""
+    with Frames(relay.port, settings={4: 0}) as client:
+        number = client.open(request(method="DELETE"), end=False)
+        client.until(lambda: bool(client.answers[number].heads))
+        sent = still = 0
+        while still < 5:
+            client.settle()
+            piece = min(client.room(number), 16_384)
+            still = 0 if piece else still + 1
+            client.data(number, b"x" * piece)
+            sent += piece
+            assert sent < 4 * MIB
 
 
 # --- bodies and streams -----------------------------------------------------------------------------------------------

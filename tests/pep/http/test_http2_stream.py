@@ -2,9 +2,10 @@
 
 import asyncio
 
+import pytest
 from h2.errors import ErrorCodes
 
-from pep.http.http2.fields import RawField
+from pep.http.http2.fields import Malformed, RawField
 from pep.http.http2.stream import CREDIT, WRITE_HIGH, Stream
 
 FIELDS = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"api.test"), (b":path", b"/a")]
@@ -16,8 +17,9 @@ class Wire:
 
     peer = "test"
 
-    def __init__(self, room: int = 0) -> None:
+    def __init__(self, room: int = 0, window: int = 65_535) -> None:
         self.room = room
+        self.window = window
         self.sent: list[object] = []
         self.credits = 0
 
@@ -30,6 +32,9 @@ class Wire:
 
     def credit(self, stream: int, size: int) -> None:
         self.credits += size
+
+    def may_come(self, stream: int) -> int:
+        return self.window
 
     def reset(self, stream: int, code: ErrorCodes) -> None:
         self.sent.append(code)
@@ -134,6 +139,7 @@ def test_how_a_response_ends() -> None:
         while stream.send_one():
             pass
         await stream.finish()
+        await stream.let_end(0)
         return wire.sent
 
     whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -145,3 +151,54 @@ def test_how_a_response_ends() -> None:
     assert asyncio.run(ending(chunks, ended=True)) == [head, (b"ok", False), ErrorCodes.INTERNAL_ERROR]
     assert asyncio.run(ending(b"", ended=True)) == [ErrorCodes.INTERNAL_ERROR]
     assert asyncio.run(ending(b"HTTP/1.1 204 No Content\r\n\r\n", ended=True)) == [(b"204", True)]
+
+
+def test_what_comes_behind_the_answer_is_looked_at_and_goes_nowhere() -> None:
+    async def answered(wire: Wire, *more: RawField) -> tuple[Stream, Driver]:
+        stream, driver = served(wire, *more)
+        stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        while stream.send_one():
+            pass
+        await stream.finish()
+        return stream, driver
+
+    async def ending() -> None:
+        wire = Wire(room=1_000_000)
+        stream, driver = await answered(wire)
+        before = driver.data
+        stream.received(b"x" * 40_000, 40_000)
+        stream.request_ended()
+        await stream.let_end(3600)
+        assert (driver.data, wire.credits, wire.sent[2:]) == (before, 0, [])
+        stream, _ = await answered(Wire(room=1_000_000))
+        with pytest.raises(Malformed):
+            stream.request_ended([(b":path", b"/other")])
+        stream, _ = await answered(Wire(room=1_000_000), (b"content-length", b"5"))
+        with pytest.raises(Malformed):
+            stream.received(b"123456", 6)
+        # Who has no window left to send in has to be told.
+        wire = Wire(room=1_000_000)
+        stream, _ = await answered(wire)
+        waiting = asyncio.create_task(stream.let_end(3600))
+        await asyncio.sleep(0)
+        wire.window = 0
+        stream.received(b"x", 1)
+        await waiting
+        assert wire.sent[2:] == [ErrorCodes.NO_ERROR]
+        wire = Wire(room=1_000_000, window=0)
+        stream, _ = await answered(wire)
+        await stream.let_end(3600)
+        assert wire.sent[2:] == [ErrorCodes.NO_ERROR]
+
+    asyncio.run(ending())
+
+
+def test_what_comes_while_the_answer_waits_for_its_client_is_not_kept() -> None:
+    wire = Wire()
+    stream, driver = served(wire)
+    stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    stream.close()
+    before = driver.data
+    for _ in range(100):
+        stream.received(b"x" * 16_000, 16_000)
+    assert (driver.data, wire.credits, len(stream._inbox)) == (before, 0, 0)
