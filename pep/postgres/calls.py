@@ -287,6 +287,7 @@ def type_name(found: Findings, names: Sequence[str], *, literal: bool = False) -
         found.resolves = True
         found.types.add(type_.oid)
         for oid in owned.type_calls(catalog, type_):
+            found.runs_when_parsed = True  # it may be an array of them that is meant
             function = catalog.function(oid)
             named = f"{function.schema}.{function.name}" if function else str(oid)
             found.not_understood(f"type {'.'.join(names)} calls function {named}")

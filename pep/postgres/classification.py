@@ -161,6 +161,7 @@ class Classification:
     `origins`: oids of the tables that the statement names directly and whose columns the server may name as the origin
     of an output column. `reached`: oids of every relation of the closure: views, what they read, parents, children.
     `uncounted`: why the server's count does not say every row that the statement changes; "" where it does.
+    `runs_when_parsed`: whether its constants can run functions of the database's own as soon as the server parses it.
     """
 
     properties: Mapping[str, Any]
@@ -183,6 +184,7 @@ class Classification:
     object_names: frozenset[str] = frozenset()
     empty: bool = False
     uncounted: str = UNCOUNTED
+    runs_when_parsed: bool = False
 
     @property
     def opaque(self) -> str | None:
@@ -257,6 +259,7 @@ def _merge(one: Classification, two: Classification) -> Classification:
         object_names=one.object_names | two.object_names,
         empty=one.empty and two.empty,
         uncounted=max(one.uncounted, two.uncounted),
+        runs_when_parsed=one.runs_when_parsed or two.runs_when_parsed,
     )
 
 

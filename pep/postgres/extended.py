@@ -55,6 +55,10 @@ class ExtendedQuery:
                 raise Refused(
                     denial.error(denial.SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement")
                 )
+            if planned.statements[0].runs_when_parsed:
+                # What may be prepared may not be run yet.
+                words = "its constants call functions of the database while it is prepared; send it as a simple query"
+                raise Refused(denial.error(denial.INSUFFICIENT_PRIVILEGE, f"this statement is refused: {words}"))
             return planned
 
         grant, planned = yield from self._permits.permit(

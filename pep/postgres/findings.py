@@ -92,6 +92,7 @@ class Findings:
         "reason",
         "refused",
         "resolves",
+        "runs_when_parsed",
         "session",
         "setting_class",
         "settings",
@@ -130,6 +131,7 @@ class Findings:
         self.uses: NameUse | None = None
         self.has_parameter = False
         self.builds_records = False
+        self.runs_when_parsed = False
         self.parameters = parameters
         self.types: set[int] = set()
         self._budget = _BUDGET
@@ -377,7 +379,9 @@ class Findings:
             self._hidden_calls(relation)
             self._read_for_policies(relation, name)
             for column in relation.columns:
-                for oid in owned.type_calls(self.catalog, self.catalog.type_by_oid(column.type_oid)):
+                type_ = self.catalog.type_by_oid(column.type_oid)
+                self.runs_when_parsed |= owned.runs_when_parsed(self.catalog, type_)
+                for oid in owned.type_calls(self.catalog, type_):
                     self._hide(oid, name)
 
     def _hidden_calls(self, relation: Relation) -> None:
@@ -437,6 +441,7 @@ class Findings:
         self.collecting |= inner.collecting
         self.writes |= inner.writes
         self.resolves |= inner.resolves
+        self.runs_when_parsed |= inner.runs_when_parsed
         self.changes |= inner.changes
         self.uses = self.uses or inner.uses
         self.functions.update(known["functions"])
@@ -505,6 +510,7 @@ class Findings:
             definitions=tuple(sorted(self.definitions)),
             object_names=frozenset(self.object_names),
             uncounted=uncounted,
+            runs_when_parsed=self.runs_when_parsed,
         )
 
     def _reads_of_targets(self) -> None:

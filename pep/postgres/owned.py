@@ -56,6 +56,17 @@ def type_calls(catalog: Catalog, type_: Type | None, depth: int = 0) -> Iterable
             yield from type_calls(catalog, catalog.type_by_oid(column.type_oid), depth + 1)
 
 
+def runs_when_parsed(catalog: Catalog, type_: Type | None) -> bool:
+    """Whether a constant of this type runs such a function before the statement does.
+
+    The server reads constants while it parses. A domain's own checks come when the statement runs, but those of domains
+    inside an array or a row belong to reading it.
+    """
+    while type_ is not None and type_.kind == "d":
+        type_ = catalog.type_by_oid(type_.base)
+    return next(iter(type_calls(catalog, type_)), None) is not None
+
+
 def occurring(catalog: Catalog, relations: Iterable[int], named: Iterable[int]) -> set[int]:
     """The types of which a statement over these relations, naming these types, can have a value."""
     found: set[int] = set()
