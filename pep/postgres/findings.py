@@ -297,6 +297,8 @@ class Findings:
         self._noted.add(key)
         self.spend(1)
         self._columns.setdefault((self.name_of(relation), column.name), set()).add(usage)
+        if usage != "output":
+            self._read_beside_constants(relation, column)
         for other in self._family(relation):
             if column.name in other.columns:
                 self._columns.setdefault((other.name, column.name), set()).add(usage)
@@ -306,6 +308,14 @@ class Findings:
                 self.every_column(relation, "other")
             elif source is not column:
                 self.column(relation, source, "other")
+
+    def _read_beside_constants(self, relation: Relation, column: Column) -> None:
+        """A constant that meets the column is of its type, and the server reads it while it parses."""
+        type_ = self.catalog.type_by_oid(column.type_oid)
+        if type_ is not None and not type_.is_builtin and owned.runs_when_parsed(self.catalog, type_):
+            self.runs_when_parsed = True
+            for oid in owned.type_calls(self.catalog, type_):
+                self._hide(oid, self.name_of(relation))
 
     def every_column(self, relation: Relation, usage: Usage) -> None:
         if (relation.oid, usage) in self._whole:
