@@ -14,6 +14,8 @@ from tests.fix_postgres import PROXY_PASSWORD
 from tests.fix_stack import APPROVER, OPERATOR, Stack
 
 PLANTED = "S3cret-planted"
+# A number that stands nowhere else: no port, id or time.
+ORDINARY = 1987654321
 STATEMENTS = [
     "alter role checkrein_proxy password '{0}-1'",
     "alter role checkrein_proxy pasword '{0}-2'",
@@ -81,6 +83,10 @@ def test_what_is_secret_stays_where_it_is(private_stack):
                     told_to_clients += [str(error), str(error.diag.message_detail), str(error.diag.message_hint)]
                     connection.rollback()
         agent.execute("select id, email from customers limit 1", prepare=True)
+        # Values that are no secret: on record, and in no log.
+        agent.execute("select id from customers where name = 'written-value' and id = %s", (ORDINARY,))
+        with contextlib.suppress(psycopg.Error):
+            agent.execute("select id from customers where id = 'wrong-value'::int and name = %s", (f"{ORDINARY}-text",))
         try:
             agent.execute("select %s::text from customers where ssn = %s", ("x", PLANTED))
         except psycopg.Error as error:
@@ -91,6 +97,10 @@ def test_what_is_secret_stays_where_it_is(private_stack):
         told_to_people = stack.as_(APPROVER, "approvals", "show", waiting.approval)
     (session,) = stack.until(lambda: stack.sessions("secret-run"))
     told_to_people += stack.recorded(session, "session closed")
+    # At the level that says most, of every process: no statement's words and no value, also where it failed.
+    values = ["written-value", "wrong-value", str(ORDINARY), PLANTED]
+    assert [value for value in values if value in stack.logs()] == []
+    assert [value for value in values[:3] if value not in told_to_people] == []
 
     planted = {
         "the upstream's password": PROXY_PASSWORD.encode(),
