@@ -128,6 +128,15 @@ def test_the_readme_leads_from_nothing_to_a_policy_in_force(state: Path) -> None
             ["bash", "-c", curl[0]], capture_output=True, text=True, check=True, env=os.environ | config
         )
 
+        psql = re.search(r"^PGPASSWORD=.*?^  -c .*?$", said, re.MULTILINE | re.DOTALL)
+        rule = re.search(r"^cat >> .*?^END\n.*?$", said, re.MULTILINE | re.DOTALL)
+        assert psql is not None
+        assert rule is not None
+        printed = f"exec 2>&1\n{psql[0]}\n{rule[0]}\necho NEXT BLOCK\n{psql[0]}"
+        edited = subprocess.run(
+            ["bash", "-c", printed], capture_output=True, text=True, check=False, env=os.environ | config
+        )
+
         blocks = [block.replace("port=6432", f"port={port[1]}") for block in guide()]
         script = "\necho NEXT BLOCK\n".join(blocks)
         done = subprocess.run(
@@ -140,6 +149,11 @@ def test_the_readme_leads_from_nothing_to_a_policy_in_force(state: Path) -> None
 
     customers = json.loads(asked.stdout)["customers"]
     assert customers[0] == {"id": 1, "name": "Bruno Brandt", "email": "br****@ex****.com", "ssn": None}
+
+    masked, denied = edited.stdout.split("NEXT BLOCK\n")
+    assert "br****@ex****.com" in masked
+    assert "refused by policy agent_reads" in denied
+    assert "@" not in denied
 
     assert "No policy allows this" in before
     assert policy == ""

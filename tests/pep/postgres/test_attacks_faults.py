@@ -32,7 +32,7 @@ def team(postgres18: PostgresServer) -> Iterator[Relay]:
 
 
 HEAVY = {
-    "plus": "select 1" + "+1" * 70_000,
+    "plus": "select 1" + "+1" * 100_000,
     "concatenation": "select ''" + "||''" * 50_000,
     "union all": "select 1" + " union all select 1" * 10_000,
     "cast": "select 1" + "::int" * 40_000,
