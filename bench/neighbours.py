@@ -2,77 +2,165 @@
 """What one agent's `select 1` takes while another agent, at the same proxy, asks for all that it can get.
 
 Real parts: the demonstration's PostgreSQL 18 and `pdp up` (decision service, OPA, proxies, records on), the shipped
-policies, tokens of two people's agents. For each thing that is shared the neighbour is measured twice in one run:
-alone, then beside the greedy one, which is a process of its own. Machines are shared and noisy, and the greedy client
-takes a processor too, so only the two figures of a pair may be compared.
+policies, tokens of two people's agents. For each thing that is shared the neighbour is measured three times in one run:
+
+- alone,
+- beside the greedy one, which is a process of its own on the same machine,
+- beside the same greedy one at the lowest priority (nice 19). An agent elsewhere takes no time of these processors; one
+  at the lowest priority takes only what nobody else wants.
+
+Nothing here is on a machine of its own: the target works for the greedy agent on the same processors, and so does
+whatever else runs. What the machine itself costs is measured beside: `a millisecond of work` is what a piece of work
+that needs one took the neighbour's process, in the same pauses. `processors` says how much each part had, `stages` what
+a call took on average, the greedy one's calls among them. Only figures of one row may be compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import datetime
-import itertools
+import os
+import re
 import secrets
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.pop(0)
+# This folder last: there is a module here that has a name of the library's.
+sys.path.append(sys.path.pop(0))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "deploy" / "demo"))
 
+import greedy
 import psycopg
 import services
 import target
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from pdp.identity.subject import Party
 from pdp.identity.tokens import TokenRequest
 
-_HEAD = struct.Struct("!ci")
+HERE = Path(__file__).resolve().parent
 _GREEDY = Party("user", "greta", ("support",))
 _WARM_SECONDS = 2.0
+_PAUSE = 0.004
+_TICKS = os.sysconf("SC_CLK_TCK")
+_STAGE = re.compile(r'^checkrein_(pdp|proxy)_stage_seconds_(sum|count)\{stage="(\w+)"\} (\S+)$', re.MULTILINE)
+_PARTS = ("proxy", "proxy's children", "service", "OPA", "target", "greedy agent", "neighbour")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
-    parser.add_argument("--only", nargs="+", choices=sorted(SCENARIOS), default=list(SCENARIOS), metavar="NAME")
-    parser.add_argument("--greedy", choices=sorted(SCENARIOS), help=argparse.SUPPRESS)
-    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    names = list(greedy.SCENARIOS)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     options = parser.parse_args()
-    if options.greedy:
-        # The token comes on standard input: arguments are seen by every process.
-        asyncio.run(_greed(options.greedy, options.port, sys.stdin.readline().strip()))
-        return
-    table = Table("the greedy agent", "neighbour alone, p50 / p99 ms", "beside it, p50 / p99 ms", "under 50 ms")
-    with _running() as (installation, token):
+    ways = ("alone", "beside it", "beside it at nice 19")
+    table = Table("the greedy agent", *(f"{way}: p50 / p99 ms, under 50 ms" for way in ways))
+    with _running() as place:
         for name in options.only:
-            alone = _measured(installation.proxy_port, token("sam", "neighbour"), options.seconds)
-            with _beside(name, installation.proxy_port, token("greta", "greedy")):
-                beside = _measured(installation.proxy_port, token("sam", "neighbour"), options.seconds)
-            under = sum(each < 50 for each in beside) / len(beside)
-            row = (SCENARIOS[name][0], _shown(alone), _shown(beside), f"{under:.1%}")
-            table.add_row(*row)
-            print(name, *row[1:], sep=" | ", flush=True)
-    Console(width=140).print(table)
+            found = [_measured(place, options.seconds)]
+            for niceness in (0, 19):
+                with _beside(place, name, niceness):
+                    found.append(_measured(place, options.seconds))
+            table.add_row(greedy.SCENARIOS[name][0], *map(str, found))
+            print(name, *found, sep=" | ")
+            for way, each in zip(ways, found, strict=True):
+                print(f"  {way}: {each.details()}", flush=True)
+    Console(width=160).print(table)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What runs."""
+
+    installation: services.Installation
+    token: Callable[[str, str], str]
+    up: int
+    postgres: int
+    metrics: tuple[str, str]
+
+    def processes(self) -> dict[int, str]:
+        """Each with the part that it belongs to."""
+        found = dict.fromkeys((self.postgres, *_below(self.postgres)), "target")
+        for pid in _below(self.up):
+            words = _words(pid)
+            if any(Path(word).name.startswith("opa") for word in words[:1]):
+                found[pid] = "OPA"
+            elif "serve" in words:
+                found[pid] = "service" if "pdp" in words else "proxy"
+            else:
+                found[pid] = "proxy's children"
+        found[os.getpid()] = "neighbour"
+        for pid in _below(os.getpid()):
+            if "greedy.py" in " ".join(_words(pid)):
+                found[pid] = "greedy agent"
+        return found
+
+    def used(self) -> dict[str, float]:
+        """Seconds of the processors that each part has had."""
+        found = dict.fromkeys(_PARTS, 0.0)
+        for pid, part in self.processes().items():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                found[part] += (int(fields[11]) + int(fields[12])) / _TICKS
+        return found
+
+    def stages(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """Seconds and calls of each stage until now."""
+        found: dict[tuple[str, str], tuple[float, float]] = {}
+        for url in self.metrics:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                said = answer.read().decode()
+            for part, what, stage, value in _STAGE.findall(said):
+                seconds, calls = found.get((part, stage), (0.0, 0.0))
+                seconds, calls = (float(value), calls) if what == "sum" else (seconds, float(value))
+                found[part, stage] = seconds, calls
+        return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement."""
+
+    times: list[float]
+    refused: int
+    works: list[float]
+    processors: dict[str, float]
+    stages: dict[str, tuple[float, float]]
+
+    def __str__(self) -> str:
+        under = sum(each < 50 for each in self.times) / len(self.times)
+        refused = f", {self.refused} refused" if self.refused else ""
+        return f"{_shown(self.times)}, {under:.1%}{refused}"
+
+    def details(self) -> str:
+        processors = ", ".join(f"{part} {share:.0%}" for part, share in self.processors.items() if share >= 0.005)
+        stages = ", ".join(f"{stage} {ms:.1f} ms ({each:.0f}/s)" for stage, (ms, each) in self.stages.items())
+        return f"a millisecond of work {_shown(self.works)} ms; processors: {processors}; stages: {stages}"
+
+
+def _shown(times: list[float]) -> str:
+    cuts = statistics.quantiles(times, n=100)
+    return f"{cuts[49]:.1f} / {cuts[98]:.1f}"
 
 
 @contextlib.contextmanager
-def _running() -> Iterator[tuple[services.Installation, Callable[[str, str], str]]]:
+def _running() -> Iterator[Place]:
     password = secrets.token_urlsafe(24)
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(services.state_folder(Path(tempfile.mkdtemp(prefix="checkrein-bench-"))))
-        policies = services.CHECKOUT / "rego"
-        installation = services.install(state, policies, password, secrets.token_urlsafe(24))
+        installation = services.install(state, services.CHECKOUT / "rego", password, secrets.token_urlsafe(24))
+        metrics = _with_metrics(installation)
         up = stack.enter_context(services.up(installation))
         stack.enter_context(target.running(state, installation.target_port, password))
         services.until_ready(installation, up)
@@ -86,39 +174,83 @@ def _running() -> Iterator[tuple[services.Installation, Callable[[str, str], str
             request = TokenRequest(agent, "shop", on_behalf_of=root, workflow=workflow, lifetime=life)
             return issuer.mint(request).token
 
-        yield installation, token
+        yield Place(installation, token, up.pid, _postmaster(up.pid), metrics)
 
 
-def _measured(port: int, token: str, seconds: float) -> list[float]:
+def _with_metrics(installation: services.Installation) -> tuple[str, str]:
+    """The service and the proxy answer for their metrics at addresses of their own."""
+    document = yaml.safe_load(installation.config.read_text("utf-8"))
+    service, proxy = (f"{target.HOST}:{target.free_port(preferred)}" for preferred in (9464, 9465))
+    document["pdp"]["admin"] = {"listen": service}
+    document["proxies"][0]["admin"] = {"listen": proxy}
+    installation.config.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
+    return f"http://{service}/metrics", f"http://{proxy}/metrics"
+
+
+def _postmaster(up: int) -> int:
+    """Our child that is not `pdp up`."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return next(pid for pid in map(int, children) if pid != up and "postgres" in " ".join(_words(pid)))
+
+
+def _below(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                yield child
+                yield from _below(child)
+
+
+def _words(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    return []
+
+
+def _measured(place: Place, seconds: float) -> Measured:
     """Milliseconds of each `select 1` on one open connection, a few milliseconds apart."""
-    where = {"host": target.HOST, "port": port, "dbname": target.DATABASE, "user": "bench", "sslmode": "disable"}
-    found = []
-    with psycopg.connect(**where, password=token, autocommit=True, connect_timeout=60) as connection:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end or len(found) < 20:
+    where = {"host": target.HOST, "port": place.installation.proxy_port, "dbname": target.DATABASE, "user": "bench"}
+    token = place.token("sam", "neighbour")
+    times, works, refused = [], [], 0
+    with psycopg.connect(**where, sslmode="disable", password=token, autocommit=True, connect_timeout=60) as connection:
+        used, stages, start = place.used(), place.stages(), time.monotonic()
+        while time.monotonic() < start + seconds or len(times) < 20:
             began = time.perf_counter()
             try:
                 assert connection.execute("select 1").fetchone() == (1,)
             except psycopg.errors.InsufficientPrivilege:
                 # No decision in time: that is what it took, and more.
-                print("denied", flush=True)
-            found.append(1000 * (time.perf_counter() - began))
-            time.sleep(0.005)
-    return found
+                refused += 1
+            times.append(1000 * (time.perf_counter() - began))
+            time.sleep(_PAUSE)
+            works.append(_millisecond())
+        lasted = time.monotonic() - start
+        processors = {part: (now - used[part]) / lasted for part, now in place.used().items()}
+        took = {}
+        for (part, stage), (total, calls) in place.stages().items():
+            total, calls = total - stages.get((part, stage), (0, 0))[0], calls - stages.get((part, stage), (0, 0))[1]
+            if calls:
+                took[f"{part}'s {stage}"] = (1000 * total / calls, calls / lasted)
+    return Measured(times, refused, works, processors, took)
 
 
-def _shown(times: list[float]) -> str:
-    cuts = statistics.quantiles(times, n=100)
-    return f"{cuts[49]:.1f} / {cuts[98]:.1f}"
+def _millisecond() -> float:
+    """What a piece of work took, in milliseconds, that needs one of a processor."""
+    began, processor = time.perf_counter(), time.thread_time()
+    while time.thread_time() - processor < 0.001:
+        pass
+    return 1000 * (time.perf_counter() - began)
 
 
 @contextlib.contextmanager
-def _beside(name: str, port: int, token: str) -> Iterator[None]:
-    command = [sys.executable, str(Path(__file__).resolve()), "--greedy", name, "--port", str(port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def _beside(place: Place, name: str, niceness: int) -> Iterator[None]:
+    words = [str(HERE / "greedy.py"), name, str(place.installation.proxy_port), str(niceness)]
+    with subprocess.Popen(
+        [sys.executable, "-P", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(token + "\n")
+        process.stdin.write(place.token("greta", "greedy") + "\n")
         process.stdin.flush()
         try:
             if not process.stdout.readline():
@@ -130,149 +262,6 @@ def _beside(name: str, port: int, token: str) -> Iterator[None]:
         finally:
             process.kill()
             process.wait()
-
-
-# --- the greedy client ------------------------------------------------------------------------------------------------
-
-
-async def _greed(name: str, port: int, token: str) -> None:
-    clients, work = SCENARIOS[name][1:]
-    numbers = itertools.count()
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(clients):
-            tasks.create_task(work(port, token, next(numbers)))
-        print("begun", flush=True)
-
-
-class Wire:
-    """The PostgreSQL protocol, as far as a greedy client needs it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    @classmethod
-    async def login(cls, port: int, token: str) -> Wire | None:
-        """None where it is refused."""
-        try:
-            reader, writer = await asyncio.open_connection(target.HOST, port)
-            wire = cls(reader, writer)
-            words = f"user\0bench\0database\0{target.DATABASE}\0\0".encode()
-            writer.write(struct.pack("!ii", len(words) + 8, 196608) + words + message(b"p", token.encode() + b"\0"))
-            if await wire.ready():
-                return wire
-            writer.close()
-        except (OSError, asyncio.IncompleteReadError):
-            return None
-        return None
-
-    async def ready(self, times: int = 1) -> bool:
-        """Until ReadyForQuery has come so often; False where the session has ended."""
-        while True:
-            tag, size = _HEAD.unpack(await self.reader.readexactly(5))
-            payload = await self.reader.readexactly(size - 4)
-            if tag == b"E" and b"SFATAL\0" in payload:
-                return False
-            if tag == b"Z":
-                times -= 1
-                if not times:
-                    return True
-
-    async def swallow(self) -> None:
-        """Whatever comes back, unread."""
-        while await self.reader.read(1 << 20):
-            pass
-
-
-def message(tag: bytes, payload: bytes = b"") -> bytes:
-    return tag + struct.pack("!i", len(payload) + 4) + payload
-
-
-def query(text: str) -> bytes:
-    return message(b"Q", text.encode() + b"\0")
-
-
-def again(text: str) -> Callable[[int, str, int], Awaitable[None]]:
-    """One statement after the other; `#` stands for the client's number."""
-
-    async def work(port: int, token: str, number: int) -> None:
-        wire = await Wire.login(port, token)
-        while wire is not None:
-            for each in text.split("|"):
-                wire.writer.write(query(each.replace("#", str(number))))
-                if not await wire.ready():
-                    return
-
-    return work
-
-
-def flood(data: bytes) -> Callable[[int, str, int], Awaitable[None]]:
-    """The same bytes, as fast as they are taken."""
-
-    async def work(port: int, token: str, _: int) -> None:
-        wire = await Wire.login(port, token)
-        if wire is None:
-            return
-        with contextlib.suppress(ConnectionError):
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(wire.swallow())
-                while True:
-                    wire.writer.write(data)
-                    await wire.writer.drain()
-
-    return work
-
-
-async def hold(port: int, token: str, _: int) -> None:
-    wire = await Wire.login(port, token)
-    if wire is not None:
-        await wire.swallow()
-
-
-async def logins(port: int, token: str, _: int) -> None:
-    while True:
-        wire = await Wire.login(port, token)
-        if wire is not None:
-            wire.writer.close()
-
-
-async def strangers(port: int, _token: str, _: int) -> None:
-    await logins(port, "not-a-token", 0)
-
-
-_PIPELINE = (
-    message(b"P", b"\0select 1\0\0\0")
-    + message(b"B", b"\0\0\0\0\0\0\0\0")
-    + message(b"E", b"\0\0\0\0\0")
-    + message(b"S")
-) * 500
-_LIST = "select id from orders where id in (" + ",".join(map(str, range(100_000))) + ")"
-_COLUMNS = "select " + ",".join(f"id as c{number}" for number in range(1000)) + " from orders"
-_ROWS = "select o.id, o.status, o.total from orders o, generate_series(1, 400) s"
-
-SCENARIOS: dict[str, tuple[str, int, Callable[[int, str, int], Awaitable[None]]]] = {
-    "sleeping": ("200 open sessions that do nothing", 200, hold),
-    "statements": ("50 sessions, one statement after the other", 50, again("select 1")),
-    "pipeline": ("20 sessions with thousands of statements in one go", 20, flood(_PIPELINE)),
-    "denied": ("50 sessions, each statement denied", 50, again("drop table orders")),
-    "flush": ("20 sessions full of messages that ask for nothing", 20, flood(message(b"H") * 4000)),
-    "calls": ("20 sessions full of messages that are refused", 20, flood(message(b"F", b"\0" * 8) * 4000)),
-    "unparsable": ("20 sessions full of what nobody can parse", 20, flood(query('selec "' * 200) * 100)),
-    "logins": ("50 that log in again and again", 50, logins),
-    "strangers": ("50 that cannot log in", 50, strangers),
-    "long": ("20 sessions with statements of 600 KB", 20, again(_LIST)),
-    "wide": ("20 sessions with statements of 1,000 columns", 20, again(_COLUMNS)),
-    "rows": ("8 sessions that read large results", 8, again(_ROWS)),
-    "masked": (
-        "8 sessions that read large masked results",
-        8,
-        again("select c.id, c.name, c.email from customers c, generate_series(1, 400) s"),
-    ),
-    "catalogs": (
-        "20 sessions that make and drop tables of their own",
-        20,
-        again("create temp table mine_# (id int)|select * from mine_#|drop table mine_#"),
-    ),
-}
 
 
 if __name__ == "__main__":

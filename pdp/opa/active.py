@@ -57,7 +57,7 @@ async def started(
     child = OpaChild(program=program, folder=folder, bundle=path, timeout=timeout)
     await child.start(tasks)
     try:
-        built = await child.client.ask(BUILT)
+        built = await child.value(BUILT)
         if not isinstance(built, dict) or built.get("version") != library_version():
             raise OpaFailed("OPA has not loaded the library of this version")
         if built.get("revision") != bundle.revision:

@@ -23,12 +23,14 @@ from typing import Any, Final
 import structlog
 
 from pdp.opa import launcher
-from pdp.opa.client import UnixOpaClient
+from pdp.opa.client import OpaUnavailable, UnixOpaClient
 from pdp.opa.program import OpaFailed
 
 _SOCKET_PATH_LIMIT: Final = 107  # unix(7): sun_path has 108 bytes and ends with a zero
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
+# A machine that starts everything at once may need as long; nothing else is to be had from waiting less.
+_FIRST_START: Final = 45.0
 _START_AGAIN: Final = 15.0
 _STABLE_AFTER: Final = 10.0
 _PROBE_EVERY: Final = 5.0
@@ -103,7 +105,7 @@ class OpaChild:
         """Where it listens."""
         return self._socket
 
-    async def start(self, tasks: asyncio.TaskGroup, *, timeout: float = 15.0) -> None:
+    async def start(self, tasks: asyncio.TaskGroup, *, timeout: float = _FIRST_START) -> None:
         """Returns when it answers, and keeps it answering from then on. Raises OpaFailed, and is stopped then."""
         await self.client.__aenter__()
         try:
@@ -118,6 +120,18 @@ class OpaChild:
             raise
         self.up = True
         self._supervision = tasks.create_task(self._supervise(tasks), name="opa supervision")
+
+    async def value(self, rule: str, *, timeout: float = _FIRST_START) -> Any:
+        """Of a rule, for which no client waits: it is asked again while this is killed, stopped or slow."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        while True:
+            try:
+                return await self.client.ask(rule)
+            except OpaUnavailable:
+                if loop.time() > end:
+                    raise
+            await asyncio.sleep(_FIRST_PAUSE)
 
     async def stop(self) -> None:
         """Ends the supervision and the process: first asked, then made to."""

@@ -16,6 +16,8 @@ from tests.e2e.chaos.told import MARKER, Outcome, Statement
 # A target's log says milliseconds, cut off.
 _MOMENT = 0.002
 _PAGE = 500
+# Whoever is told that such a one succeeded has made one row.
+_ONE_ROW = ("insert", "long insert", "held", "in pipeline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class Ledgers:
         if not on_record.of("response"):
             yield "succeeded without its response on record"
         rows = self.rows.get(statement.marker, 0)
-        if statement.protocol == "sql" and statement.kind in ("insert", "held", "in pipeline") and rows != 1:
+        if statement.protocol == "sql" and statement.kind in _ONE_ROW and rows != 1:
             yield f"succeeded, and there are {rows} rows of it"
 
     def _approval(self, statement: Statement, runs: list[Executed], on_record: OnRecord) -> Iterator[str]:

@@ -95,9 +95,12 @@ class Parts:
     filler: Path | None = None
     # Processes that ended by themselves: name, the last lines of what they said.
     ended: list[tuple[str, str]] = field(default_factory=list)
-    # Not started again before that time; and while a disk is full, ends are no surprise.
+    # Not started again before that time.
     away: dict[str, float] = field(default_factory=dict)
-    full: set[str] = field(default_factory=set)
+    # Disks that are full, and when the last one was.
+    _full: set[str] = field(default_factory=set)
+    _last_full: float = float("-inf")
+    _started: dict[str, float] = field(default_factory=dict)
 
     @property
     def proxies_config(self) -> Path:
@@ -118,16 +121,19 @@ class Parts:
         self.proxies_config.write_text(yaml.safe_dump(config, sort_keys=False))
 
     def start(self, name: str) -> None:
+        self._started[name] = time.monotonic()
         if name == SERVICE:
             self.stack._start(name, "pdp", "serve", "-c", str(self.stack.config))
         else:
             only = name.removeprefix("proxy-")
             self.stack._start(name, "pep", "serve", "-c", str(self.proxies_config), "--only", only)
 
-    def kill(self, name: str, away: float) -> None:
-        if name in self.stack.running:
-            self.stack.kill(name)
+    def kill(self, name: str, away: float) -> bool:
+        if name not in self.stack.running:
+            return False
+        self.stack.kill(name)
         self.away[name] = time.monotonic() + away
+        return True
 
     def supervise(self) -> None:
         """Starts what is not there; called again and again, by the thread that made everything."""
@@ -135,23 +141,32 @@ class Parts:
         for name in (SERVICE, SHOP, PAY):
             running = self.stack.running.get(name)
             if running is not None and running.process.poll() is not None:
-                said = running.said()[-1500:]
-                # One that begins while its disk is full says so and ends; by now the disk may be empty again.
-                last = said.strip().rpartition("\n")[2]
-                cannot_begin = "listening" not in said and ("the spool" in last or "cannot start: " in last)
-                if not self.full and not cannot_begin and name not in self.away:
-                    self.ended.append((name, said))
+                said = running.said()
+                # One whose disk is full while it begins says so and ends; by now the disk may have room again.
+                had_room = not self._full and self._last_full < self._started[name]
+                if name not in self.away and ("listening" in said or had_room):
+                    self.ended.append((name, said[-1500:]))
                 del self.stack.running[name]
                 self.away[name] = now + 1.0
             elif running is None and now >= self.away.get(name, 0.0):
                 self.away.pop(name, None)
                 self.start(name)
 
-    def signal(self, name: str, number: int) -> None:
+    def fills(self, disk: str) -> None:
+        """Whoever begins from now on may find no room there, until `has_room`."""
+        self._full.add(disk)
+
+    def has_room(self, disk: str) -> None:
+        self._full.discard(disk)
+        self._last_full = time.monotonic()
+
+    def signal(self, name: str, number: int) -> bool:
+        """Whether it was there to get it."""
         running = self.stack.running.get(name)
-        if running is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(running.pid, number)
+        if running is None or running.process.poll() is not None:
+            return False
+        os.kill(running.pid, number)
+        return True
 
     def opa(self) -> int | None:
         return self._child(SERVICE, "opa")
@@ -168,15 +183,16 @@ class Parts:
                     return pid
         return None
 
-    def limit_files(self, name: str, size: int | None) -> None:
-        """No file of the process grows past that; None for no limit."""
+    def limit_files(self, name: str, size: int | None) -> bool:
+        """No file of the process grows past that; None for no limit. False where it is not there."""
         running = self.stack.running.get(name)
-        if running is None:
-            return
+        if running is None or running.process.poll() is not None:
+            return False
         for pid in [running.pid, *self.children(name)]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 limit = resource.RLIM_INFINITY if size is None else size
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        return True
 
     def everything_goes_on(self) -> None:
         for link in (self.service_link, self.api.link, self.postgres.link):
@@ -191,7 +207,8 @@ class Parts:
         self.api.signal(signal.SIGCONT)
         if self.filler is not None:
             self.filler.unlink(missing_ok=True)
-        self.full.clear()
+        for disk in tuple(self._full):
+            self.has_room(disk)
         self.away = dict.fromkeys(self.away, 0.0)
 
 

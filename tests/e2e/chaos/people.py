@@ -5,10 +5,12 @@ import subprocess
 import sys
 import threading
 
-from tests.e2e.chaos.told import Ledger
+from tests.e2e.chaos.told import MARKER, Ledger
 from tests.fix_stack import ROOT, Stack, _environment
 
 TEAM = "ledger-team"
+# What is under way has limits of its own.
+_LEAVE = 300.0
 _FIRST, _SECOND = ("user:dana", (TEAM,)), ("user:dora", (TEAM,))
 
 
@@ -39,8 +41,16 @@ class People(threading.Thread):
                     self._ledger.agreed.add(rest)
                 case "answered":
                     self._ledger.answers += 1
+                case "unknown":
+                    self._know(rest)
                 case _:
-                    self._ledger.surprise(rest)
+                    self._ledger.surprise(f"the people say {line!r}")
+
+    def _know(self, text: str) -> None:
+        """They may not have read yet what has been sent; then they will."""
+        found = MARKER.search(text)
+        if found is None or found[0] not in self._ledger.statements:
+            self._ledger.surprise(f"an approval of what nobody sent: {text}")
 
     def leave(self) -> None:
         """Nobody answers afterwards. What they have said is in the ledger. Asked again, it does nothing."""
@@ -50,7 +60,7 @@ class People(threading.Thread):
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            status = self._process.wait(60)
+            status = self._process.wait(_LEAVE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()

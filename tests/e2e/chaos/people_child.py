@@ -3,7 +3,8 @@
 A process of their own, because gRPC's threads and the test's many forks do not go together. The first line of the
 standard input is JSON: where the service is, and the two tokens. Then each line is `MARKER WISH`, the wish being one of
 `told.Wish`, or `MARKER left`. On the standard output each line is `agreed MARKER`, before a yes is sent, `answered
-MARKER`, once the service has taken an answer, or `surprise TEXT`. The end of the input is the end.
+MARKER`, once the service has taken an answer, or `unknown TEXT`, of a statement whose line has not been read (yet, it
+may be). The end of the input is the end.
 """
 
 import asyncio
@@ -60,7 +61,8 @@ async def look(dana: Connection, dora: Connection) -> None:
         approval = (await dana.call("GetApproval", request, action="approval.view")).approval
         found = MARKER.search(approval.action.statement.text)
         if found is None or found[0] not in wishes:
-            say("surprise", f"an approval of what nobody sent: {approval.action.statement.text!r}")
+            # It is looked at again.
+            say("unknown", repr(approval.action.statement.text))
         else:
             await resolve(found[0], approval, dana, dora)
 

@@ -29,6 +29,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"- Logins: {', '.join(f'{count:,} {how}' for how, count in sorted(report.logins.items()))}."
     yield f"  Answers of people: {report.answers:,}. Sessions that lived through the end of the faults and went on:"
     yield f"  {report.survivors}."
+    yield f"- Of the time that passed the machine gave {report.share:.0%}."
     yield f"- `pdp records verify`: {' '.join(report.chains.split())}"
     yield f"- Disagreements: {len(report.wrong) or 'none'}."
     yield ""

@@ -1,5 +1,6 @@
 """Clients of the PostgreSQL proxy: single statements, transactions, pipelines, held ones, on long-lived connections."""
 
+import contextlib
 import json
 import os
 import random
@@ -19,7 +20,10 @@ CLOSED = "insert into closed (marker) values ('{}')"
 HELD = "insert into held (marker) values ('{}')"
 READ = "select marker, note from entries limit 3 /* {} */"
 FAILS = "insert into entries (marker, note) values ('{}', ('x' || 1)::int::text)"
+# Too long to be parsed where all sessions are served: a child process of the proxy does it.
+LONG = INSERT.replace("'n'", f"'{'n' * 40_000}'")
 _GLANCE = 0.2
+_SHOWN = 200
 
 
 class SqlClient(threading.Thread):
@@ -37,21 +41,34 @@ class SqlClient(threading.Thread):
     def run(self) -> None:
         try:
             while not self._stopping.is_set():
-                if self.connection is None or self.connection.closed:
-                    self._log_in()
-                else:
+                if self.connection is not None and self.connected:
                     self._work(self.connection)
+                else:
+                    self._log_in()
                 self._stopping.wait(self._random.uniform(0, 0.12))
         except BaseException as error:
             self._ledger.surprise(f"{self.name}: {error!r}")
             raise
 
+    @property
+    def connected(self) -> bool:
+        return self.connection is not None and not self.connection.closed
+
+    def goes_on(self) -> bool:
+        """Asks once more. A connection that was cut, and whose client is told now that it asks, is over."""
+        assert self.connection is not None
+        statement = self._ledger.new("sql", "insert")
+        text = "insert into entries (marker, note) values (%s, 'after')"
+        return self._send(self.connection, statement, text, [statement.marker]) or not self.connected
+
     def unblock(self) -> None:
         """Called from outside for a call that hangs."""
         connection = self.connection
-        if connection is not None and not connection.closed:
-            with socket.socket(fileno=os.dup(connection.fileno())) as copy:
-                copy.shutdown(socket.SHUT_RDWR)
+        # It may be closed just now.
+        with contextlib.suppress(psycopg.Error, OSError):
+            if connection is not None:
+                with socket.socket(fileno=os.dup(connection.fileno())) as copy:
+                    copy.shutdown(socket.SHUT_RDWR)
 
     def _log_in(self) -> None:
         with self._ledger.call(self.name, "log in"):
@@ -78,7 +95,9 @@ class SqlClient(threading.Thread):
 
     def _single(self, connection: psycopg.Connection[Any]) -> None:
         kind, text = self._random.choice(
-            [("insert", INSERT)] * 4 + [("read", READ)] * 2 + [("denied", CLOSED), ("fails", FAILS)]
+            [("insert", INSERT)] * 4
+            + [("read", READ)] * 2
+            + [("denied", CLOSED), ("fails", FAILS), ("long insert", LONG)]
         )
         statement = self._ledger.new("sql", kind)
         if "'{}'" in text and self._random.random() < 0.4:
@@ -87,8 +106,8 @@ class SqlClient(threading.Thread):
             self._send(connection, statement, text.format(statement.marker))
 
     def _send(self, connection: psycopg.Connection[Any], statement: Statement, text: str, values: Any = None) -> bool:
-        statement.text = text
-        with self._ledger.call(self.name, f"{statement.marker} {text}"):
+        statement.text = text[:_SHOWN]
+        with self._ledger.call(self.name, f"{statement.marker} {statement.text}"):
             try:
                 cursor = connection.execute(text, values)  # type: ignore[arg-type]
                 if cursor.description is not None:
@@ -104,24 +123,27 @@ class SqlClient(threading.Thread):
         group = self._ledger.group()
         statements = [self._ledger.new("sql", "in transaction", group=group) for _ in range(self._random.randint(1, 3))]
         ends = self._ledger.new("sql", "commit", group=group)
-        with self._ledger.call(self.name, "transaction"):
-            try:
-                connection.execute("begin")
-                for each in statements:
-                    each.text = INSERT.format(each.marker)
-                    connection.execute(each.text.encode())
-                    each.tell(Outcome.SUCCEEDED)
-                ends.text = f"commit /* {ends.marker} */"
-                connection.execute(ends.text.encode())
-                ends.tell(Outcome.SUCCEEDED)
-            except psycopg.Error as error:
-                started = [each for each in [*statements, ends] if each.text]
-                if started and started[-1].outcome is not Outcome.SUCCEEDED:
-                    started[-1].tell(*told(error))
-                for each in [*statements, ends]:
-                    if not each.text:
-                        self._ledger.statements.pop(each.marker)
+        try:
+            self._call(connection, "begin")
+            for each in statements:
+                each.text = INSERT.format(each.marker)
+                self._call(connection, each.text)
+                each.tell(Outcome.SUCCEEDED)
+            ends.text = f"commit /* {ends.marker} */"
+            self._call(connection, ends.text)
+            ends.tell(Outcome.SUCCEEDED)
+        except psycopg.Error as error:
+            started = [each for each in [*statements, ends] if each.text]
+            if started and started[-1].outcome is not Outcome.SUCCEEDED:
+                started[-1].tell(*told(error))
+            for each in [*statements, ends]:
+                if not each.text:
+                    self._ledger.statements.pop(each.marker)
         self._roll_back(connection)
+
+    def _call(self, connection: psycopg.Connection[Any], text: str) -> None:
+        with self._ledger.call(self.name, text):
+            connection.execute(text.encode())
 
     def _pipeline(self, connection: psycopg.Connection[Any]) -> None:
         statements = [self._ledger.new("sql", "in pipeline") for _ in range(3)]
@@ -184,6 +206,9 @@ def told(error: psycopg.Error) -> tuple[Outcome, object]:
     if error.sqlstate == "42501" and detail.startswith('{"checkrein"'):
         parts = json.loads(detail)["checkrein"]
         return (Outcome.LATER if parts["retry"] else Outcome.DENIED), error.diag.message_primary
+    if (error.sqlstate or "").startswith("54"):
+        # Too long, too complex: it need not come again.
+        return Outcome.DENIED, f"{error.sqlstate} {error}"
     if error.sqlstate is None or isinstance(error, psycopg.OperationalError):
         return Outcome.UNKNOWN, error
     return Outcome.FAILED, f"{error.sqlstate} {error}"

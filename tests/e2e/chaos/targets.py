@@ -46,15 +46,20 @@ class Postgres:
     database: str
 
     def processes(self) -> list[int]:
-        with contextlib.suppress(FileNotFoundError, ValueError):
+        # A killed one leaves its file, and the number in it may be anybody's by now.
+        with contextlib.suppress(OSError, ValueError):
             pid = int((self.server.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
-            return [pid, *_below(pid)]
+            if Path(f"/proc/{pid}/comm").read_text() == "postgres\n":
+                return [pid, *_below(pid)]
         return []
 
-    def signal(self, number: int) -> None:
-        for pid in self.processes():
+    def signal(self, number: int) -> bool:
+        """Whether it was there to get it."""
+        processes = self.processes()
+        for pid in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+        return bool(processes)
 
     def cut_backends(self) -> None:
         with contextlib.suppress(psycopg.Error):

@@ -65,7 +65,8 @@ class Hang:
 class Ledger:
     """Filled by many threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self.statements: dict[str, Statement] = {}
@@ -78,6 +79,7 @@ class Ledger:
         # Takes a line for the people who answer what is held.
         self.people: Callable[[str], None] = lambda line: None
         self._calls: dict[str, tuple[float, str]] = {}
+        self._noted: set[tuple[str, float]] = set()
 
     def new(self, protocol: str, kind: str, wish: Wish | None = None, group: int = 0) -> Statement:
         with self._lock:
@@ -108,14 +110,18 @@ class Ledger:
     @contextmanager
     def call(self, worker: str, what: str) -> Iterator[None]:
         """A call of a client, watched from outside."""
-        self._calls[worker] = (time.monotonic(), what)
+        self._calls[worker] = (self._clock(), what)
         try:
             yield
         finally:
             self._calls.pop(worker, None)
 
-    def late(self, limit: float) -> list[Hang]:
-        """Calls that take longer than that now."""
-        now = time.monotonic()
-        calls = list(self._calls.items())
-        return [Hang(worker, what, now - since) for worker, (since, what) in calls if now - since > limit]
+    def hangs_in(self, worker: str, limit: float) -> bool:
+        """Whether its call takes longer than that now; each is noted, once."""
+        since, what = self._calls.get(worker, (None, ""))
+        if since is None or (seconds := self._clock() - since) <= limit:
+            return False
+        if (worker, since) not in self._noted:
+            self._noted.add((worker, since))
+            self.hangs.append(Hang(worker, what, seconds))
+        return True

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import http.client
 import random
-import re
 import sys
 import threading
 import time
@@ -17,8 +16,10 @@ from typing import Any
 import psycopg
 
 from tests.e2e.chaos import parts as installation
+from tests.e2e.chaos.fair import FairClock
 from tests.e2e.chaos.faults import Faults
 from tests.e2e.chaos.http_client import HttpClient
+from tests.e2e.chaos.kinds import Kinds
 from tests.e2e.chaos.ledgers import Ledgers, read_records
 from tests.e2e.chaos.link import Link
 from tests.e2e.chaos.parts import PAY, SERVICE, SHOP, Parts
@@ -30,12 +31,18 @@ from tests.fix_postgres import PostgresServer
 from tests.fix_stack import HOST, OPERATOR, Stack, installed
 from tests.ports import free_port
 
+# All of these in seconds that the machine gave (`FairClock`).
 # A call of a client that takes longer hangs: held statements end after 20 s, decisions after seconds, and no fault
 # lasts longer than six.
 LIMIT = 90.0
 # After the faults: until everything works again, and until everything is shipped.
 RECOVERY = 120.0
+# Until clients have come to an end by themselves, or been made to.
+_END = LIMIT + 60.0
+# Until each kind of fault has been there, in times of what the trial takes.
+_EACH_KIND = 4
 _TICK = 0.1
+_PROBE_SECONDS = 300.0
 _SQL_CLIENTS, _HTTP_CLIENTS = 4, 3
 
 
@@ -55,20 +62,25 @@ class Report:
     chains: str = ""
     wrong: list[str] = field(default_factory=list)
     survivors: int = 0
+    # Kinds of faults for which there was no time, and how much of its time the machine gave.
+    owed: list[str] = field(default_factory=list)
+    share: float = 1.0
 
     def summary(self) -> str:
         return (
             f"seed {self.seed}: {sum(self.faults.values())} faults, {sum(self.outcomes.values())} statements, "
-            f"{self.executed} executed, {self.recorded} on record, {len(self.wrong)} disagreements"
+            f"{self.executed} executed, {self.recorded} on record, {len(self.wrong)} disagreements; "
+            f"of the time the machine gave {self.share:.0%}"
         )
 
 
 class Trial:
     """Holds everything of one run."""
 
-    def __init__(self, parts: Parts, seed: int, seconds: float, say: Callable[[str], None]) -> None:
+    def __init__(self, parts: Parts, seed: int, seconds: float, clock: FairClock, say: Callable[[str], None]) -> None:
         self.parts, self.stack, self.seed, self.seconds, self.say = parts, parts.stack, seed, seconds, say
-        self.ledger = Ledger()
+        self.clock = clock
+        self.ledger = Ledger(clock)
         self.report = Report(seed, seconds / 60)
         self.stopping = threading.Event()
         self.clients: list[SqlClient | HttpClient] = []
@@ -76,7 +88,8 @@ class Trial:
 
     def run(self) -> Report:
         try:
-            return self._run()
+            with self._watched():
+                return self._run()
         finally:
             # Also where it was interrupted: nobody goes on.
             self.stopping.set()
@@ -96,8 +109,8 @@ class Trial:
         self.people = People(self.stack, self.ledger)
         for thread in (*self.clients, self.people):
             thread.start()
+        self._until("clients of both protocols get something done", self._something_done)
         self._disturb()
-        self.faults.finish()
         self.parts.everything_goes_on()
         self._until("everything works again", self._works)
         self._end_clients()
@@ -115,22 +128,28 @@ class Trial:
             token = self.stack.token("agent:http", ("agents",), audience="pay", ttl="12h")
             seed = f"{self.seed}-http-{number}"
             port = self.parts.http_port
-            yield HttpClient(f"http-{number}", port, token, self.ledger, seed, self.stopping, LIMIT)
+            yield HttpClient(f"http-{number}", port, token, self.ledger, seed, self.stopping)
 
     # --- while things go wrong ----------------------------------------------------------------------------------------
 
     def _disturb(self) -> None:
-        self.faults = Faults(self.parts, random.Random(f"{self.seed}-faults"))
+        kinds = Kinds(self.parts, random.Random(f"{self.seed}-kinds"))
+        self.faults = Faults(kinds.every(), random.Random(f"{self.seed}-faults"))
         began = time.monotonic()
-        told = began
-        while (now := time.monotonic()) - began < self.seconds:
+        told, latest = began, self.clock() + _EACH_KIND * self.seconds
+        while (now := time.monotonic()) - began < self.seconds or (self.faults.owed and self.clock() < latest):
             self.faults.step()
             self.parts.supervise()
-            self._watch_for_hangs()
             if now - told >= 10:
                 told = now
                 self._progress(now - began)
             time.sleep(_TICK)
+        self.faults.finish()
+        kinds.finish()
+
+    def _something_done(self) -> bool:
+        done = {each.protocol for each in list(self.ledger.statements.values()) if each.outcome is Outcome.SUCCEEDED}
+        return done == {"sql", "http"}
 
     def _progress(self, seconds: float) -> None:
         counts = Counter(str(each.outcome) for each in list(self.ledger.statements.values()))
@@ -138,21 +157,32 @@ class Trial:
         faults = sum(self.faults.counted.values())
         self.say(f"{seconds:6.0f} of {self.seconds:.0f} s: {faults} faults; {said}; {len(self.ledger.hangs)} hang")
 
-    def _watch_for_hangs(self) -> None:
-        for hang in self.ledger.late(LIMIT):
-            for client in self.clients:
-                if client.name == hang.worker:
-                    self.ledger.hangs.append(hang)
-                    client.unblock()
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Whatever else this thread does meanwhile, calls that hang are found, and ended."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_TICK):
+                for client in self.clients:
+                    if self.ledger.hangs_in(client.name, LIMIT):
+                        client.unblock()
+
+        thread = threading.Thread(target=watch, name="watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     # --- afterwards ---------------------------------------------------------------------------------------------------
 
     def _until(self, what: str, true: Callable[[], Any]) -> bool:
-        end = time.monotonic() + RECOVERY
+        end = self.clock() + RECOVERY
         while not true():
             self.parts.supervise()
-            self._watch_for_hangs()
-            if time.monotonic() > end:
+            if self.clock() > end:
                 self.report.wrong.append(f"within {RECOVERY:.0f} s this did not come: {what}\n{self._last_words()}")
                 return False
             time.sleep(_TICK)
@@ -167,7 +197,7 @@ class Trial:
             token = self.stack.token("agent:sql-0", ("agents",), ttl="12h")
             with psycopg.connect(self.stack.dsn(token), autocommit=True) as connection:
                 connection.execute("select marker from entries limit 1")
-            web = http.client.HTTPConnection(HOST, self.parts.http_port, timeout=LIMIT)
+            web = http.client.HTTPConnection(HOST, self.parts.http_port, timeout=_PROBE_SECONDS)
             with contextlib.closing(web):
                 bearer = self.stack.token("agent:http", ("agents",), audience="pay", ttl="12h")
                 web.request("GET", "/entries/probe", headers={"Authorization": f"Bearer {bearer}"})
@@ -176,9 +206,8 @@ class Trial:
 
     def _end_clients(self) -> None:
         self.stopping.set()
-        end = time.monotonic() + LIMIT + 60
-        while any(client.is_alive() for client in self.clients) and time.monotonic() < end:
-            self._watch_for_hangs()
+        end = self.clock() + _END
+        while any(client.is_alive() for client in self.clients) and self.clock() < end:
             self.parts.supervise()
             time.sleep(_TICK)
         assert self.people is not None
@@ -188,24 +217,11 @@ class Trial:
             self.report.wrong.append(f"these never came back: {', '.join(stuck)}")
 
     def _survivors(self) -> None:
-        """Sessions that are still open go on."""
+        """Connections that are still open go on."""
         for client in self.clients:
-            connection = client.connection
-            if not isinstance(client, SqlClient) or connection is None or connection.closed:
-                continue
-            self.report.survivors += 1
-            said: list[str] = []
-
-            def asks(client: SqlClient = client, said: list[str] = said) -> bool:
-                assert client.connection is not None
-                statement = self.ledger.new("sql", "insert")
-                text = "insert into entries (marker, note) values (%s, 'after')"
-                client._send(client.connection, statement, text, [statement.marker])
-                said[:] = [statement.outcome, statement.said]
-                # A connection that has been cut meanwhile, and whose client was not told before it asked, is over.
-                return statement.outcome is Outcome.SUCCEEDED or client.connection.closed
-
-            self._until(f"the session of {client.name} goes on: {said}", asks)
+            if client.connected and not client.is_alive():
+                self.report.survivors += 1
+                self._until(f"the connection of {client.name} goes on", client.goes_on)
 
     def _drain(self) -> None:
         """Everything is shipped; the proxies then stop in order, and another time what died is taken up."""
@@ -232,6 +248,10 @@ class Trial:
             self.report.wrong.append(f"pdp records verify: {verified.out}{verified.err}")
 
     def _compare(self) -> None:
+        # Nothing is written any more.
+        for name in (SHOP, PAY, SERVICE):
+            if name in self.stack.running and (status := self.stack.end(name)) != 0:
+                self.report.wrong.append(f"{name} ended with status {status}")
         recorded = asyncio.run(read_records(f"sqlite:///{self.stack.state / 'pdp.db'}"))
         executed = self.parts.postgres.executed() | self.parts.api.executed()
         rows = self.parts.postgres.rows()
@@ -242,6 +262,7 @@ class Trial:
         report.wrong += [f"{name} ended by itself:\n{said}" for name, said in self.parts.ended]
         report.wrong += ledgers.disagreements()
         report.faults, report.schedule = self.faults.counted, self.faults.lines
+        report.owed, report.share = [each.name for each in self.faults.owed], self.clock.share
         for each in self.ledger.statements.values():
             report.outcomes[each.protocol, each.kind, str(each.outcome)] += 1
         report.logins, report.answers = self.ledger.logins, self.ledger.answers
@@ -273,13 +294,10 @@ def run(programs: PostgresServer, opa: Path, folder: Path, seed: int, seconds: f
         open_.callback(_keep_logs, stack, folder)
         open_.callback(stack.close)
         open_.callback(parts.everything_goes_on)
-        return Trial(parts, seed, seconds, say).run()
+        clock = open_.enter_context(FairClock())
+        return Trial(parts, seed, seconds, clock, say).run()
 
 
 def _keep_logs(stack: Stack, folder: Path) -> None:
     for log in stack.folder.glob("*.log"):
         (folder / log.name).write_bytes(log.read_bytes())
-
-
-def seed_of(given: str) -> int:
-    return int(given) if re.fullmatch(r"\d+", given) else random.SystemRandom().randrange(1 << 32)

@@ -16,6 +16,7 @@ import pytest
 
 from pdp.opa.engine import UNAVAILABLE, PolicyEngine
 from pdp.opa.program import OpaFailed
+from pdp.opa.supervisor import OpaChild
 from pdp.policies import bundle as bundles
 from pdp.policies.bundle import Bundle
 from pdp.policies.history import Change
@@ -371,6 +372,29 @@ def test_an_opa_that_is_killed_while_it_starts_is_started_again(engine_of, repos
         async with engine_of(repository, opa=program) as engine:
             assert first.exists()
             assert (await engine.decide(connect())).verdict is Verdict.ALLOW
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("number", "then"), [(signal.SIGKILL, signal.SIGKILL), (signal.SIGSTOP, signal.SIGCONT)])
+def test_an_opa_that_is_killed_or_stopped_before_it_says_what_it_has_loaded_is_asked_again(
+    engine_of, repository, monkeypatch, number, then
+):
+    start = OpaChild.start
+
+    async def disturbed(child: OpaChild, tasks: asyncio.TaskGroup) -> None:
+        await start(child, tasks)
+        pid = child.pid
+        os.kill(pid, number)
+        # It does not answer within the 0.5 s that a question of a client's has.
+        asyncio.get_running_loop().call_later(1.5, lambda: pid == child.pid and os.kill(pid, then))
+
+    monkeypatch.setattr(OpaChild, "start", disturbed)
+
+    async def run():
+        async with engine_of(repository, timeout=0.5) as engine:
+            assert (await until(engine, lambda result: result.verdict is Verdict.ALLOW))[-1].revision == engine.revision
+            assert not engine.policy_error
 
     asyncio.run(run())
 
