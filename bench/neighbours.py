@@ -17,6 +17,11 @@ a call took on average, the greedy one's calls among them. Only figures of one r
 
 from __future__ import annotations
 
+import sys
+
+# This folder last: there is a module here that has a name of the library's.
+sys.path.append(sys.path.pop(0))
+
 import argparse
 import contextlib
 import datetime
@@ -25,7 +30,6 @@ import re
 import secrets
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -33,8 +37,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# This folder last: there is a module here that has a name of the library's.
-sys.path.append(sys.path.pop(0))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "deploy" / "demo"))
 
