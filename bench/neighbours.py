@@ -65,10 +65,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
     names = list(greedy.SCENARIOS)
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--limit", nargs="+", default=[], metavar="NAME=NUMBER", help="of `pdp.limits`, beside the usual"
+    )
     options = parser.parse_args()
     ways = ("alone", "beside it", "beside it at nice 19")
     table = Table("the greedy agent", *(f"{way}: p50 / p99 ms, under 50 ms" for way in ways))
-    with _running() as place:
+    limits = {name: int(number) for name, number in (each.split("=") for each in options.limit)}
+    with _running(limits) as place:
         for name in options.only:
             found = [_measured(place, options.seconds)]
             for niceness in (0, 19):
@@ -157,12 +161,12 @@ def _shown(times: list[float]) -> str:
 
 
 @contextlib.contextmanager
-def _running() -> Iterator[Place]:
+def _running(limits: dict[str, int]) -> Iterator[Place]:
     password = secrets.token_urlsafe(24)
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(services.state_folder(Path(tempfile.mkdtemp(prefix="checkrein-bench-"))))
         installation = services.install(state, services.CHECKOUT / "rego", password, secrets.token_urlsafe(24))
-        metrics = _with_metrics(installation)
+        metrics = _configured(installation, limits)
         up = stack.enter_context(services.up(installation))
         stack.enter_context(target.running(state, installation.target_port, password))
         services.until_ready(installation, up)
@@ -179,11 +183,12 @@ def _running() -> Iterator[Place]:
         yield Place(installation, token, up.pid, _postmaster(up.pid), metrics)
 
 
-def _with_metrics(installation: services.Installation) -> tuple[str, str]:
+def _configured(installation: services.Installation, limits: dict[str, int]) -> tuple[str, str]:
     """The service and the proxy answer for their metrics at addresses of their own."""
     document = yaml.safe_load(installation.config.read_text("utf-8"))
     service, proxy = (f"{target.HOST}:{target.free_port(preferred)}" for preferred in (9464, 9465))
     document["pdp"]["admin"] = {"listen": service}
+    document["pdp"]["limits"] = limits
     document["proxies"][0]["admin"] = {"listen": proxy}
     installation.config.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
     return f"http://{service}/metrics", f"http://{proxy}/metrics"

@@ -57,7 +57,7 @@ from pep.postgres.stepping import Exchanges, Refused, Settings, Step, Wait
 # Answers that the server may owe before more is asked of it; the client then waits, as its bytes do.
 MOST_OWED: Final = 4096
 # Messages that are taken in one go.
-MOST_AT_ONCE: Final = 256
+MOST_AT_ONCE: Final = 64
 # How long a server may take to end what it was asked to cancel; delivering the request alone may take five seconds.
 UNANSWERED_SECONDS: Final = 10.0
 # How long a session that ends lets its client finish the COPY that it feeds.
