@@ -36,6 +36,7 @@ class Answer:
     """What came on one stream."""
 
     heads: list[dict[str, str]] = field(default_factory=list)
+    sections: list[list[tuple[str, str]]] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0
     ended: bool = False
@@ -48,6 +49,12 @@ class Answer:
     @property
     def body(self) -> bytes:
         return b"".join(self.pieces)
+
+    @property
+    def text(self) -> bytes:
+        """All that came, as HTTP/1.1 would have written it."""
+        lines = [f"{name}: {value}" for section in self.sections for name, value in section]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
 
     @property
     def over(self) -> bool:
@@ -175,8 +182,10 @@ class Frames:
         answer = self.answers.get(frame.stream_id, Answer())
         match frame:
             case HeadersFrame():
-                fields = dict(self._decoder.decode(frame.data))
-                answer.heads.append(fields)
+                decoded = self._decoder.decode(frame.data, raw=True)
+                fields = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in decoded]
+                answer.sections.append(fields)
+                answer.heads.append(dict(fields))
                 answer.ended = answer.ended or "END_STREAM" in frame.flags
             case DataFrame():
                 answer.pieces.append(frame.data)

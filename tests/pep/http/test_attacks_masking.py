@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.http_attacks import (
+    ALICE,
     CLOSE,
     CUSTOMER,
     DOCUMENT,
@@ -30,14 +31,23 @@ from tests.http_attacks import (
     reply,
     shows,
 )
+from tests.pep.http.frames import Frames, request
 
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Attacked]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHECKREIN_TEST_UPSTREAM", SECRET)
-        with attacked(http={"decoded_limit": 1 << 20, "graphql": ["/masked/graphql"]}) as running:
+        listen = {"address": "127.0.0.1:0", "login": ["bearer"], "http2": True}
+        with attacked(http={"decoded_limit": 1 << 20, "graphql": ["/masked/graphql"]}, listen=listen) as running:
             yield running
+
+
+@pytest.fixture(scope="module")
+def streams(proxy: Attacked) -> Iterator[Frames]:
+    """One client of HTTP/2 for all attempts."""
+    with Frames(proxy.proxy.port) as client:
+        yield client
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,35 @@ def run(proxy: Attacked, tried: Attempt) -> bytes:
             assert status == b"200", received
             assert not received.endswith(b"0\r\n\r\n"), "what was cut looks whole"
     return received
+
+
+# Of a connection in HTTP/1.1, and in HTTP/2 no fields at all.
+OF_A_CONNECTION = {"connection", "upgrade", "http2-settings"}
+
+
+def run_in_a_stream(proxy: Attacked, streams: Frames, tried: Attempt) -> None:
+    proxy.target.says(*tried.pieces)
+    fields = [(name.lower(), value) for name, _, value in (each.partition(": ") for each in tried.fields)]
+    more = [field for field in fields if field[0] not in OF_A_CONNECTION]
+    answer = streams.answer(request(tried.path, *more, method=tried.method, token=ALICE))
+    assert len(proxy.target.seen) == 1, answer
+    assert leaks(b"".join(tried.pieces)), "the target shows nothing, so this proves nothing"
+    assert leaks(answer.text) == [], answer
+    match tried.outcome:
+        case "masked":
+            assert answer.status not in (403, 502), answer
+            assert shows(answer.text), answer
+            assert answer.ended, answer
+        case "withheld":
+            assert answer.status in (403, 502), answer
+            assert not shows(answer.text), answer
+        case "bare":
+            assert answer.status not in (403, 502), answer
+            assert answer.ended, answer
+        case "cut":
+            assert answer.status == 200, answer
+            assert answer.reset is not None, answer
+            assert not answer.ended, "what was cut looks whole"
 
 
 def variant(**more: object) -> str:
@@ -447,6 +486,11 @@ def test_no_masked_value_reaches_the_client_without_a_detector(proxy: Attacked, 
     run(proxy, dataclasses.replace(tried, path=tried.path.replace("/masked/", "/named/")))
 
 
+@pytest.mark.parametrize("tried", NAMED, ids=lambda tried: tried.name)
+def test_nor_in_a_stream(proxy: Attacked, streams: Frames, tried: Attempt) -> None:
+    run_in_a_stream(proxy, streams, dataclasses.replace(tried, path=tried.path.replace("/masked/", "/named/")))
+
+
 @pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 def test_what_an_old_client_gets_is_masked(proxy: Attacked, version: str, connection: str) -> None:
@@ -468,3 +512,8 @@ def test_more_than_is_held_is_withheld(proxy: Attacked) -> None:
 @pytest.mark.parametrize("tried", ATTEMPTS, ids=lambda tried: tried.name)
 def test_no_masked_value_reaches_the_client(proxy: Attacked, tried: Attempt) -> None:
     run(proxy, tried)
+
+
+@pytest.mark.parametrize("tried", ATTEMPTS, ids=lambda tried: tried.name)
+def test_no_masked_value_reaches_the_client_in_a_stream(proxy: Attacked, streams: Frames, tried: Attempt) -> None:
+    run_in_a_stream(proxy, streams, tried)
