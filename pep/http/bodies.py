@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, DecimalException
 from typing import Any, Final
@@ -19,6 +19,7 @@ from urllib.parse import quote_plus
 import orjson
 
 from pep.http.messages import Fields
+from pep.http.paths import differ
 
 MOST_NESTED: Final = 64
 EXACT: Final = 2**53
@@ -197,14 +198,6 @@ def shown(value: Any) -> Any:
             return value
 
 
-def once(names: Iterable[str], what: str) -> None:
-    """Raises Unclassifiable where two of the names are one for a reader that folds case, unless they are equal."""
-    seen: dict[str, str] = {}
-    for name in names:
-        if seen.setdefault(name.casefold(), name) != name:
-            raise Unclassifiable(f"{what} has two names that differ by case only")
-
-
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name.casefold() for name, _ in pairs}) != len(pairs):
         raise Unclassifiable("an object of its JSON has the same name twice, or two that differ by case only")
@@ -292,7 +285,13 @@ def _decoded(text: bytes) -> str:
 
 
 def _field_names(names: Sequence[str]) -> None:
-    once(names, "its form")
+    """As strict as with the names of a query. Raises Unclassifiable."""
+    if not differ(names):
+        raise Unclassifiable("its form has two names that are one to some servers")
+    if any(name != name.strip() or _CONTROL.search(name) for name in names):
+        raise Unclassifiable(
+            "the name of a field of its form begins or ends with white space, or holds a control character"
+        )
     if any(name.casefold() == _CHARSET_FIELD for name in names):
         raise Unclassifiable("its form names a charset of its own")
 

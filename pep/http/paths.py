@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -114,18 +115,20 @@ def query_pairs(query: str | None) -> tuple[tuple[str, str], ...]:
     if _BAD_ESCAPE.search(query) is not None:
         raise Ambiguous("the query holds a percent sign that begins no escape")
     pairs = tuple(_pair(part) for part in query.split("&") if part)
-    _of_one_kind([name for name, _ in pairs])
+    if not differ([name for name, _ in pairs]):
+        raise Ambiguous("the query holds two names that are one to some servers")
     return pairs
 
 
-def _of_one_kind(names: list[str]) -> None:
-    """Refuses names that are one to some servers: by case, as PHP writes them, as a list and as a value."""
+def differ(names: Iterable[str]) -> bool:
+    """Whether no two of them are one to some servers: by case, as PHP writes them, as a list and as a value."""
     spelled: dict[str, tuple[str, bool]] = {}
     for name in names:
         base, bracket, _ = name.partition("[")
         kind = (base, bool(bracket))
         if spelled.setdefault(_AS_ONE.sub("_", base).casefold(), kind) != kind:
-            raise Ambiguous("the query holds two names that are one to some servers")
+            return False
+    return True
 
 
 def _pair(part: str) -> tuple[str, str]:
