@@ -34,7 +34,14 @@ __all__ = ["STRIPPED_UPSTREAM", "ClassifySettings", "Request", "Unclassifiable",
 BODY_PATH: Final = "action.properties.http.body"
 
 _METHOD_FIELDS: Final = frozenset(
-    {"x-http-method-override", "x-http-method", "x-method-override", "x-forwarded-method"}
+    {
+        "x-forwarded-method",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-method",
+        "x-rewrite-method",
+    }
 )
 _TARGET_FIELDS: Final = frozenset(
     {
@@ -243,7 +250,8 @@ def _plain(body: bodies.Body, data: bytes) -> Content:
             bound = () if said is values else secrets.bound(forward)
             return Content({"kind": "form", "form": said}, forward, names=tuple(values), bound=bound)
         case Multipart(names, forward):
-            return Content({"kind": "multipart", "parts": list(names)}, forward, names=names, bound=_digest(forward))
+            parts = list(map(secrets.text, names))
+            return Content({"kind": "multipart", "parts": parts}, forward, names=names, bound=_digest(forward))
         case Text():
             # What a target makes of text is not known: some read JSON, whatever its type.
             return Content({"kind": "text"}, opaque="the body is text, which is not looked into", bound=_digest(data))
@@ -377,10 +385,10 @@ def overriding(names: Iterable[str]) -> tuple[str, ...]:
 
 def _line(method: str, path: Path, pairs: Iterable[tuple[str, str]]) -> str:
     """The request in one line, for people; what looks like a secret is left out."""
-    shown = [
-        f"{quote(name, safe='[]')}={secrets.HIDDEN if _is_secret(name, value) else quote(value, safe=',:/@')}"
-        for name, value in pairs
-    ]
+    shown = []
+    for name, value in pairs:
+        said = secrets.HIDDEN if _is_secret(name, value) else quote(value, safe=",:/@")
+        shown.append(f"{quote(secrets.text(name), safe='[]*')}={said}")
     return f"{method} {path.text}" + (f"?{'&'.join(shown)}" if shown else "")
 
 

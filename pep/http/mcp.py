@@ -7,7 +7,8 @@ none: the HTTP request that carries it is decided. What is not one of these shap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,13 +63,15 @@ def carried(body: Json, server: str) -> Carried:
     if len(messages) > MOST_CALLS:
         raise Unclassifiable(f"it carries more than {MOST_CALLS} JSON-RPC messages")
     may_hold_secrets = secrets.suspicious(body.forward)
+    # What an approval is bound to beside what it shows: of a batch once, for it takes its time.
+    secret = functools.cache(lambda: secrets.bound(orjson.dumps([_params(message) for message in messages])))
     calls: list[Call] = []
     for message in messages:
         if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
             return Carried(opaque="the body is no JSON-RPC 2.0 message")
         if message.keys() in _RESPONSES:
             continue
-        call = _call(message, server, batched=batched, may_hold_secrets=may_hold_secrets)
+        call = _call(message, server, batched=batched, may_hold_secrets=may_hold_secrets, secret=secret)
         if call is None:
             return Carried(opaque="the JSON-RPC message is not of a known shape")
         calls.append(call)
@@ -117,7 +120,18 @@ def mismatched(call: Call, deny: Deny) -> bytes | None:
     return orjson.dumps({"jsonrpc": "2.0", "id": call.id, "error": error})
 
 
-def _call(message: dict[str, Any], server: str, *, batched: bool, may_hold_secrets: bool) -> Call | None:
+def _params(message: Any) -> Any:
+    return message.get("params") if isinstance(message, dict) else None
+
+
+def _call(
+    message: dict[str, Any],
+    server: str,
+    *,
+    batched: bool,
+    may_hold_secrets: bool,
+    secret: Callable[[], tuple[Any, ...]],
+) -> Call | None:
     method, params, number = message.get("method"), message.get("params", {}), message.get("id")
     # An id that is there and null is a request to one server and a notification to another.
     known_id = type(number) in (str, int) or "id" not in message
@@ -146,7 +160,7 @@ def _call(message: dict[str, Any], server: str, *, batched: bool, may_hold_secre
     if method in WITH_URI and "uri" not in properties:
         properties["opaque"] = "the request does not name its resource"
     # An approval is bound to the parameters: to all of them, also those that no policy reads.
-    bound = () if said is whole else secrets.bound(orjson.dumps(whole))
+    bound = () if said is whole else secret()
     statement = Statement(_line(method, tool or str(properties.get("uri", ""))), (said, *bound) if params else ())
     action = Action("tool" if tool else "message", "mcp", properties, statement)
     return Call(method, action, number, tool, batched)

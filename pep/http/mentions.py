@@ -15,6 +15,14 @@ from typing import Final
 
 from pep.http import documents
 
+# What is said of a field and is not what it holds.
+_NO_VALUE: Final = (
+    "a|absent|already|also|always|an|at|available|being|by|confidential|correct|empty|encrypted|for|given|hidden|how|in"
+    "|incorrect|invalid|kept|known|mandatory|masked|missing|needed|never|no|none|not|now|null|on|only|optional|present"
+    "|private|redacted|removed|required|sensitive|set|stored|the|to|too|unavailable|unique|unknown|unset|used|valid"
+    "|verified|what|when|where|wrong"
+)
+
 # Each with the names in the place of {}. No repetition stands inside another one: what it costs grows with the text.
 _FORMS: Final = (
     r"""["'](?:{})\\*["']\s*(?::|=>?)""",  # JSON, and what is like it
@@ -28,6 +36,10 @@ _FORMS: Final = (
     r"\n[ \"']{{0,4}}(?:{})[ \"']{{0,4}}[,;\t]\s*\S",
     r"(?<![\w-])(?:{})[\])]*\s*=",  # addresses, logs, attributes, a database's words
     r"(?<![\w-])(?:{})[ \t]+\\*[\"'“‘«(\[<]\\*[\w+-]",  # messages with the value in quotes
+    # What a tool says to a model: the ssn is 1, the ssn of Bob was X; SSN 1.
+    r"(?<![\w-])(?:{})(?:[ \t]+(?:of|for)[ \t]+[^\n.;:]{{1,60}}?)?[ \t]+(?:is|was|are|were|equals|reads)[ \t]+"
+    r"(?!(?:" + _NO_VALUE + r")\b)\S",
+    r"(?<![\w-])(?:{})(?:[ \t]+(?:no\.?|number))?[ \t]+#?[^\W\d]{{0,16}}\d",
 )
 # A cell of a table in text. It has a value behind it where there is a second line, or where SQL's VALUES follow.
 _CELL: Final = r"(?:^|[\n,;\t|(])[ \"']{{0,16}}(?:\w{{1,64}}\.)?(?:{})[ \"']{{0,16}}(?:\r?\n|[,;\t|)])"

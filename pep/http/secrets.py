@@ -1,10 +1,10 @@
 """Requests fit for records, approvals and the decision service: what stands in a secret position becomes '***'.
 
 A position is secret by its name (password, client_secret, accessToken, api-key: a member of a document, a field of a
-form, a parameter of a query, an argument of a tool, a header field), or by what the text there looks like (a token, a
-URL with credentials, a private key, an assignment to such a name in a text of another language). All below a secret
-name goes, but for true, false and null. Policies see that it is there, and not what it is; an approval is bound to it
-by `bound`.
+form, a parameter of a query, an argument of a tool or of GraphQL, a header field), in a list also where the name is a
+value beside it ({"name": "DB_PASSWORD", "value": ...}; "--password" among words), or by what the text there looks like
+(see `secret_texts`). All below a secret name goes, but for true, false and null. Policies see that it is there, and not
+what it is; an approval is bound to it by `bound`.
 
 It is not a detector of secrets in data: a password in a member called `note` stays, and so does one in a path.
 """
@@ -12,78 +12,39 @@ It is not a detector of secrets in data: a password in a member called `note` st
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-HIDDEN: Final = "***"
+from pep.http import secret_texts
+from pep.http.secret_names import HIDDEN, is_secret
 
-# Names are compared in lower case and without what parts their words.
-_PARTING: Final = re.compile(r"[\s._\-\[\]$@]+")
-_NAME: Final = re.compile(
-    r"passw(?:or)?d|pasword|passphrase|passcode|secret(?!ar)|credential"
-    r"|(?:api|access|private|auth|signing|encryption|subscription|account)key"
-    r"|^(?:pass|pwd|jwt|otp|sig|phpsessid|jsessionid|(?:proxy)?authorization|xauth|(?:set)?cookie)$"
-    r"|(?:signature|sessionkey|authcode|clientassertion|pwd)$"
-    # Not where the next page begins, nor what a model counts or stops at.
-    r"|(?<!page)(?<!next)(?<!continuation)(?<!progress)(?<!sync)(?<!start)(?<!stop)(?<!sort)(?<!prev)(?<!eos)token$"
-)
-# What is said about a secret is none: how it is called, how long it is.
-_ABOUT: Final = re.compile(r"(?:id|name|arn|type|count|length|policy|version)$")
-_OF_THEIR_OWN: Final = frozenset({"phpsessid", "jsessionid"})
+__all__ = ["HIDDEN", "bound", "hidden", "is_secret", "suspicious", "text"]
 
-# No alternative begins with a repetition, and starts of one kind never share a run: the search is linear in the text.
-_CONTENT: Final = re.compile(
-    r"""
-    (?P<named>
-        (?:passw(?:or)?d|passphrase|secret|credential|(?:api|access|private|auth)[_-]?key
-           |(?:access|refresh|auth|id|session|bearer)[_-]?token)
-        \w{0,20}\\?["']?\s{0,8}(?:[:=]|=>)\s{0,8}
-    )
-    (?:\\?"[^"]*"|'[^']*'|[^\s,;&"'(){}\[\]\\]+)
-    | (?P<scheme>://)[^\s/@:]*:[^\s/@]+(?=@)                            # scheme://user:password@host
-    | (?P<kind>\b(?:bearer|basic)\s{1,8})[\w+/=.~-]{8,}                 # an authorization header
-    | (?<![\w-])eyJ[\w-]{8,}\.[\w-]+\.[\w-]*                            # a JWT
-    | -----BEGIN[ ][A-Z ]{0,40}PRIVATE[ ]KEY.*?(?:-----END[A-Z ]*-----|\Z)
-    """,
-    re.IGNORECASE | re.VERBOSE | re.DOTALL,
-)
-# Without one of these in it nothing is in a secret position, and most requests have none.
-_SUSPICIOUS: Final = (
-    "pass", "pwd", "pasword", "secret", "credential", "key", "jwt", "otp", "sig", "sess", "auth", "cookie",
-    "assertion", "token", "://", "bearer", "basic", "eyj", "private",
-)  # fmt: skip
-
-
-def is_secret(name: str) -> bool:
-    """Whether what has this name is a secret."""
-    squeezed = _PARTING.sub("", name).lower()
-    return _NAME.search(squeezed) is not None and (_ABOUT.search(squeezed) is None or squeezed in _OF_THEIR_OWN)
+# Of an object in a list: members that name what another one holds, and those that hold it. Nowhere else, and no other
+# members: who asks could else hide from policy what a target reads, by a member that it does not read.
+_NAMING: Final = frozenset({"field", "header", "key", "name", "param", "parameter", "path", "property", "variable"})
+_HOLDING: Final = frozenset({"newvalue", "oldvalue", "val", "value", "values"})
+_NAME_LIKE: Final = re.compile(r"[\w.\-\[\]$@/]{1,80}")
+_OPTION: Final = re.compile(r"--?([A-Za-z][\w-]{1,40})")
+# Below a secret name a member's own name stays where it is a word; a key may be the name of what it may do.
+_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z_ .\-]{0,39}")
 
 
 def text(value: str) -> str:
-    """The text with '***' for what looks like a secret in it."""
-    return _CONTENT.sub(_cover, value) if _may_hold(value) else value
+    """The text with '***' for what looks like a secret in it; the very same object where nothing does."""
+    return secret_texts.cover(value, 0, _hidden)
 
 
 def hidden(value: Any) -> Any:
     """The document with '***' for what stands in secret positions; the very same object where nothing does."""
-    match value:
-        case str():
-            return text(value)
-        case Mapping():
-            members = {name: _below(each) if is_secret(name) else hidden(each) for name, each in value.items()}
-            return members if any(members[name] is not each for name, each in value.items()) else value
-        case list() | tuple():
-            items = [hidden(each) for each in value]
-            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
-        case _:
-            return value
+    return _hidden(value, 0)
 
 
 def suspicious(source: bytes) -> bool:
     """Whether it is worth while to look for secrets in the document that this is the text of."""
-    return _may_hold(source.decode("utf-8", "replace"))
+    return secret_texts.may_hold(source.decode("utf-8", "replace"))
 
 
 def bound(data: bytes) -> tuple[Any, ...]:
@@ -92,9 +53,74 @@ def bound(data: bytes) -> tuple[Any, ...]:
     return ({"hidden": digest[:32].hex()},)
 
 
-def _may_hold(value: str) -> bool:
-    lowered = value.lower()
-    return any(word in lowered for word in _SUSPICIOUS)
+def _hidden(value: Any, depth: int) -> Any:
+    """`depth` is how many texts this is JSON in."""
+    match value:
+        case str():
+            return secret_texts.cover(value, depth, _hidden)
+        case Mapping():
+            return _members(value, depth)
+        case list() | tuple():
+            items = _items(value, depth)
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        case _:
+            return value
+
+
+def _members(members: Mapping[str, Any], depth: int, beside: Collection[str] = ()) -> Mapping[str, Any]:
+    # A GraphQL document may put its variables in secret positions.
+    document = members.get("query") if "variables" in members else None
+    variables = secret_texts.variables(document) if isinstance(document, str) else frozenset[str]()
+    found: dict[str, Any] = {}
+    changed = False
+    for name, value in members.items():
+        if is_secret(name) or name in beside:
+            kept = _below(value)
+        elif variables and name == "variables" and isinstance(value, Mapping):
+            kept = {one: _below(held) if one in variables else _hidden(held, depth) for one, held in value.items()}
+        else:
+            kept = _hidden(value, depth)
+        # A name is text as well.
+        shown = _free(text(name), found)
+        changed = changed or kept is not value or shown != name
+        found[shown] = kept
+    return found if changed else members
+
+
+def _named_beside(members: Mapping[str, Any]) -> Collection[str]:
+    """The members whose value is a secret by a name that another member says."""
+    if any(name.lower() in _NAMING and _names_secret(value) for name, value in members.items()):
+        return [name for name in members if name.lower().replace("_", "") in _HOLDING]
+    return ()
+
+
+def _names_secret(value: Any) -> bool:
+    return isinstance(value, str) and _NAME_LIKE.fullmatch(value) is not None and is_secret(_last(value))
+
+
+def _last(path: str) -> str:
+    """The name that a path ends with, as in /users/1/password."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _items(values: list[Any] | tuple[Any, ...], depth: int) -> list[Any]:
+    items: list[Any] = []
+    before: Any = None
+    paired = all(isinstance(each, list | tuple) and len(each) == 2 for each in values)
+    for each in values:
+        # Words of a command: the option and what it is set to.
+        option = _OPTION.fullmatch(before) if isinstance(before, str) else None
+        if option is not None and is_secret(option[1]):
+            items.append(_below(each))
+        elif isinstance(each, Mapping):
+            items.append(_members(each, depth, _named_beside(each)))
+        elif paired and _names_secret(each[0]):
+            # Pairs of a name and a value, as header fields are listed.
+            items.append([each[0], _below(each[1])])
+        else:
+            items.append(_hidden(each, depth))
+        before = each
+    return items
 
 
 def _below(value: Any) -> Any:
@@ -105,12 +131,18 @@ def _below(value: Any) -> Any:
         case {"$int": str()}:
             return HIDDEN
         case Mapping():
-            return {name: _below(each) for name, each in value.items()}
+            found: dict[str, Any] = {}
+            for each, held in value.items():
+                found[_free(each if _WORD.fullmatch(each) else HIDDEN, found)] = _below(held)
+            return found
         case list() | tuple():
             return [_below(each) for each in value]
         case _:
             return HIDDEN
 
 
-def _cover(found: re.Match[str]) -> str:
-    return next((kept for kept in found.groups() if kept), "") + HIDDEN
+def _free(wanted: str, taken: Collection[str]) -> str:
+    """The name, or one that is not taken."""
+    if wanted not in taken:
+        return wanted
+    return next(other for number in itertools.count(2) if (other := f"{wanted}{number}") not in taken)

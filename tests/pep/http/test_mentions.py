@@ -47,6 +47,12 @@ def b64(text: str) -> str:
         f"Duplicate entry '{SSN}' for key 'users.ssn'",
         f"Cannot insert duplicate key row with unique index 'ix_ssn'. The duplicate key value is ({SSN}).",
         f"\\x22ssn\\x22:\\x22{SSN}\\x22",
+        f"The customer's SSN is {SSN}.",
+        f"the ssn of Bob Miller was {SSN}, as far as is known",
+        "her city is Paris",
+        f"SSN {SSN}",
+        "SSN no. 583-27-9146",
+        "**SSN** number 583-27-9146",
         f"ｓｓｎ: {SSN}",
         b64(INNER),
         b64(INNER).rstrip("="),
@@ -63,7 +69,9 @@ def test_a_value_is_named(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "ssn", "the ssn", "an ssn is required", "ssn is missing, please ask", "id,name,ssn", "see /ssn/format",
+        "", "ssn", "the ssn", "an ssn is required", "ssn is missing, please ask",
+        "the ssn of a person is not kept here",
+        "the ssn, which is what matters", "the lesson is 5", "ssn or 5", "id,name,ssn", "see /ssn/format",
         "see ssn://a", "(id, ssn)", "issn: 1", "ssn-format: 1", "a lesson: ssn", b64('{"a": "b", "c": "d"}'),
         "eyJ not base64", "Duplicate entry '1' for key 'users.id'", "| a | b |\n| 1 | 2 |", "id,name,ssn\n",
     ],
