@@ -19,7 +19,7 @@ from pdp.commands.failure import Failure
 from pdp.commands.screen import console, line, show, table
 from pdp.config import Config, NamedProxy, load_config
 from pdp.shown import shown
-from pdp.v1.addresses import SocketAddress, TcpAddress, UnixAddress, socket_address
+from pdp.v1.addresses import SocketAddress, TcpAddress, socket_address
 
 SERVICE: Final = "pdp"
 _COLOURS: Final = ("cyan", "magenta", "green", "blue", "yellow", "red")
@@ -65,10 +65,12 @@ async def _up(file: Path, settings: Config) -> int:
         try:
             pid = await children.start(SERVICE, "-m", "pdp", "serve", "-c", str(file))
             await children.until(_service_ready(file, settings, pid))
-            for proxy in settings.proxies:
+            started = [
                 await children.start(proxy.name, "-m", "pep", "serve", "-c", str(file), "--only", proxy.name)
-            for proxy in settings.proxies:
-                await children.until(_accepting(proxy, _place(proxy, file)))
+                for proxy in settings.proxies
+            ]
+            for proxy, pid in zip(settings.proxies, started, strict=True):
+                await children.until(_proxy_ready(settings, proxy, pid))
             _announce(screen, file, settings)
             await children.until()
         except Interrupted:
@@ -84,7 +86,7 @@ async def _service_ready(file: Path, settings: Config, pid: int) -> None:
     """Until the service decides; where this process has no certificate to ask it with, until it listens."""
 
     async def serving() -> bool:
-        if not _listens(settings, pid):
+        if not _listens(settings, SERVICE, pid):
             return False
         if settings.pdp.tls is not None:
             return True
@@ -96,26 +98,21 @@ async def _service_ready(file: Path, settings: Config, pid: int) -> None:
     await _patiently(serving, "the decision service has no policies in force; its lines above say why")
 
 
-def _listens(settings: Config, pid: int) -> bool:
-    """Whether this very process has said that it listens (a file of one that was killed may be there still)."""
-    try:
-        return (settings.state / "pdp.ready").read_text("utf-8").split(" ", 1)[0] == str(pid)
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-async def _accepting(proxy: NamedProxy, address: SocketAddress | None) -> None:
-    """Until the proxy accepts connections. Where its address cannot be read here, it has said what is wrong itself."""
-    if address is None:
-        return
+async def _proxy_ready(settings: Config, proxy: NamedProxy, pid: int) -> None:
+    """Until the proxy accepts connections by its own word: at its address a stranger may listen."""
 
     async def accepts() -> bool:
-        with suppress(OSError):
-            await knock(address)
-            return True
-        return False
+        return _listens(settings, f"pep-{proxy.name}", pid)
 
-    await _patiently(accepts, f"the proxy {proxy.name} does not accept connections at {address}")
+    await _patiently(accepts, f"the proxy {proxy.name} does not accept connections; its lines above say why")
+
+
+def _listens(settings: Config, name: str, pid: int) -> bool:
+    """Whether this very process has said that it listens (a file of one that was killed may be there still)."""
+    try:
+        return (settings.state / f"{name}.ready").read_text("utf-8").split(" ", 1)[0] == str(pid)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 async def _patiently(ask: Callable[[], Awaitable[bool]], otherwise: str) -> None:
@@ -124,23 +121,6 @@ async def _patiently(ask: Callable[[], Awaitable[bool]], otherwise: str) -> None
         if time.monotonic() > end:
             raise Failure(f"{otherwise} (waited {_READY_SECONDS:.0f} s)")
         await asyncio.sleep(_AGAIN_SECONDS)
-
-
-async def knock(address: SocketAddress, timeout: float = 3.0) -> None:
-    """Connects and goes away. OSError says why that is not possible (TimeoutError is one)."""
-    async with asyncio.timeout(timeout):
-        _, writer = await _connection(address)
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
-
-
-async def _connection(address: SocketAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    match address:
-        case TcpAddress(host, port):
-            return await asyncio.open_connection(host, port)
-        case UnixAddress(path):
-            return await asyncio.open_unix_connection(str(path))
 
 
 def _place(proxy: NamedProxy, file: Path) -> SocketAddress | None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 
 from pdp.v1.addresses import SocketAddress, TcpAddress, UnixAddress
@@ -51,8 +51,17 @@ async def serve(config: Config, server_of: Callable[[str], Server]) -> None:
     except ExceptionGroup as errors:
         wrong, other = errors.split(ConfigError)
         if other is None and wrong is not None:
-            raise ConfigError(*(str(error) for error in wrong.exceptions)) from None
+            raise ConfigError(*(str(error) for error in _leaves(wrong))) from None
         raise
+
+
+def _leaves(group: ExceptionGroup[ConfigError]) -> Iterator[ConfigError]:
+    """What is in a group, also in the groups of tasks within tasks."""
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping: asyncio.Event) -> None:
@@ -94,7 +103,7 @@ async def run_proxy(config: Config, proxy: ProxyConfig, server: Server, stopping
             work = (runtime.sessions.run(), spool.run(), runtime.owed.run(), shipper.run(), renewal.run())
             running = [background.create_task(each) for each in work]
             try:
-                async with _operated(proxy, runtime):
+                async with _operated(proxy, runtime), _told(config, runtime):
                     await _until_stopped(server(proxy, runtime), runtime)
             finally:
                 # A session that is opened meanwhile is one of those whose number stands in the last record.
@@ -125,6 +134,27 @@ async def _operated(proxy: ProxyConfig, runtime: Runtime) -> AsyncIterator[None]
     async with endpoint(proxy.admin.listen, runtime.meters.registry, runtime.readiness) as address:
         runtime.log.info("answering operators", address=str(address))
         yield
+
+
+@contextlib.asynccontextmanager
+async def _told(config: Config, runtime: Runtime) -> AsyncIterator[None]:
+    """`pep-NAME.ready` is in the state folder while the proxy listens, for whoever has started it and waits."""
+    file = config.state / f"pep-{runtime.proxy.name}.ready"
+
+    async def tell() -> None:
+        await runtime.listener.ready.wait()
+        try:
+            file.write_text(f"{os.getpid()} {runtime.listener.address}\n", "utf-8")
+        except OSError as error:
+            runtime.log.warning("not told that it listens", file=str(file), error=str(error))
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 async def _until_stopped(serving: Awaitable[None], runtime: Runtime) -> None:

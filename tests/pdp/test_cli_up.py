@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -90,9 +91,9 @@ async def ended(process: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def up(path: Path, opa: Path) -> AsyncIterator[Up]:
+async def up(path: Path, opa: Path, port: int | None = None) -> AsyncIterator[Up]:
     file = write(path, opa)
-    file.write_text(file.read_text().replace("127.0.0.1:0", f"127.0.0.1:{free_port()}"))
+    file.write_text(file.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port or free_port()}"))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "pdp", "up", "-c", str(file)),
@@ -180,6 +181,22 @@ def test_what_cannot_start_ends_with_the_reason(opa_path: Path):
                 assert again.status == 1
                 assert "another decision service runs with the state folder" in again.err
                 assert "pdp ended with status 1, so everything stops" in again.err
+
+    asyncio.run(scenario())
+
+
+def test_a_stranger_at_a_proxys_address_is_not_taken_for_the_proxy(opa_path: Path):
+    async def scenario():
+        with folder() as path, socket.create_server(("127.0.0.1", 0)) as stranger:
+            port = stranger.getsockname()[1]
+            async with up(path, opa_path, port) as running:
+                assert running.process.stdout is not None
+                async with asyncio.timeout(60):
+                    assert await running.process.stdout.read() == b""
+                    assert await running.process.wait() != 0
+            log = "".join(running.log)
+            assert f"shop | cannot listen on 127.0.0.1:{port}: " in log
+            assert "shop ended with status" in log
 
     asyncio.run(scenario())
 
