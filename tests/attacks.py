@@ -449,8 +449,9 @@ class Attack:
     """`steps`: a text is a simple query, a tuple one batch before a Sync. `outcome` is about the last step:
 
     `masked` (rows came), `allowed` (no error), `denied` (42501 by policy, and the server never saw the last step),
-    `withheld` (42501 by the proxy once the server had said where the columns come from; nothing was executed), or the
-    SQLSTATE with which it is refused, `closed:SQLSTATE` where the connection ends.
+    `withheld` (42501 by the proxy once the server had said where the columns come from; nothing was executed),
+    `refused` (42501 by policy or, where it would be prepared, by the proxy before policy is asked; nothing was
+    executed), or the SQLSTATE with which it is refused, `closed:SQLSTATE` where the connection ends.
     """
 
     name: str
@@ -496,7 +497,7 @@ def run(relay: Relay, server: PostgresServer, attempt: Attack, way: str = "simpl
         found = leaks(bytes(client.received))
         assert not found, f"{found} in {bytes(client.received)[-2000:]!r}"
         _compare(attempt, reply)
-        if attempt.outcome in ("denied", "withheld"):
+        if attempt.outcome in ("denied", "withheld", "refused"):
             assert_never_arrived(server.log_after(position), attempt)
         if not reply.closed:
             usable(client)
@@ -515,6 +516,8 @@ def _compare(attempt: Attack, reply: Reply) -> None:
             assert reply.rows and not reply.codes, seen
         case ["allowed"]:
             assert not reply.codes and not reply.closed, seen
+        case ["refused"]:
+            assert reply.codes == ["42501"] and not reply.rows, seen
         case [("denied" | "withheld") as how]:
             assert reply.codes == ["42501"] and not (reply.rows and isinstance(attempt.steps[-1], str)), seen
             assert ("[decision " in reply.errors[0]["M"]) is (how == "denied"), seen

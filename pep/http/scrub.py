@@ -1,28 +1,28 @@
 """Takes the target's own credential out of whatever comes back from the target.
 
-A secret is found in the forms of `written` (in clear, in base64 and base32 at any alignment, in hex and other lists of
-its bytes, in UTF-16, backwards), and with any of its characters written as percent-encoding (RFC 3986), as escape of
-JSON and JavaScript, or as HTML entity, also nested a few times. Words of base64 are looked into as well: what they
-stand for, also unpacked (`packed`), is searched like a text of its own, and a word that holds a secret goes as a whole.
-It cannot be found in what a target computed from it in another way: encrypted, hashed, cut into pieces.
+A secret is found in clear, in base64 at any alignment, in hex and other lists of its bytes, in UTF-16, and with any of
+its characters written as percent-encoding (RFC 3986), as escape of JSON and JavaScript, or as HTML entity, also nested
+a few times. It cannot be found in what a target computed from it in another way: compressed inside a document,
+reversed, cut into pieces.
 
-Three readings are searched: the bytes as they are, the bytes with every escape undone (only where there is one), and
-without their line ends (only where there is one).
+Two readings are searched: the bytes as they are, and the bytes with every escape undone (only where there is one).
 """
 
 from __future__ import annotations
 
+import base64
 import bisect
+import html
 import html.entities
+import json
 import re
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
+from urllib.parse import quote, quote_plus
 
 from pep.core.errors import ConfigError
-from pep.http import packed, written
 from pep.http.messages import Field, Fields
-from pep.http.needles import Needles, Span
 
 REMOVED: Final = b"[removed]"
 # A shorter one occurs by chance, and its absence would then tell what it is.
@@ -51,11 +51,8 @@ _INTRODUCERS: Final = (b"%", b"\\", b"&")
 # Base64 is often broken into lines; wherever it is read, these are left out.
 _LINE_ENDS: Final = b"\r\n"
 
-# A word is looked into that could be base64 of a secret, and of more than a few characters.
-_SHORTEST_WORD: Final = 16
-_MOST_NESTED: Final = 3
+Span = tuple[int, int]
 
-_EMPTY_LINE: Final = re.compile(rb"\r?\n\r?\n")
 
 # How many fields are remembered as harmless, and up to which length.
 _HARMLESS: Final = 256
@@ -67,7 +64,9 @@ class Scrub:
 
     def __init__(self, secrets: Iterable[bytes]) -> None:
         self._secrets: tuple[bytes, ...] = ()
-        self._forms = self._plain = self._folded = Needles((), _SHORTEST_WORD)
+        self._forms: tuple[bytes, ...] = ()
+        self._folded: tuple[bytes, ...] = ()
+        self._plain: tuple[bytes, ...] = ()
         self._escape = _escape(())
         self._harmless: set[Field] = set()  # fields that were looked at: most of them come with every response
         self.learn(secrets)
@@ -94,12 +93,11 @@ class Scrub:
             )
         self._harmless.clear()
         self._secrets = (*self._secrets, *fresh)[-_REMEMBERED:]
-        word = max(_SHORTEST_WORD, -(-4 * min(map(len, self._secrets)) // 3))
-        self._forms = Needles((form for secret in self._secrets for form in written.forms(secret)), word)
-        self._folded = Needles((form for secret in self._secrets for form in written.in_lines(secret)), word)
+        self._forms = tuple(dict.fromkeys(form for secret in self._secrets for form in _forms(secret)))
+        self._folded = tuple(dict.fromkeys(form for secret in self._secrets for form in _base64(secret)))
         # Of marks that a backslash may precede those alone that matter: in JSON it precedes each quotation mark.
-        self._escape = _escape(self._forms.forms)
-        self._plain = Needles((self._unescaped(form).data for form in self._forms.forms), word)
+        self._escape = _escape(self._forms)
+        self._plain = tuple(dict.fromkeys(self._unescaped(form).data for form in self._forms))
 
     def clean(self, data: bytes) -> bytes:
         """All of it, without the secrets."""
@@ -136,7 +134,16 @@ class Scrub:
 
     def spans(self, data: bytes) -> tuple[Span, ...]:
         """Where secrets are, from left to right, none over another."""
-        found = self._spans(data, packed.Unpacking(), _MOST_NESTED)
+        found = [span for form in self._forms if form in data for span in _occurrences(data, form)]
+        if any(introducer in data for introducer in _INTRODUCERS):
+            plain = self._unescaped(data)
+            found += [
+                (plain.position(begin), plain.position(end - 1, after=True))
+                for form in self._plain
+                for begin, end in _occurrences(plain.data, form)
+            ]
+        if b"\n" in data:
+            found += self._in_lines(data)
         if not found:
             return ()
         found.sort(key=lambda span: (span[0], -span[1]))
@@ -146,48 +153,22 @@ class Scrub:
                 taken.append(span)
         return tuple(taken)
 
-    def _spans(self, data: bytes, unpacking: packed.Unpacking, depth: int) -> list[Span]:
-        """Where secrets are in each reading of the data."""
-        shown, words = self._found(data, self._forms, unpacking, depth)
-        found = [*shown, *words]
-        if any(introducer in data for introducer in _INTRODUCERS):
-            plain = self._unescaped(data)
-            shown, words = self._found(plain.data, self._plain, unpacking, depth)
-            found += [(plain.position(begin), plain.position(end - 1, after=True)) for begin, end in (*shown, *words)]
-        if b"\n" in data:
-            shown, words = self._found(data.translate(None, _LINE_ENDS), self._folded, unpacking, depth)
-            if shown or words:
-                places = [at for at, byte in enumerate(data) if byte not in _LINE_ENDS]
-                found += [(places[begin], places[end - 1] + 1) for begin, end in shown]
-                found += [_in_one_block(data, places[begin], places[end - 1] + 1) for begin, end in words]
-        return found
-
-    def _found(
-        self, data: bytes, needles: Needles, unpacking: packed.Unpacking, depth: int
-    ) -> tuple[list[Span], list[Span]]:
-        """Where secrets are in one reading, and the words that hold one and do not show it."""
-        found, words = needles.look(data)
-        if not depth:
-            return found, []
-        return found, [
-            (begin, end)
-            for begin, end in words
-            if not any(begin < last and first < end for first, last in found)
-            and any(self._holds(meant, unpacking, depth - 1) for meant in unpacking.of(data[begin:end]))
-        ]
-
-    def _holds(self, data: bytes, unpacking: packed.Unpacking, depth: int) -> bool:
-        if packed.is_text(data):
-            return bool(self._spans(data, unpacking, depth))
-        return bool(self._forms.spans(data))
+    def _in_lines(self, data: bytes) -> Iterator[Span]:
+        """Secrets in base64 that line ends go through."""
+        joined = data.translate(None, _LINE_ENDS)
+        places: list[int] = []
+        for form in self._folded:
+            for begin, end in _occurrences(joined, form):
+                places = places or [at for at, byte in enumerate(data) if byte not in _LINE_ENDS]
+                yield places[begin], places[end - 1] + 1
 
     def _pending_in_lines(self, data: bytes) -> int:
-        begin = max(0, len(data) - 3 * max(map(len, self._folded.forms), default=0))
+        begin = max(0, len(data) - 3 * max(map(len, self._folded), default=0))
         tail = data[begin:]
         if b"\n" not in tail and b"\r" not in tail:
             return len(data)
         joined = tail.translate(None, _LINE_ENDS)
-        first = self._folded.pending(joined)
+        first = min((_pending(joined, form) for form in self._folded), default=len(joined))
         if first == len(joined):
             return len(data)
         places = [at for at, byte in enumerate(tail) if byte not in _LINE_ENDS]
@@ -198,19 +179,23 @@ class Scrub:
         unfinished = _UNFINISHED.search(data, max(0, len(data) - _LONGEST_ESCAPE))
         plain = self._unescaped(data if unfinished is None else data[: unfinished.start()]).data
         readings = (plain, plain.translate(None, _LINE_ENDS))
-        return max(len(each) - needles.pending(each) for each in readings for needles in (self._forms, self._plain))
+        return max(
+            (len(each) - _pending(each, form) for each in readings for form in (*self._forms, *self._plain)), default=0
+        )
 
     def pending(self, data: bytes) -> int:
         """Where the longest end of the data begins that may be the beginning of a secret; its length if none does."""
-        first = min(self._forms.pending(data), self._pending_in_lines(data), packed.unfinished(data))
+        first = min((_pending(data, form) for form in self._forms), default=len(data))
+        first = min(first, self._pending_in_lines(data))
         unfinished = _UNFINISHED.search(data, max(0, len(data) - _LONGEST_ESCAPE))
         whole = data if unfinished is None else data[: unfinished.start()]
         first = min(first, len(whole))
         if any(introducer in whole for introducer in _INTRODUCERS):
             plain = self._unescaped(whole)
-            return min(first, plain.position(self._plain.pending(plain.data)))
+            ends = (_pending(plain.data, form) for form in self._plain)
+            return min(first, *(plain.position(end) for end in ends))
         if unfinished is not None:
-            return min(first, self._plain.pending(whole))
+            return min(first, *(_pending(whole, form) for form in self._plain))
         return first
 
     def _unescaped(self, data: bytes) -> _Unescaped:
@@ -333,10 +318,61 @@ def _character(code: int) -> bytes | None:
     return None if code > 0x10FFFF or 0xD800 <= code < 0xE000 else chr(code).encode()
 
 
-def _in_one_block(data: bytes, begin: int, end: int) -> Span:
-    """A word in lines, up to an empty one: what follows that is another matter."""
-    empty = _EMPTY_LINE.search(data, begin, end)
-    return begin, end if empty is None else empty.start()
+def _forms(secret: bytes) -> Iterator[bytes]:
+    """The byte strings that a secret may appear as, before any escaping."""
+    text = secret.decode("utf-8", "replace")
+    yield secret
+    yield from _base64(secret)
+    yield from (secret.hex().encode(), secret.hex().upper().encode())
+    # As bytes are shown to people and by Node; in mail; with octal numbers.
+    for between in (" ", ":", "-"):
+        yield from (secret.hex(between).encode(), secret.hex(between).upper().encode())
+    for between in (",", ", ", " "):
+        yield between.join(map(str, secret)).encode()
+    yield from (
+        "".join(f"={byte:02X}" for byte in secret).encode(),
+        "".join(f"\\{byte:03o}" for byte in secret).encode(),
+    )
+    # Base64 of what is base64 already, as it is where nothing stands before it.
+    yield base64.b64encode(base64.b64encode(secret)).rstrip(b"=")[:-1]
+    # The first byte of big endian and the last of little endian is left out: this is in both.
+    yield text.encode("utf-16-be")[1:]
+    # Whoever searches a secret that itself looks like an escape must not undo it.
+    for written in (
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        html.escape(text),
+        json.dumps(text)[1:-1],
+    ):
+        yield written.encode()
+    yield secret.replace(b" ", b"+")
+
+
+def _base64(secret: bytes) -> Iterator[bytes]:
+    """The characters that stand for nothing but bits of the secret, for each place that it may have in a text."""
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + secret)
+        first, last = -(-before * 8 // 6), (before + len(secret)) * 8 // 6
+        core = encoded[first:last]
+        yield core
+        yield core.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _occurrences(data: bytes, form: bytes) -> Iterator[Span]:
+    at = data.find(form)
+    while at >= 0:
+        yield at, at + len(form)
+        at = data.find(form, at + len(form))
+
+
+def _pending(data: bytes, form: bytes) -> int:
+    """Where the longest end of the data begins that is a beginning of the form, and not all of it."""
+    first = form[:1]
+    at = data.find(first, max(0, len(data) - len(form) + 1))
+    while at >= 0 and not form.startswith(data[at:]):
+        at = data.find(first, at + 1)
+    return len(data) if at < 0 else at
 
 
 def _cut(data: bytes, spans: Iterable[Span]) -> bytes:

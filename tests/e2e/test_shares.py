@@ -46,6 +46,8 @@ def shared(postgres18: PostgresServer, opa_path: Any) -> Iterator[Stack]:
 def neighbour(shared: Stack) -> Iterator[Callable[[], None]]:
     """Says something, which has to be answered."""
     token = shared.token("agent:calm-bot", ("support-agents",), node="read_orders", on_behalf_of="user:nina")
+    # Those of the test before may be at their login still.
+    shared.until(lambda: _connects(shared, token), what="there is room for the neighbour")
     with shared.connect(token) as connection:
 
         def speak() -> None:

@@ -6,8 +6,8 @@ import sys
 
 PROGRAM = """
 import asyncio, os, sys
-import grpc.aio, uvloop
 import pdp.v1
+import grpc.aio, uvloop
 
 async def ask(channel):
     while True:

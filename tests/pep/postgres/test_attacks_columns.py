@@ -260,7 +260,7 @@ INFERENCE = [
     attack("unique probe", "insert into customers (id, ssn) values (99, 'a') on conflict do nothing", "denied"),
     attack("unique probe by name", "insert into customers (id, ssn) values (99, 'a') on conflict (ssn) do nothing", "denied"),
     attack("check probe", "insert into checked values ('a')", "denied"),
-    attack("domain probe", "select 'a'::known_one", "denied"),
+    attack("domain probe", "select 'a'::known_one", "refused"),
     attack("row security probe", "select v from guarded", "denied"),
     attack("row security that looks a value up", "select id from looked_up", "denied"),
     attack("row security that looks a value up, insert", "insert into looked_up values (1, 'a')", "denied"),
